@@ -1,0 +1,1 @@
+"""The service: HTTP in front, rules in the middle, one database behind."""

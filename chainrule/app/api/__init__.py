@@ -1,0 +1,1 @@
+"""Interface: HTTP in, HTTP out; one router file for each noun."""

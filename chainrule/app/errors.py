@@ -1,0 +1,143 @@
+"""Everything that can go wrong, drawn once: each error knows its status, its code and the way out.
+
+    AppError
+    ├── NotFound               404  not_found
+    ├── Conflict               409  conflict
+    │   └── IdempotencyInFlight     idempotency_in_flight
+    ├── PreconditionFailed     412  precondition_failed
+    ├── TooLarge               413  too_large
+    ├── UnsupportedMediaType   415  unsupported_media_type
+    ├── RangeNotSatisfiable    416  range_not_satisfiable
+    ├── InvalidInput           422  invalid_input
+    │   ├── LimitExceeded           limit_exceeded
+    │   └── IdempotencyMismatch     idempotency_mismatch
+    ├── QueueFull              429  queue_full
+    └── Unavailable            503  unavailable
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class FieldError:
+    """One wrong place in the input: a JSON pointer (RFC 6901) and what to do about it."""
+
+    pointer: str
+    detail: str
+
+
+class AppError(Exception):
+    """A refusal the client can act on; `detail` is a full sentence that names the way out."""
+
+    status = 500
+    code = "internal"
+    title = "Internal error"
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        errors: tuple[FieldError, ...] = (),
+        headers: dict[str, str] | None = None,
+        extra: dict[str, object] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.errors = errors
+        self.headers = headers or {}
+        self.extra = extra or {}
+
+
+class NotFound(AppError):
+    """The thing named in the path does not exist."""
+
+    status, code, title = 404, "not_found", "Not found"
+
+
+class Conflict(AppError):
+    """The thing is in a state in which this is not lawful."""
+
+    status, code, title = 409, "conflict", "Conflict with the current state"
+
+
+class IdempotencyInFlight(Conflict):
+    """A request with this idempotency key is still being answered."""
+
+    code, title = "idempotency_in_flight", "The first request with this key is still in flight"
+
+
+class PreconditionFailed(AppError):
+    """`If-Match` names another version than the current one."""
+
+    status, code, title = 412, "precondition_failed", "Precondition failed"
+
+
+class TooLarge(AppError):
+    """The body is larger than the service accepts."""
+
+    status, code, title = 413, "too_large", "Body too large"
+
+
+class UnsupportedMediaType(AppError):
+    """The body is in a format the service does not read."""
+
+    status, code, title = 415, "unsupported_media_type", "Unsupported media type"
+
+
+class RangeNotSatisfiable(AppError):
+    """The byte range lies outside the representation."""
+
+    status, code, title = 416, "range_not_satisfiable", "Range not satisfiable"
+
+
+class InvalidInput(AppError):
+    """The input is understood, but wrong; `errors` says where."""
+
+    status, code, title = 422, "invalid_input", "Invalid input"
+
+    @classmethod
+    def at(cls, pointer: str, detail: str) -> "InvalidInput":
+        """Refuse one field."""
+        return cls(detail, errors=(FieldError(pointer, detail),))
+
+
+class LimitExceeded(InvalidInput):
+    """The request is over a limit of this service; names the limit, the value and the setting."""
+
+    code, title = "limit_exceeded", "Over a limit of this service"
+
+    def __init__(self, what: str, value: int, limit: int, setting: str, *, pointer: str = "", hint: str = "") -> None:
+        detail = f"{what} would be {value:,}, over the limit of {limit:,} (setting {setting})."
+        if hint:
+            detail = f"{detail} {hint}"
+        super().__init__(
+            detail,
+            errors=(FieldError(pointer, detail),),
+            extra={"limit": limit, "value": value, "setting": setting},
+        )
+
+
+class IdempotencyMismatch(InvalidInput):
+    """The idempotency key was used before with another body."""
+
+    code, title = "idempotency_mismatch", "Idempotency key used with another body"
+
+
+class QueueFull(AppError):
+    """Too many runs are waiting; try again later."""
+
+    status, code, title = 429, "queue_full", "Too many queued runs"
+
+    def __init__(self, queued: int, limit: int, retry_after_s: int) -> None:
+        super().__init__(
+            f"{queued:,} runs are queued and the limit is {limit:,} (setting CHAINRULE_MAX_QUEUED_RUNS); "
+            f"try again in {retry_after_s} s.",
+            headers={"Retry-After": str(retry_after_s)},
+            extra={"limit": limit, "value": queued, "setting": "CHAINRULE_MAX_QUEUED_RUNS"},
+        )
+
+
+class Unavailable(AppError):
+    """The database cannot be reached just now."""
+
+    status, code, title = 503, "unavailable", "Service unavailable"

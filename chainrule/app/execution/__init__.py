@@ -1,0 +1,1 @@
+"""Execution: claim a run, train it in a child process, watch over it."""

@@ -1,0 +1,1 @@
+"""Application: the rules, one file for each noun; no HTTP, no SQL."""

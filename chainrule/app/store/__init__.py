@@ -1,0 +1,1 @@
+"""Persistence: the only SQL, one file for each noun."""

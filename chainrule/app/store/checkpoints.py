@@ -1,0 +1,90 @@
+"""Checkpoints: the weights at the end of epochs; and the resume point, the newest state of a run."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Row, delete, func, insert, select
+from sqlalchemy.orm import Session
+
+from chainrule.app.store.models import Checkpoint, Epoch, ResumePoint
+
+
+def add(session: Session, rows: Sequence[dict[str, Any]]) -> None:
+    """Store checkpoints."""
+    if rows:
+        session.execute(insert(Checkpoint.__table__), rows)  # type: ignore[arg-type]
+
+
+def page(session: Session, run_id: str, after: int, limit: int) -> Sequence[Row[tuple[Checkpoint, Epoch]]]:
+    """Read up to `limit` checkpoints behind epoch `after`, each with its epoch, without the weights."""
+    query = (
+        _with_epoch().where(Checkpoint.run_id == run_id, Checkpoint.epoch > after).order_by(Checkpoint.epoch).limit(limit)
+    )
+    return session.execute(query).all()
+
+
+def get(session: Session, run_id: str, epoch: int) -> Row[tuple[Checkpoint, Epoch]] | None:
+    """Find one checkpoint with its epoch, without the weights."""
+    query = _with_epoch().where(Checkpoint.run_id == run_id, Checkpoint.epoch == epoch)
+    return session.execute(query).one_or_none()
+
+
+def weights(session: Session, run_id: str, epoch: int) -> bytes | None:
+    """Read the weights of one checkpoint: safetensors bytes."""
+    query = select(Checkpoint.weights).where(Checkpoint.run_id == run_id, Checkpoint.epoch == epoch)
+    return session.scalar(query)
+
+
+def last_epoch(session: Session, run_id: str) -> int | None:
+    """Find the newest checkpoint's epoch."""
+    return session.scalar(select(func.max(Checkpoint.epoch)).where(Checkpoint.run_id == run_id))
+
+
+def best_epoch(session: Session, run_id: str) -> int | None:
+    """Find the checkpoint of the lowest validation cost (lowest cost where there is none); the earliest of equals."""
+    query = (
+        select(Checkpoint.epoch)
+        .join(Epoch, (Epoch.run_id == Checkpoint.run_id) & (Epoch.epoch == Checkpoint.epoch))
+        .where(Checkpoint.run_id == run_id)
+        .order_by(func.coalesce(Epoch.validation_cost, Epoch.cost), Checkpoint.epoch)
+        .limit(1)
+    )
+    return session.scalar(query)
+
+
+def drop_older(session: Session, run_id: str, keep: int) -> None:
+    """Keep the newest `keep` checkpoints, and that of epoch 0."""
+    oldest_kept = (
+        select(Checkpoint.epoch)
+        .where(Checkpoint.run_id == run_id)
+        .order_by(Checkpoint.epoch.desc())
+        .offset(keep - 1)
+        .limit(1)
+        .scalar_subquery()
+    )
+    session.execute(
+        delete(Checkpoint)
+        .where(Checkpoint.run_id == run_id, Checkpoint.epoch < oldest_kept, Checkpoint.epoch > 0)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def put_resume_point(session: Session, run_id: str, epoch: int, step: int, content: bytes) -> None:
+    """Replace the run's resume point."""
+    session.merge(ResumePoint(run_id=run_id, epoch=epoch, step=step, content=content))
+
+
+def get_resume_point(session: Session, run_id: str) -> bytes | None:
+    """Read the run's resume point."""
+    return session.scalar(select(ResumePoint.content).where(ResumePoint.run_id == run_id))
+
+
+def drop_resume_point(session: Session, run_id: str) -> None:
+    """Forget the resume point of a run that has ended for good."""
+    session.execute(delete(ResumePoint).where(ResumePoint.run_id == run_id))
+
+
+def _with_epoch() -> Any:
+    return select(Checkpoint, Epoch).join(
+        Epoch, (Epoch.run_id == Checkpoint.run_id) & (Epoch.epoch == Checkpoint.epoch)
+    )

@@ -1,0 +1,105 @@
+"""The one database: engine, transactions, time and identifiers."""
+
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.pool import ConnectionPoolEntry
+
+CHANNEL = "chainrule"
+BUSY_TIMEOUT_S = 60
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+def now() -> datetime:
+    """Return the current time in UTC."""
+    return datetime.now(UTC)
+
+
+def new_id(prefix: str) -> str:
+    """Make an identifier that sorts by its time of making: 48 bits of milliseconds, 80 of randomness."""
+    number = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
+    return f"{prefix}_" + "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))
+
+
+class Database:
+    """Opens transactions on SQLite or PostgreSQL and tells listeners in this process of each commit.
+
+    Use `reading()` for queries and `writing()` for changes; code inside never commits. On SQLite a
+    reader takes a plain `BEGIN` (a snapshot, never blocked) and a writer `BEGIN IMMEDIATE`, which
+    waits its turn instead of failing half-way with "database is locked".
+    """
+
+    def __init__(self, url: str, *, pool_size: int = 10, max_overflow: int = 40) -> None:
+        self.url = make_url(url)
+        if self.url.drivername in ("postgresql", "postgres"):
+            self.url = self.url.set(drivername="postgresql+psycopg")
+        self.sqlite = self.url.get_backend_name() == "sqlite"
+        if self.sqlite:
+            if not self.url.database or self.url.database == ":memory:":
+                raise ValueError("the database must be a file, for example sqlite:///chainrule.sqlite3")
+            Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
+        self.engine: Engine = create_engine(
+            self.url,
+            pool_size=pool_size,
+            max_overflow=max_overflow,
+            connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False} if self.sqlite else {},
+            pool_pre_ping=not self.sqlite,
+        )
+        self._listeners: list[Callable[[], None]] = []
+        writer = self.engine
+        if self.sqlite:
+            event.listen(self.engine, "connect", _prepare_sqlite)
+            event.listen(self.engine, "begin", _begin_sqlite)
+            writer = self.engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
+        self._reading = sessionmaker(self.engine, expire_on_commit=False, autoflush=False)
+        self._writing = sessionmaker(writer, expire_on_commit=False, autoflush=False)
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """Open a transaction that only reads."""
+        with self._reading() as session, session.begin():
+            yield session
+
+    @contextmanager
+    def writing(self, *, announce: bool = True) -> Iterator[Session]:
+        """Open a transaction that writes; on commit wake whoever follows the database, if `announce`."""
+        with self._writing() as session, session.begin():
+            if announce and not self.sqlite:
+                session.execute(text(f"NOTIFY {CHANNEL}"))
+            yield session
+        if announce:
+            self.wake()
+
+    def on_commit(self, listener: Callable[[], None]) -> None:
+        """Call `listener` after each announced commit of this process."""
+        self._listeners.append(listener)
+
+    def wake(self) -> None:
+        """Tell this process's listeners that the database has changed."""
+        for listener in self._listeners:
+            listener()
+
+    def dispose(self) -> None:
+        """Close all pooled connections."""
+        self.engine.dispose()
+
+
+def _prepare_sqlite(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+    driver: Any = connection
+    driver.isolation_level = None  # we send BEGIN ourselves; sqlite3 would send it too late
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options().get("sqlite_begin", "BEGIN"))

@@ -1,0 +1,39 @@
+"""Epochs: what each came to, in order."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import func, insert, select
+from sqlalchemy.orm import Session
+
+from chainrule.app.store.models import Epoch
+
+
+def add(session: Session, rows: Sequence[dict[str, Any]]) -> None:
+    """Store epochs; one that is there already is an error, for no epoch happens twice."""
+    if rows:
+        session.execute(insert(Epoch.__table__), rows)  # type: ignore[arg-type]
+
+
+def page(session: Session, run_id: str, after: int, limit: int) -> Sequence[Epoch]:
+    """Read up to `limit` epochs behind `after`."""
+    query = select(Epoch).where(Epoch.run_id == run_id, Epoch.epoch > after).order_by(Epoch.epoch).limit(limit)
+    return session.scalars(query).all()
+
+
+def every(session: Session, run_id: str, after: int, stride: int, last: int) -> Sequence[Epoch]:
+    """Read each `stride`-th epoch behind `after`, and the last."""
+    query = (
+        select(Epoch)
+        .where(Epoch.run_id == run_id, Epoch.epoch > after)
+        .where(((Epoch.epoch - (after + 1)) % stride == 0) | (Epoch.epoch == last))
+        .order_by(Epoch.epoch)
+    )
+    return session.scalars(query).all()
+
+
+def count(session: Session, run_id: str, after: int) -> tuple[int, int]:
+    """Count the epochs behind `after`; also the last one's number (-1 if none)."""
+    query = select(func.count(), func.max(Epoch.epoch)).where(Epoch.run_id == run_id, Epoch.epoch > after)
+    total, last = session.execute(query).one()
+    return total, -1 if last is None else last

@@ -1,0 +1,41 @@
+"""The schema's history; Alembic owns it, and the wheel carries it."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
+
+from chainrule.app.store.database import Database
+
+_LOCK = 0x436861696E  # any number that nothing else in this database uses
+
+
+def upgrade(database: Database) -> None:
+    """Bring the schema to the newest revision; harmless when it is there.
+
+    Concurrency: processes that start together take turns, by an advisory lock on PostgreSQL and by
+    `BEGIN IMMEDIATE` on SQLite.
+    """
+    with database.writing(announce=False) as session:
+        connection = session.connection()
+        if not database.sqlite:
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        config = _config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def revisions(database: Database) -> tuple[str | None, str | None]:
+    """Tell the database's revision and the newest one."""
+    with database.reading() as session:
+        current = MigrationContext.configure(session.connection()).get_current_revision()
+    return current, ScriptDirectory.from_config(_config()).get_current_head()
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent))
+    return config

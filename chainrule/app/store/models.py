@@ -1,0 +1,230 @@
+"""The tables."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    MetaData,
+    String,
+    TypeDecorator,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from chainrule.app.run_status import RunStatus
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment in UTC; aware in Python, on both databases."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse naive times and store UTC."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a time without a zone cannot be stored")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Give SQLite's naive answer its zone back."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Base(DeclarativeBase):
+    """The metadata all tables share."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012
+        int: BigInteger,
+        datetime: UtcDateTime,
+        dict[str, Any]: JSON,
+        list[str]: JSON,
+    }
+
+
+_STATUSES = ", ".join(f"'{status}'" for status in RunStatus)
+_IN_RUN = "runs.id"
+
+
+class Dataset(Base):
+    """Samples with their targets, stored once for each content."""
+
+    __tablename__ = "datasets"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    name: Mapped[str] = mapped_column(String(200))
+    sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    samples: Mapped[int]
+    features: Mapped[int]
+    targets: Mapped[int]
+    classes: Mapped[list[str]]
+    size_bytes: Mapped[int]
+    report: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]
+
+
+class DatasetChunk(Base):
+    """A piece of a dataset's canonical bytes."""
+
+    __tablename__ = "dataset_chunks"
+
+    dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    content: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class Run(Base):
+    """One training of one network: its configuration, where it stands, and who holds it."""
+
+    __tablename__ = "runs"
+    __table_args__ = (
+        CheckConstraint(f"status IN ({_STATUSES})", name="status"),
+        Index(
+            "ix_runs_waiting",
+            text("priority DESC"),
+            "id",
+            postgresql_where=text("status = 'queued'"),
+            sqlite_where=text("status = 'queued'"),
+        ),
+        Index("ix_runs_status_id", "status", "id"),
+    )
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    name: Mapped[str] = mapped_column(String(200))
+    status: Mapped[str] = mapped_column(String(16))
+    reason: Mapped[str] = mapped_column(String(32))
+    detail: Mapped[str] = mapped_column(String(2000), default="")
+    priority: Mapped[int]
+    config: Mapped[dict[str, Any]]
+    # Built-in sets are named here too, so this is no foreign key; deleting a dataset in use is refused.
+    dataset: Mapped[str] = mapped_column(String(64), index=True)
+    validation_dataset: Mapped[str | None] = mapped_column(String(64), index=True)
+    epochs_total: Mapped[int]
+    steps_per_epoch: Mapped[int]
+    parameters: Mapped[int]
+
+    revision: Mapped[int] = mapped_column(default=1)
+    cancel_requested: Mapped[bool] = mapped_column(default=False)
+    attempt_id: Mapped[str | None] = mapped_column(String(32))
+    worker: Mapped[str | None] = mapped_column(String(200))
+    attempts: Mapped[int] = mapped_column(default=0)
+    failures: Mapped[int] = mapped_column(default=0)
+    heartbeat: Mapped[int] = mapped_column(default=0)
+    not_before: Mapped[datetime | None]
+
+    epochs_done: Mapped[int] = mapped_column(default=0)
+    steps_done: Mapped[int] = mapped_column(default=0)
+    cost: Mapped[float | None]
+    error: Mapped[float | None]
+    validation_cost: Mapped[float | None]
+    validation_error: Mapped[float | None]
+    builds: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+
+    created_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+
+class RunTransition(Base):
+    """One change of a run's state, with its time and reason."""
+
+    __tablename__ = "run_transitions"
+
+    run_id: Mapped[str] = mapped_column(ForeignKey(_IN_RUN, ondelete="CASCADE"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    status: Mapped[str] = mapped_column(String(16))
+    reason: Mapped[str] = mapped_column(String(32))
+    detail: Mapped[str] = mapped_column(String(2000))
+    attempt_id: Mapped[str | None] = mapped_column(String(32))
+    worker: Mapped[str | None] = mapped_column(String(200))
+    at: Mapped[datetime]
+
+
+class Epoch(Base):
+    """What one epoch of a run came to; epoch 0 is the untrained network."""
+
+    __tablename__ = "epochs"
+
+    run_id: Mapped[str] = mapped_column(ForeignKey(_IN_RUN, ondelete="CASCADE"), primary_key=True)
+    epoch: Mapped[int] = mapped_column(primary_key=True)
+    cost: Mapped[float]
+    error: Mapped[float | None]
+    validation_cost: Mapped[float | None]
+    validation_error: Mapped[float | None]
+    learning_rate: Mapped[float]
+    seconds: Mapped[float]
+
+
+class Checkpoint(Base):
+    """The weights at the end of an epoch, as safetensors bytes."""
+
+    __tablename__ = "checkpoints"
+
+    run_id: Mapped[str] = mapped_column(ForeignKey(_IN_RUN, ondelete="CASCADE"), primary_key=True)
+    epoch: Mapped[int] = mapped_column(primary_key=True)
+    sha256: Mapped[str] = mapped_column(String(64))
+    size_bytes: Mapped[int]
+    weights: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
+
+
+class GradientRecord(Base):
+    """Statistics of one gradient (`dW1`, `db1`, …) at the end of one recorded epoch."""
+
+    __tablename__ = "gradient_records"
+
+    run_id: Mapped[str] = mapped_column(ForeignKey(_IN_RUN, ondelete="CASCADE"), primary_key=True)
+    epoch: Mapped[int] = mapped_column(primary_key=True)
+    layer: Mapped[int] = mapped_column(primary_key=True)
+    gradient: Mapped[str] = mapped_column(String(16), primary_key=True)
+    norm: Mapped[float]
+    mean: Mapped[float]
+    standard_deviation: Mapped[float]
+    minimum: Mapped[float]
+    maximum: Mapped[float]
+    zeros: Mapped[float]
+    update_ratio: Mapped[float | None]
+
+
+class ResumePoint(Base):
+    """All it takes to go on with a run exactly; one for each run, the newest."""
+
+    __tablename__ = "resume_points"
+
+    run_id: Mapped[str] = mapped_column(ForeignKey(_IN_RUN, ondelete="CASCADE"), primary_key=True)
+    epoch: Mapped[int]
+    step: Mapped[int]
+    content: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class IdempotencyKey(Base):
+    """The answer already given to a create request, kept so that repeating it is harmless."""
+
+    __tablename__ = "idempotency_keys"
+
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    request_sha256: Mapped[str] = mapped_column(String(64))
+    status_code: Mapped[int]
+    location: Mapped[str] = mapped_column(String(255))
+    body: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]

@@ -1,0 +1,320 @@
+"""Runs: the queue and the only truth about who trains what.
+
+Every write of an attempt is fenced: it names the run, the attempt's random id and the state it
+believes in, and touches no row once the run has passed on to another attempt.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, CursorResult, and_, delete, func, insert, or_, select, update
+from sqlalchemy.orm import Session
+
+from chainrule.app.run_status import TRANSITIONS, Reason, RunStatus
+from chainrule.app.store.database import now
+from chainrule.app.store.models import Run, RunTransition
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """The fencing token of one claim."""
+
+    run_id: str
+    attempt_id: str
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """What an observer compares to tell a living attempt from a lost one."""
+
+    run_id: str
+    attempt_id: str
+    heartbeat: int
+
+
+def add(session: Session, run: Run) -> None:
+    """Store a new run with its first transition."""
+    session.add(run)
+    session.flush()
+    _record(session, run.id, RunStatus.QUEUED, Reason.SUBMITTED, "", None, None, run.created_at)
+
+
+def get(session: Session, run_id: str) -> Run | None:
+    """Find one run."""
+    return session.get(Run, run_id)
+
+
+def page(
+    session: Session,
+    *,
+    limit: int,
+    cursor_id: str | None = None,
+    statuses: Iterable[str] = (),
+    name: str | None = None,
+    dataset: str | None = None,
+    newest_first: bool = True,
+) -> Sequence[Run]:
+    """Read one page of runs in the order of submission (ids sort by time), from behind `cursor_id`."""
+    query = select(Run)
+    if cursor_id is not None:
+        query = query.where(Run.id < cursor_id if newest_first else Run.id > cursor_id)
+    if chosen := list(statuses):
+        query = query.where(Run.status.in_(chosen))
+    if name is not None:
+        query = query.where(Run.name == name)
+    if dataset is not None:
+        query = query.where(Run.dataset == dataset)
+    order = Run.id.desc() if newest_first else Run.id.asc()
+    return session.scalars(query.order_by(order).limit(limit)).all()
+
+
+def transitions(session: Session, run_id: str) -> Sequence[RunTransition]:
+    """Read the history of a run's states, oldest first."""
+    query = select(RunTransition).where(RunTransition.run_id == run_id).order_by(RunTransition.position)
+    return session.scalars(query).all()
+
+
+def watch(session: Session, run_ids: Iterable[str]) -> dict[str, tuple[str, int, int]]:
+    """Look at many runs at once: id to (status, revision, epochs_done)."""
+    query = select(Run.id, Run.status, Run.revision, Run.epochs_done).where(Run.id.in_(list(run_ids)))
+    return {run_id: (status, revision, epochs) for run_id, status, revision, epochs in session.execute(query)}
+
+
+def count_queued(session: Session, limit: int) -> int:
+    """Count the waiting runs, up to `limit`."""
+    waiting = select(Run.id).where(Run.status == RunStatus.QUEUED).limit(limit).subquery()
+    return session.scalar(select(func.count()).select_from(waiting)) or 0
+
+
+def count_claimable(session: Session, limit: int) -> int:
+    """Count the waiting runs whose time has come, up to `limit`."""
+    waiting = select(Run.id).where(_claimable()).limit(limit).subquery()
+    return session.scalar(select(func.count()).select_from(waiting)) or 0
+
+
+def uses_dataset(session: Session, dataset: str) -> bool:
+    """Whether any run trains or validates on this dataset."""
+    query = select(Run.id).where(or_(Run.dataset == dataset, Run.validation_dataset == dataset)).limit(1)
+    return session.scalar(query) is not None
+
+
+def claim(session: Session, attempt_id: str, worker: str) -> Run | None:
+    """Take the best waiting run, for one attempt only.
+
+    Concurrency: one statement. PostgreSQL skips rows another claim has locked; on SQLite the lock
+    clause compiles away and the caller's `BEGIN IMMEDIATE` makes claims take turns.
+    """
+    best = (
+        select(Run.id)
+        .where(_claimable())
+        .order_by(Run.priority.desc(), Run.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .scalar_subquery()
+    )
+    moment = now()
+    run = session.scalar(
+        update(Run)
+        .where(Run.id == best, Run.status == RunStatus.QUEUED)
+        .values(
+            status=RunStatus.RUNNING,
+            reason=Reason.CLAIMED,
+            detail="",
+            attempt_id=attempt_id,
+            worker=worker,
+            attempts=Run.attempts + 1,
+            heartbeat=0,
+            not_before=None,
+            started_at=func.coalesce(Run.started_at, moment),
+            revision=Run.revision + 1,
+        )
+        .returning(Run)
+        .execution_options(synchronize_session=False)
+    )
+    if run is not None:
+        _record(session, run.id, RunStatus.RUNNING, Reason.CLAIMED, "", attempt_id, worker, moment)
+    return run
+
+
+def beat(session: Session, attempt: Attempt) -> bool | None:
+    """Show that the attempt lives; return whether cancelling is wished, None if the run is lost."""
+    return session.scalar(
+        update(Run)
+        .where(_held(attempt))
+        .values(heartbeat=Run.heartbeat + 1)
+        .returning(Run.cancel_requested)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def wishes_cancel(session: Session, attempt: Attempt) -> bool | None:
+    """Tell whether cancelling is wished, None if the run is lost."""
+    return session.scalar(select(Run.cancel_requested).where(_held(attempt)))
+
+
+def advance(session: Session, attempt: Attempt, values: dict[str, Any]) -> bool:
+    """Write an attempt's progress; False if it holds the run no longer and must write nothing else."""
+    return _touched(session, update(Run).where(_held(attempt)).values(**values, revision=Run.revision + 1))
+
+
+def end_attempt(session: Session, attempt: Attempt, status: RunStatus, reason: Reason, detail: str = "") -> bool:
+    """Move a held run on: to its end, or back into the queue; False if the attempt holds it no longer."""
+    return _leave_running(session, attempt, _held(attempt), status, reason, detail, failures=0)
+
+
+def lose_attempt(
+    session: Session,
+    attempt: Attempt,
+    reason: Reason,
+    detail: str,
+    *,
+    max_failures: int,
+    heartbeat: int | None = None,
+) -> RunStatus | None:
+    """Take a lost attempt's run back: queued again, cancelled if that was wished, failed if it was once too often.
+
+    Concurrency: a compare-and-set on the attempt id, and on the heartbeat for an observer from
+    outside; None if somebody else was faster or the attempt lives after all.
+    """
+    held = _held(attempt)
+    if heartbeat is not None:
+        held = and_(held, Run.heartbeat == heartbeat)
+    found = session.execute(select(Run.failures, Run.cancel_requested).where(held)).one_or_none()
+    if found is None:
+        return None
+    failures, cancel_requested = found
+    if cancel_requested:
+        status, reason = RunStatus.CANCELLED, Reason.CANCEL_REQUESTED
+    elif failures >= max_failures:
+        status, reason, detail = RunStatus.FAILED, Reason.ATTEMPTS_EXHAUSTED, f"{failures + 1} attempts lost; {detail}"
+    else:
+        status = RunStatus.QUEUED
+    moved = _leave_running(
+        session, attempt, and_(held, Run.failures == failures), status, reason, detail, failures=1,
+        # The first loss is often chance and is retried at once; a run that loses attempt after attempt waits longer.
+        not_before=now() + timedelta(seconds=2.0**failures) if failures and status is RunStatus.QUEUED else None,
+    )  # fmt: skip
+    return status if moved else None
+
+
+def cancel_queued(session: Session, run_id: str) -> bool:
+    """Cancel a waiting run at once; False if it is not waiting any more."""
+    moved = _touched(
+        session,
+        update(Run)
+        .where(Run.id == run_id, Run.status == RunStatus.QUEUED)
+        .values(
+            status=RunStatus.CANCELLED,
+            reason=Reason.CANCEL_REQUESTED,
+            cancel_requested=True,
+            finished_at=now(),
+            revision=Run.revision + 1,
+        ),
+    )
+    if moved:
+        _record(session, run_id, RunStatus.CANCELLED, Reason.CANCEL_REQUESTED, "", None, None, now())
+    return moved
+
+
+def request_cancel(session: Session, run_id: str) -> bool:
+    """Note the wish to cancel a running run; False if it is not running or the wish is known."""
+    return _touched(
+        session,
+        update(Run)
+        .where(Run.id == run_id, Run.status == RunStatus.RUNNING, Run.cancel_requested.is_(False))
+        .values(cancel_requested=True, revision=Run.revision + 1),
+    )
+
+
+def heartbeats(session: Session) -> list[Heartbeat]:
+    """Read every running attempt's heartbeat, for an observer."""
+    query = select(Run.id, Run.attempt_id, Run.heartbeat).where(Run.status == RunStatus.RUNNING)
+    return [Heartbeat(run_id, attempt_id or "", beats) for run_id, attempt_id, beats in session.execute(query)]
+
+
+def remove(session: Session, run_id: str) -> bool:
+    """Delete an ended run with all it recorded; False if it has not ended."""
+    ended = [status for status in RunStatus if status.terminal]
+    return _touched(session, delete(Run).where(Run.id == run_id, Run.status.in_(ended)))
+
+
+def _claimable() -> ColumnElement[bool]:
+    return and_(Run.status == RunStatus.QUEUED, or_(Run.not_before.is_(None), Run.not_before <= now()))
+
+
+def _held(attempt: Attempt) -> ColumnElement[bool]:
+    return and_(
+        Run.id == attempt.run_id, Run.attempt_id == attempt.attempt_id, Run.status == RunStatus.RUNNING
+    )
+
+
+def _leave_running(
+    session: Session,
+    attempt: Attempt,
+    held: ColumnElement[bool],
+    status: RunStatus,
+    reason: Reason,
+    detail: str,
+    *,
+    failures: int,
+    not_before: datetime | None = None,
+) -> bool:
+    if status not in TRANSITIONS[RunStatus.RUNNING]:
+        raise ValueError(f"a running run cannot become {status}")
+    moment = now()
+    detail = detail[:2000]
+    moved = _touched(
+        session,
+        update(Run)
+        .where(held)
+        .values(
+            status=status,
+            reason=reason,
+            detail=detail,
+            attempt_id=None,
+            failures=Run.failures + failures,
+            not_before=not_before,
+            finished_at=moment if status.terminal else None,
+            revision=Run.revision + 1,
+        ),
+    )
+    if moved:
+        _record(session, attempt.run_id, status, reason, detail, attempt.attempt_id, None, moment)
+    return moved
+
+
+def _record(
+    session: Session,
+    run_id: str,
+    status: RunStatus,
+    reason: Reason,
+    detail: str,
+    attempt_id: str | None,
+    worker: str | None,
+    at: datetime,
+) -> None:
+    position = (
+        select(func.coalesce(func.max(RunTransition.position), 0) + 1)
+        .where(RunTransition.run_id == run_id)
+        .scalar_subquery()
+    )
+    session.execute(
+        insert(RunTransition).values(
+            run_id=run_id,
+            position=position,
+            status=status,
+            reason=reason,
+            detail=detail,
+            attempt_id=attempt_id,
+            worker=worker,
+            at=at,
+        )
+    )
+
+
+def _touched(session: Session, statement: Any) -> bool:
+    result = session.execute(statement, execution_options={"synchronize_session": False})
+    assert isinstance(result, CursorResult)
+    return result.rowcount > 0
