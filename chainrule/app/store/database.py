@@ -71,12 +71,19 @@ class Database:
     @contextmanager
     def writing(self, *, announce: bool = True) -> Iterator[Session]:
         """Open a transaction that writes; on commit wake whoever follows the database, if `announce`."""
-        with self._writing() as session, session.begin():
-            if announce and not self.sqlite:
-                session.execute(text(f"NOTIFY {CHANNEL}"))
-            yield session
-        if announce:
-            self.wake()
+        with self._writing() as session:
+            with session.begin():
+                yield session
+                if announce:
+                    self.announce(session)
+            if session.info.get("announced"):
+                self.wake()
+
+    def announce(self, session: Session) -> None:
+        """Have this transaction's commit wake whoever follows the database."""
+        session.info["announced"] = True
+        if not self.sqlite:
+            session.execute(text(f"NOTIFY {CHANNEL}"))
 
     def on_commit(self, listener: Callable[[], None]) -> None:
         """Call `listener` after each announced commit of this process."""

@@ -1,0 +1,84 @@
+"""The dispatcher: keeps a pilot in flight for each waiting run there is a free slot for."""
+
+import logging
+import threading
+from concurrent.futures import Future
+
+from sqlalchemy.exc import DBAPIError
+
+from chainrule.app.config import Settings
+from chainrule.app.execution.placement import make_executor
+from chainrule.app.execution.reaper import Reaper
+from chainrule.app.execution.supervisor import prepare, supervise_once
+from chainrule.app.store import runs
+from chainrule.app.store.changes import Changes
+from chainrule.app.store.database import Database
+
+log = logging.getLogger(__name__)
+
+
+class Dispatcher:
+    """Hosts this process's slots."""
+
+    def __init__(self, database: Database, settings: Settings, changes: Changes) -> None:
+        self._database = database
+        self._settings = settings
+        self._changes = changes
+        self._executor = make_executor(settings.slots)
+        self._reaper = Reaper(database, settings)
+        self._stopping = threading.Event()
+        self._pilots: set[Future[str | None]] = set()
+        self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
+
+    @property
+    def slots(self) -> int:
+        """How many runs this process trains at once."""
+        return self._settings.slots
+
+    @property
+    def busy(self) -> int:
+        """How many slots have a pilot."""
+        return len(self._pilots)
+
+    def start(self) -> None:
+        """Begin to train what waits."""
+        prepare(self._settings)
+        self._reaper.start()
+        self._thread.start()
+
+    def drain(self) -> None:
+        """Claim nothing more, put running runs back into the queue with their resume points, and end."""
+        self._stopping.set()
+        self._changes.notify()
+        self._thread.join()
+        self._executor.shutdown(wait=True)
+        self._reaper.stop()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            seen = self._changes.count
+            free = self._settings.slots - len(self._pilots)
+            if free > 0:
+                for _ in range(self._waiting(free)):
+                    self._send_pilot()
+            self._changes.wait(seen, self._settings.poll_interval_s)
+
+    def _waiting(self, free: int) -> int:
+        try:
+            with self._database.reading() as session:
+                return runs.count_claimable(session, free)
+        except DBAPIError as error:
+            log.warning("cannot look for runs: %s", error)
+            return 0
+
+    def _send_pilot(self) -> None:
+        pilot = self._executor.submit(supervise_once, self._database, self._settings, self._stopping)
+        self._pilots.add(pilot)
+        pilot.add_done_callback(self._land)
+
+    def _land(self, pilot: Future[str | None]) -> None:
+        self._pilots.discard(pilot)
+        error = None if pilot.cancelled() else pilot.exception()
+        if error is not None:
+            log.error("a slot failed: %s", error, exc_info=error)
+        self._changes.notify()

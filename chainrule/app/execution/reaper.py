@@ -1,0 +1,92 @@
+"""The reaper: finds lost attempts by observation and puts their runs back into the queue.
+
+No clock is compared between machines. An attempt is lost when this process, connected all the
+while, has seen its heartbeat stand still for the time limit on its own monotonic clock.
+"""
+
+import logging
+import threading
+import time
+
+from sqlalchemy.exc import DBAPIError
+
+from chainrule.app.config import Settings
+from chainrule.app.run_status import Reason
+from chainrule.app.store import idempotency, runs
+from chainrule.app.store.database import Database
+from chainrule.app.store.runs import Attempt, Heartbeat
+
+LOOKS_PER_TIMEOUT = 5
+HOUSEKEEPING_S = 3600.0
+log = logging.getLogger(__name__)
+
+
+class Observation:
+    """Remembers since when each attempt's heartbeat stands still."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._since: dict[Heartbeat, float] = {}
+        self._last_look: float | None = None
+
+    def look(self, heartbeats: list[Heartbeat], at: float) -> list[Heartbeat]:
+        """Take a look at time `at`; return the attempts that are lost."""
+        if self._last_look is not None and at - self._last_look > self._timeout_s / 2:
+            self._since.clear()  # we were asleep ourselves: what we did not watch, we do not judge
+        self._last_look = at
+        self._since = {beat: self._since.get(beat, at) for beat in heartbeats}
+        return [beat for beat, since in self._since.items() if at - since >= self._timeout_s]
+
+    def forget(self) -> None:
+        """Start anew, after a look that failed."""
+        self._since.clear()
+
+
+class Reaper:
+    """Looks again and again, in a thread of its own."""
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database = database
+        self._settings = settings
+        self._observation = Observation(settings.attempt_timeout_s)
+        self._stopping = threading.Event()
+        self._tidied_at = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="reaper", daemon=True)
+
+    def start(self) -> None:
+        """Begin to observe."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop observing."""
+        self._stopping.set()
+        self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._settings.attempt_timeout_s / LOOKS_PER_TIMEOUT):
+            try:
+                self._look()
+            except DBAPIError as error:
+                log.warning("cannot observe attempts: %s", error)
+                self._observation.forget()
+
+    def _look(self) -> None:
+        with self._database.reading() as session:
+            beats = runs.heartbeats(session)
+        for lost in self._observation.look(beats, time.monotonic()):
+            detail = f"no heartbeat for {self._settings.attempt_timeout_s:g} s"
+            with self._database.writing() as session:
+                status = runs.lose_attempt(
+                    session,
+                    Attempt(lost.run_id, lost.attempt_id),
+                    Reason.WORKER_LOST,
+                    detail,
+                    max_failures=self._settings.max_failures,
+                    heartbeat=lost.heartbeat,
+                )
+            if status is not None:
+                log.warning("%s: %s; now %s", lost.run_id, detail, status)
+        if time.monotonic() - self._tidied_at > HOUSEKEEPING_S:
+            self._tidied_at = time.monotonic()
+            with self._database.writing(announce=False) as session:
+                idempotency.forget(session)

@@ -1,0 +1,102 @@
+"""What a run trains: its stored config as the engine's config, its data split, its resume point."""
+
+import math
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+import chainrule
+from chainrule.app.config import Settings
+from chainrule.app.services import datasets
+from chainrule.app.services.weights import decode_safetensors, encode_safetensors
+from chainrule.app.store import checkpoints as store
+from chainrule.app.store.database import Database
+from chainrule.engine import Data, LayerSpec, NetworkSpec, OptimizerSpec, ResumePoint, TrainingConfig
+
+RECORDS = 200
+"""How many epochs' gradient statistics a run keeps when it does not say."""
+
+
+def network_spec(network: Mapping[str, Any], inputs: int) -> NetworkSpec:
+    """Build the engine's network from its wire form.
+
+    Raises:
+        EngineError: with the path of the wrong field.
+    """
+    layers = tuple(
+        LayerSpec(layer["units"], layer["activation"], layer.get("initializer")) for layer in network["layers"]
+    )
+    return NetworkSpec(network.get("inputs") or inputs, layers)
+
+
+def engine_config(config: Mapping[str, Any], inputs: int) -> TrainingConfig:
+    """Build the engine's config from a run's complete config.
+
+    Raises:
+        EngineError: with the path of the wrong field.
+    """
+    every = config["gradients"]["every"]
+    return TrainingConfig(
+        network=network_spec(config["network"], inputs),
+        cost=config["cost"],
+        optimizer=OptimizerSpec(**config["optimizer"]),
+        epochs=config["epochs"],
+        batch_size=config["batch_size"],
+        seed=config["seed"],
+        dtype=config["dtype"],
+        shuffle=config["shuffle"],
+        gradients_every=every or None,
+    )
+
+
+def default_gradients_every(epochs: int) -> int:
+    """Choose how often statistics are kept, so that a run has a few hundred records at most."""
+    return math.ceil(epochs / RECORDS)
+
+
+def split_sizes(samples: int, validation: Mapping[str, Any] | None, validation_samples: int | None) -> tuple[int, int]:
+    """Tell how many samples train and how many validate."""
+    if validation is None:
+        return samples, 0
+    if validation_samples is not None:
+        return samples, validation_samples
+    held_out = Data.split_size(samples, validation["fraction"])
+    return samples - held_out, held_out
+
+
+def load_split(database: Database, settings: Settings, config: Mapping[str, Any]) -> tuple[Data, Data | None]:
+    """Open the data a run trains on and the data it is validated on."""
+    data = datasets.open_data(database, settings, config["dataset"])
+    validation = config["validation"]
+    if validation is None:
+        return data, None
+    if validation.get("dataset") is not None:
+        return data, datasets.open_data(database, settings, validation["dataset"])
+    return data.split(validation["fraction"], validation["seed"])
+
+
+def load_resume_point(database: Database, run_id: str) -> ResumePoint | None:
+    """Read where a run is to go on; None for its beginning."""
+    with database.reading() as session:
+        content = store.get_resume_point(session, run_id)
+    return None if content is None else ResumePoint.from_arrays(decode_safetensors(content))
+
+
+def encode_resume_point(point: ResumePoint) -> bytes:
+    """Write a resume point as bytes that `load_resume_point` reads back exactly."""
+    return encode_safetensors(point.to_arrays())
+
+
+def builds(settings: Settings) -> dict[str, Any]:
+    """Name what the last bit of a result depends on besides config and data."""
+    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    return {
+        "chainrule": chainrule.__version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "blas": f"{blas['name']} {blas['version']}",
+        "blas_threads": settings.blas_threads,
+        "machine": platform.machine(),
+    }

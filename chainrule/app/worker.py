@@ -1,0 +1,32 @@
+"""A worker: hosts slots without the API, on any machine that reaches the database."""
+
+import logging
+import signal
+import threading
+
+from chainrule.app.config import Settings
+from chainrule.app.execution.dispatcher import Dispatcher
+from chainrule.app.store.changes import Changes
+from chainrule.app.store.database import Database
+from chainrule.app.store.migrations import upgrade
+
+log = logging.getLogger(__name__)
+
+
+def run(settings: Settings) -> None:
+    """Train waiting runs until SIGTERM or SIGINT, then put running ones back with their resume points."""
+    ending = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ending.set())
+    database = Database(settings.database_url)
+    upgrade(database)
+    changes = Changes(database)
+    dispatcher = Dispatcher(database, settings, changes)
+    changes.start()
+    dispatcher.start()
+    log.info("worker with %d slots is ready", settings.slots)
+    ending.wait()
+    log.info("worker is draining")
+    dispatcher.drain()
+    changes.stop()
+    database.dispose()
