@@ -1,0 +1,189 @@
+"""The queue: claims, fencing, transitions."""
+
+import multiprocessing
+from collections import Counter
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import select, update
+
+from chainrule.app.run_status import TRANSITIONS, Reason, RunStatus
+from chainrule.app.store import epochs, runs
+from chainrule.app.store.database import Database, new_id, now
+from chainrule.app.store.models import Run
+from chainrule.app.store.runs import Attempt
+
+
+def queued_run(database: Database, *, priority: int = 0) -> str:
+    run = Run(
+        id=new_id("run"), name="", status=RunStatus.QUEUED, reason=Reason.SUBMITTED, detail="", priority=priority,
+        config={}, dataset="xor", epochs_total=10, steps_per_epoch=1, parameters=9, revision=1,
+        cancel_requested=False, attempts=0, failures=0, heartbeat=0, epochs_done=0, steps_done=0, created_at=now(),
+    )  # fmt: skip
+    with database.writing() as session:
+        runs.add(session, run)
+    return run.id
+
+
+def claim(database: Database, attempt_id: str = "a1") -> Attempt | None:
+    with database.writing() as session:
+        run = runs.claim(session, attempt_id, "here:1")
+        return None if run is None else Attempt(run.id, attempt_id)
+
+
+def status_of(database: Database, run_id: str) -> tuple[str, str]:
+    with database.reading() as session:
+        run = session.get_one(Run, run_id)
+        return run.status, run.reason
+
+
+def claim_until_empty(url: str, name: str, results: "multiprocessing.Queue[list[str]]") -> None:
+    database = Database(url)
+    taken = []
+    while (attempt := claim(database, f"{name}-{len(taken)}")) is not None:
+        taken.append(attempt.run_id)
+    results.put(taken)
+
+
+def test_claim_takes_the_highest_priority_then_the_oldest(database: Database) -> None:
+    first, second = queued_run(database), queued_run(database)
+    urgent = queued_run(database, priority=5)
+    taken = [claim(database, f"a{n}") for n in range(4)]
+    assert [attempt.run_id if attempt else None for attempt in taken] == [urgent, first, second, None]
+
+
+def test_several_processes_claim_each_run_exactly_once(database: Database, database_url: str) -> None:
+    expected = {queued_run(database) for _ in range(120)}
+    context = multiprocessing.get_context("forkserver")
+    results = context.Queue()
+    processes = [
+        context.Process(target=claim_until_empty, args=(database_url, f"p{n}", results), daemon=True) for n in range(4)
+    ]
+    for process in processes:
+        process.start()
+    taken = Counter(run_id for _ in processes for run_id in results.get(timeout=60))
+    for process in processes:
+        process.join()
+    assert set(taken) == expected
+    assert set(taken.values()) == {1}
+
+
+def test_a_run_is_not_claimed_before_its_time(database: Database) -> None:
+    run_id = queued_run(database)
+    with database.writing() as session:
+        session.execute(update(Run).where(Run.id == run_id).values(not_before=now() + timedelta(hours=1)))
+    assert claim(database) is None
+
+
+def test_an_attempt_that_lost_its_run_writes_nothing(database: Database) -> None:
+    queued_run(database)
+    zombie = claim(database, "zombie")
+    assert zombie is not None
+    with database.writing() as session:
+        assert runs.lose_attempt(session, zombie, Reason.WORKER_LOST, "", max_failures=3) is RunStatus.QUEUED
+    winner = claim(database, "winner")
+    assert winner is not None
+    with database.writing() as session:
+        assert not runs.advance(session, zombie, {"epochs_done": 99})
+        assert runs.beat(session, zombie) is None
+        assert not runs.end_attempt(session, zombie, RunStatus.SUCCEEDED, Reason.COMPLETED)
+        assert runs.lose_attempt(session, zombie, Reason.CHILD_LOST, "", max_failures=3) is None
+    with database.reading() as session:
+        run = session.get_one(Run, winner.run_id)
+        assert (run.attempt_id, run.epochs_done, run.attempts, run.failures) == ("winner", 0, 2, 1)
+
+
+def test_an_observer_does_not_take_a_run_whose_heart_has_beaten_meanwhile(database: Database) -> None:
+    queued_run(database)
+    attempt = claim(database)
+    assert attempt is not None
+    with database.writing() as session:
+        assert runs.beat(session, attempt) is False
+    with database.writing() as session:
+        lost = runs.lose_attempt(session, attempt, Reason.WORKER_LOST, "", max_failures=3, heartbeat=0)
+    assert lost is None
+    assert status_of(database, attempt.run_id)[0] == "running"
+
+
+def test_a_run_that_loses_too_many_attempts_fails(database: Database) -> None:
+    run_id = queued_run(database)
+    for number in range(3):
+        attempt = claim(database, f"a{number}")
+        assert attempt is not None
+        with database.writing() as session:
+            runs.lose_attempt(session, attempt, Reason.CHILD_LOST, "killed", max_failures=2)
+            session.execute(update(Run).values(not_before=None))
+    assert status_of(database, run_id) == ("failed", "attempts_exhausted")
+
+
+def test_a_lost_attempt_whose_run_was_to_be_cancelled_is_not_queued_again(database: Database) -> None:
+    run_id = queued_run(database)
+    attempt = claim(database)
+    assert attempt is not None
+    with database.writing() as session:
+        assert runs.request_cancel(session, run_id)
+        assert not runs.request_cancel(session, run_id)
+        assert runs.beat(session, attempt) is True
+        runs.lose_attempt(session, attempt, Reason.WORKER_LOST, "", max_failures=3)
+    assert status_of(database, run_id) == ("cancelled", "cancel_requested")
+
+
+def test_a_waiting_run_is_cancelled_at_once_and_never_claimed(database: Database) -> None:
+    run_id = queued_run(database)
+    with database.writing() as session:
+        assert runs.cancel_queued(session, run_id)
+        assert not runs.cancel_queued(session, run_id)
+    assert claim(database) is None
+    assert status_of(database, run_id) == ("cancelled", "cancel_requested")
+
+
+def test_every_transition_is_recorded_in_order(database: Database) -> None:
+    run_id = queued_run(database)
+    attempt = claim(database)
+    assert attempt is not None
+    with database.writing() as session:
+        runs.end_attempt(session, attempt, RunStatus.QUEUED, Reason.DRAINED)
+    attempt = claim(database, "a2")
+    assert attempt is not None
+    with database.writing() as session:
+        runs.end_attempt(session, attempt, RunStatus.SUCCEEDED, Reason.COMPLETED)
+    with database.reading() as session:
+        history = [(t.status, t.reason) for t in runs.transitions(session, run_id)]
+    assert history == [
+        ("queued", "submitted"),
+        ("running", "claimed"),
+        ("queued", "drained"),
+        ("running", "claimed"),
+        ("succeeded", "completed"),
+    ]
+
+
+def test_only_lawful_transitions_are_taken(database: Database) -> None:
+    queued_run(database)
+    attempt = claim(database)
+    assert attempt is not None
+    with database.writing() as session, pytest.raises(ValueError, match="cannot become"):
+        runs.end_attempt(session, attempt, RunStatus.RUNNING, Reason.CLAIMED)
+    assert all(not TRANSITIONS[status] for status in RunStatus if status.terminal)
+
+
+def test_deleting_is_for_ended_runs_and_takes_what_they_recorded(database: Database) -> None:
+    run_id = queued_run(database)
+    attempt = claim(database)
+    assert attempt is not None
+    row = {"run_id": run_id, "epoch": 0, "cost": 1.0, "error": None, "validation_cost": None,
+           "validation_error": None, "learning_rate": 0.1, "seconds": 0.0}  # fmt: skip
+    with database.writing() as session:
+        epochs.add(session, [row])
+        assert not runs.remove(session, run_id)
+        runs.end_attempt(session, attempt, RunStatus.FAILED, Reason.DIVERGED)
+        assert runs.remove(session, run_id)
+    with database.reading() as session:
+        assert epochs.count(session, run_id, -1) == (0, -1)
+        assert session.scalars(select(Run)).all() == []
+
+
+def test_ids_sort_by_time_of_making() -> None:
+    made = [new_id("run") for _ in range(3)]
+    assert len(set(made)) == 3
+    assert all(len(run_id) == 30 and run_id.startswith("run_") for run_id in made)

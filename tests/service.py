@@ -1,0 +1,100 @@
+"""Start the real service or a worker as a person would, and end it."""
+
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import httpx
+
+START_TIMEOUT_S = 30.0
+
+
+@dataclass
+class Service:
+    """A running process of ours: its URL (the API only), its database and its log."""
+
+    process: subprocess.Popen[str]
+    database_url: str
+    log: Path
+    url: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def client(self, **options: Any) -> httpx.Client:
+        """Open an HTTP client to it."""
+        return httpx.Client(base_url=self.url, timeout=30, **options)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal and wait for the end."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(timeout=30)
+
+
+@contextmanager
+def serving(**settings: Any) -> Iterator[Service]:
+    """Run `chainrule serve` on a free port of loopback."""
+    with _running("serve", {**settings, "port": 0}) as service:
+        service.url = _url(service)
+        yield service
+
+
+@contextmanager
+def working(**settings: Any) -> Iterator[Service]:
+    """Run `chainrule worker`."""
+    with _running("worker", settings) as service:
+        yield service
+
+
+@contextmanager
+def _running(command: str, settings: dict[str, Any]) -> Iterator[Service]:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("CHAINRULE_")}
+    environment["PYTHONUNBUFFERED"] = "1"
+    environment |= {f"CHAINRULE_{name.upper()}": str(value) for name, value in settings.items()}
+    with tempfile.NamedTemporaryFile("w", suffix=f"-{command}.log", delete=False) as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "chainrule", command],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+    service = Service(process, settings["database_url"], Path(log.name), settings=settings)
+    try:
+        yield service
+    finally:
+        service.stop()
+        if process.stdout is not None:
+            process.stdout.close()
+        service.log.unlink(missing_ok=True)
+
+
+def _url(service: Service) -> str:
+    """Wait for the line that names the URL, then for the service to be ready."""
+    assert service.process.stdout is not None
+    deadline = time.monotonic() + START_TIMEOUT_S
+    found = ""
+    while not found and time.monotonic() < deadline and service.process.poll() is None:
+        found = _find_url(service.process.stdout, deadline)
+    while found and time.monotonic() < deadline:
+        try:
+            if httpx.get(f"{found}/v1/health/ready").status_code == 200:
+                return found
+        except httpx.TransportError:
+            time.sleep(0.02)
+    raise AssertionError(f"the service did not start:\n{service.log.read_text()}")
+
+
+def _find_url(lines: IO[str], deadline: float) -> str:
+    ready, _, _ = select.select([lines], [], [], max(0.0, deadline - time.monotonic()))
+    match = re.search(r"http://127\.0\.0\.1:\d+", lines.readline()) if ready else None
+    return match.group() if match else ""
