@@ -1,0 +1,229 @@
+"""Whole stories, with the real service, real processes and real signals."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from tests.conftest import KINDS
+from tests.service import Service, serving, working
+
+XOR = {
+    "name": "xor",
+    "dataset": "xor",
+    "network": {"layers": [{"units": 8, "activation": "tanh"}, {"units": 1, "activation": "sigmoid"}]},
+    "optimizer": {"name": "adam", "learning_rate": 0.05},
+    "epochs": 100,
+    "batch_size": 4,
+    "seed": 7,
+}
+LONG = {
+    "name": "long",
+    "dataset": "digits",
+    "validation": {"fraction": 0.2, "seed": 3},
+    "network": {"layers": [{"units": 32, "activation": "relu"}, {"units": 10, "activation": "softmax"}]},
+    "optimizer": {"name": "adam", "learning_rate": 0.001},
+    "epochs": 2000,
+    "batch_size": 32,
+    "checkpoints": {"every": 50},
+    "seed": 11,
+}
+QUICK_RECOVERY = {"heartbeat_interval_s": 0.2, "attempt_timeout_s": 1.5, "flush_interval_s": 0.1}
+
+
+def submit(client: httpx.Client, spec: dict[str, Any]) -> str:
+    response = client.post("/v1/runs", json=spec)
+    assert response.status_code == 201, response.text
+    run_id: str = response.json()["id"]
+    return run_id
+
+
+def wait_for(what: Callable[[], Any], timeout_s: float = 60.0) -> Any:
+    deadline = time.monotonic() + timeout_s
+    while not (found := what()):
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+    return found
+
+
+def ended(client: httpx.Client, run_id: str, timeout_s: float = 60.0) -> dict[str, Any]:
+    def look() -> dict[str, Any] | None:
+        run: dict[str, Any] = client.get(f"/v1/runs/{run_id}", headers={"Prefer": "wait=5"}).json()
+        return run if run["done"] else None
+
+    result: dict[str, Any] = wait_for(look, timeout_s)
+    return result
+
+
+def epochs_of(client: httpx.Client, run_id: str) -> list[int]:
+    columns = client.get(f"/v1/runs/{run_id}/epochs", params={"limit": 10000}).json()["columns"]
+    numbers: list[int] = columns["epoch"]
+    return numbers
+
+
+def last_weights(client: httpx.Client, run_id: str) -> str:
+    digest: str = client.get(f"/v1/runs/{run_id}/checkpoints/last").json()["sha256"]
+    return digest
+
+
+def under_way(client: httpx.Client, run_id: str, epochs: int) -> bool:
+    progress = client.get(f"/v1/runs/{run_id}").json()["progress"]
+    return bool(progress["epochs_done"] >= epochs)
+
+
+def training_process(service: Service) -> psutil.Process:
+    """Find the child that computes: the grandchild that used the most processor time."""
+    children = psutil.Process(service.process.pid).children(recursive=True)
+    return max(children, key=lambda child: child.cpu_times().user)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(fresh: Any, cache_dir: Path) -> str:
+    """The weights an undisturbed run of LONG ends with."""
+    with serving(database_url=fresh.url("sqlite"), cache_dir=cache_dir, slots=1) as service, service.client() as client:
+        run_id = submit(client, LONG)
+        assert ended(client, run_id)["status"] == "succeeded"
+        return last_weights(client, run_id)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_whose_training_process_is_killed_ends_with_the_same_weights(
+    fresh: Any, cache_dir: Path, undisturbed: str, kind: str
+) -> None:
+    with (
+        serving(database_url=fresh.url(kind), cache_dir=cache_dir, slots=1, **QUICK_RECOVERY) as service,
+        service.client() as client,
+    ):
+        run_id = submit(client, LONG)
+        wait_for(lambda: under_way(client, run_id, 50))
+        training_process(service).kill()
+        run = ended(client, run_id)
+        assert (run["status"], run["attempts"], run["failures"]) == ("succeeded", 2, 1)
+        assert ("queued", "child_lost") in [(t["status"], t["reason"]) for t in run["transitions"]]
+        assert "SIGKILL" in str(run["transitions"])
+        assert last_weights(client, run_id) == undisturbed
+        assert epochs_of(client, run_id) == list(range(LONG["epochs"] + 1))  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_whose_worker_is_killed_is_finished_by_another_with_the_same_weights(
+    fresh: Any, cache_dir: Path, undisturbed: str, kind: str
+) -> None:
+    url = fresh.url(kind)
+    common = {"database_url": url, "cache_dir": cache_dir, **QUICK_RECOVERY}
+    with serving(slots=0, **common) as service, service.client() as client, working(slots=1, **common) as first:
+        run_id = submit(client, LONG)
+        wait_for(lambda: under_way(client, run_id, 50))
+        children = psutil.Process(first.process.pid).children(recursive=True)
+        first.process.kill()
+        psutil.wait_procs(children, timeout=5)
+        assert not [child for child in children if child.is_running()], "a dead worker left a process behind"
+        with working(slots=1, **common):
+            run = ended(client, run_id)
+        assert (run["status"], run["attempts"], run["failures"]) == ("succeeded", 2, 1)
+        assert ("queued", "worker_lost") in [(t["status"], t["reason"]) for t in run["transitions"]]
+        assert last_weights(client, run_id) == undisturbed
+        assert epochs_of(client, run_id) == list(range(LONG["epochs"] + 1))  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_ending_the_service_leaves_running_runs_queued_with_their_resume_points(
+    fresh: Any, cache_dir: Path, undisturbed: str, number: signal.Signals
+) -> None:
+    url = fresh.url("sqlite")
+    with serving(database_url=url, cache_dir=cache_dir, slots=1) as service, service.client() as client:
+        run_id = submit(client, LONG)
+        wait_for(lambda: under_way(client, run_id, 50))
+        assert service.stop(number) == 0
+    with serving(database_url=url, cache_dir=cache_dir, slots=0) as service, service.client() as client:
+        run = client.get(f"/v1/runs/{run_id}").json()
+        assert (run["status"], run["reason"], run["failures"]) == ("queued", "drained", 0)
+        assert 50 <= run["progress"]["epochs_done"] < 2000
+    with serving(database_url=url, cache_dir=cache_dir, slots=1) as service, service.client() as client:
+        assert ended(client, run_id)["status"] == "succeeded"
+        assert last_weights(client, run_id) == undisturbed
+
+
+def test_a_long_epoch_is_saved_in_its_middle(fresh: Any, cache_dir: Path) -> None:
+    """One epoch of many small steps: a kill in its middle does not cost the epoch, and costs no bit."""
+    spec = LONG | {"dataset": "", "epochs": 2, "batch_size": 1, "checkpoints": {"every": 1}}
+    samples = [[float((i * j) % 17) / 17 for j in range(1, 21)] for i in range(12000)]
+    labels = [str(i % 10) for i in range(12000)]
+    hashes = []
+    for kill in (False, True):
+        with (
+            serving(database_url=fresh.url("sqlite"), cache_dir=cache_dir, slots=1, **QUICK_RECOVERY) as service,
+            service.client() as client,
+        ):
+            dataset = client.post("/v1/datasets", json={"name": "d", "samples": samples, "labels": labels}).json()
+            run_id = submit(client, spec | {"dataset": dataset["id"], "validation": None})
+            if kill:
+                wait_for(lambda: client.get(f"/v1/runs/{run_id}").json()["progress"]["steps_done"] > 0)
+                assert client.get(f"/v1/runs/{run_id}").json()["progress"]["epochs_done"] == 0
+                training_process(service).kill()
+            run = ended(client, run_id)
+            assert run["status"] == "succeeded"
+            assert run["attempts"] == (2 if kill else 1)
+            columns = client.get(f"/v1/runs/{run_id}/epochs").json()["columns"]
+            hashes.append((last_weights(client, run_id), columns["cost"], columns["error"]))
+    assert hashes[0] == hashes[1]
+
+
+def test_a_running_run_is_cancelled_within_its_grace(fresh: Any, cache_dir: Path) -> None:
+    with serving(database_url=fresh.url("sqlite"), cache_dir=cache_dir, slots=1) as service, service.client() as client:
+        run_id = submit(client, LONG | {"epochs": 50000, "checkpoints": {"every": 10000}})
+        wait_for(lambda: under_way(client, run_id, 1))
+        started = time.monotonic()
+        response = client.post(f"/v1/runs/{run_id}/cancel")
+        assert response.status_code == 202
+        assert response.json()["cancel_requested"] is True
+        run = ended(client, run_id)
+        assert (run["status"], run["reason"]) == ("cancelled", "cancel_requested")
+        assert time.monotonic() - started < 3
+        recorded = epochs_of(client, run_id)
+        assert recorded == list(range(run["progress"]["epochs_done"] + 1))
+
+
+def test_a_run_that_diverges_fails_and_says_so(fresh: Any, cache_dir: Path) -> None:
+    with serving(database_url=fresh.url("sqlite"), cache_dir=cache_dir, slots=1) as service, service.client() as client:
+        spec = XOR | {
+            "network": {"layers": [{"units": 8, "activation": "relu"}, {"units": 1, "activation": "linear"}]},
+            "cost": "mse",
+            "optimizer": {"name": "sgd", "learning_rate": 1e6},
+        }
+        run = ended(client, submit(client, spec))
+        assert (run["status"], run["reason"]) == ("failed", "diverged")
+        assert "epoch" in run["detail"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_many_submissions_at_once_are_each_trained_exactly_once(fresh: Any, cache_dir: Path, kind: str) -> None:
+    with serving(database_url=fresh.url(kind), cache_dir=cache_dir, slots=4) as service:
+        submitted: list[str] = []
+
+        def submit_some() -> None:
+            with service.client() as client:
+                submitted.extend(submit(client, XOR) for _ in range(10))
+
+        threads = [threading.Thread(target=submit_some) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        with service.client() as client:
+            assert len(set(submitted)) == 80
+            for run_id in submitted:
+                run = ended(client, run_id)
+                assert (run["status"], run["attempts"]) == ("succeeded", 1)
+                assert epochs_of(client, run_id) == list(range(XOR["epochs"] + 1))  # type: ignore[operator]
+            hashes = {last_weights(client, run_id) for run_id in submitted}
+            assert len(hashes) == 1
+        log = service.log.read_text()
+        assert "locked" not in log
+        assert "Traceback" not in log
