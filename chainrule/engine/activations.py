@@ -1,0 +1,152 @@
+"""Activation functions A = g(Z) and the way back through them, dZ from dA."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from chainrule.engine.arrays import FloatArray
+from chainrule.engine.errors import UnknownNameError
+
+LEAK = 0.01
+"""Slope of leaky ReLU for negative Z."""
+
+
+@dataclass(frozen=True)
+class Activation:
+    """One activation function.
+
+    Attributes:
+        name: as configurations spell it.
+        equation: g(Z), and g′(Z) or the Jacobian.
+        forward: (Z, out, axis) to A.
+        backward: (dA, Z, A, out, axis) to dZ = dA ⊙ g′(Z); `out` must be neither dA, Z nor A.
+        kinks: the Z at which g′ jumps.
+        output_only: whether it makes sense for the last layer only.
+
+    Both take arrays of any shape; softmax runs over `axis`, the units, -1 where rows are samples.
+    With `out` they write there and allocate nothing of their size.
+    """
+
+    name: str
+    equation: str
+    forward: Callable[..., FloatArray]
+    backward: Callable[..., FloatArray]
+    kinks: tuple[float, ...] = ()
+    output_only: bool = False
+
+
+def _sigmoid(Z: FloatArray, out: FloatArray | None = None, axis: int = -1) -> FloatArray:
+    out = np.negative(Z, out=out)
+    with np.errstate(over="ignore"):  # e^800 is infinite, and 1/(1 + ∞) = 0 is the right answer
+        np.exp(out, out=out)
+    np.add(out, 1, out=out)
+    return np.reciprocal(out, out=out)
+
+
+def _sigmoid_back(
+    dA: FloatArray, Z: FloatArray, A: FloatArray, out: FloatArray | None = None, axis: int = -1
+) -> FloatArray:
+    out = np.subtract(1, A, out=out)
+    np.multiply(out, A, out=out)
+    return np.multiply(out, dA, out=out)
+
+
+def _tanh(Z: FloatArray, out: FloatArray | None = None, axis: int = -1) -> FloatArray:
+    result: FloatArray = np.tanh(Z, out=out)
+    return result
+
+
+def _tanh_back(
+    dA: FloatArray, Z: FloatArray, A: FloatArray, out: FloatArray | None = None, axis: int = -1
+) -> FloatArray:
+    out = np.multiply(A, A, out=out)
+    np.subtract(1, out, out=out)
+    return np.multiply(out, dA, out=out)
+
+
+def _relu(Z: FloatArray, out: FloatArray | None = None, axis: int = -1) -> FloatArray:
+    result: FloatArray = np.maximum(Z, 0, out=out)
+    return result
+
+
+def _relu_back(
+    dA: FloatArray, Z: FloatArray, A: FloatArray, out: FloatArray | None = None, axis: int = -1
+) -> FloatArray:
+    return np.multiply(dA, np.greater(Z, 0), out=out)
+
+
+def _leaky_relu(Z: FloatArray, out: FloatArray | None = None, axis: int = -1) -> FloatArray:
+    out = np.multiply(Z, LEAK, out=out)
+    return np.maximum(Z, out, out=out)
+
+
+def _leaky_relu_back(
+    dA: FloatArray, Z: FloatArray, A: FloatArray, out: FloatArray | None = None, axis: int = -1
+) -> FloatArray:
+    out = np.multiply(dA, np.greater(Z, 0), out=out)
+    np.multiply(out, 1 - LEAK, out=out)
+    return np.add(out, LEAK * dA, out=out)
+
+
+def _linear(Z: FloatArray, out: FloatArray | None = None, axis: int = -1) -> FloatArray:
+    result: FloatArray = np.positive(Z, out=out)
+    return result
+
+
+def _linear_back(
+    dA: FloatArray, Z: FloatArray, A: FloatArray, out: FloatArray | None = None, axis: int = -1
+) -> FloatArray:
+    result: FloatArray = np.positive(dA, out=out)
+    return result
+
+
+def _softmax(Z: FloatArray, out: FloatArray | None = None, axis: int = -1) -> FloatArray:
+    out = np.subtract(Z, np.maximum.reduce(Z, axis=axis, keepdims=True), out=out)
+    np.exp(out, out=out)
+    return np.divide(out, np.add.reduce(out, axis=axis, keepdims=True), out=out)
+
+
+def _softmax_back(
+    dA: FloatArray, Z: FloatArray, A: FloatArray, out: FloatArray | None = None, axis: int = -1
+) -> FloatArray:
+    out = np.multiply(dA, A, out=out)
+    weighed = np.add.reduce(out, axis=axis, keepdims=True)
+    np.subtract(dA, weighed, out=out)
+    return np.multiply(out, A, out=out)
+
+
+ACTIVATIONS: dict[str, Activation] = {
+    a.name: a
+    for a in (
+        Activation("sigmoid", "a = 1/(1 + e⁻ᶻ), g′ = a(1 − a)", _sigmoid, _sigmoid_back),
+        Activation("tanh", "a = tanh z, g′ = 1 − a²", _tanh, _tanh_back),
+        Activation("relu", "a = max(z, 0), g′ = 1 for z > 0, else 0", _relu, _relu_back, kinks=(0.0,)),
+        Activation(
+            "leaky_relu",
+            f"a = max(z, {LEAK}·z), g′ = 1 for z > 0, else {LEAK}",
+            _leaky_relu,
+            _leaky_relu_back,
+            kinks=(0.0,),
+        ),
+        Activation("linear", "a = z, g′ = 1", _linear, _linear_back),
+        Activation(
+            "softmax",
+            "aⱼ = eᶻʲ / Σₖ eᶻᵏ, dzⱼ = aⱼ·(daⱼ − Σₖ daₖ·aₖ)",
+            _softmax,
+            _softmax_back,
+            output_only=True,
+        ),
+    )
+}
+
+
+def activation(name: str, field: str = "") -> Activation:
+    """Look an activation function up.
+
+    Raises:
+        UnknownNameError: there is none of this name; lists those there are.
+    """
+    if name not in ACTIVATIONS:
+        raise UnknownNameError("activation", name, ACTIVATIONS, field)
+    return ACTIVATIONS[name]

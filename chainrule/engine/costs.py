@@ -1,0 +1,124 @@
+"""Costs: what training makes smaller, C = (1/m) Σᵢ E⁽ⁱ⁾, and where its gradient begins.
+
+Everything is finite for every finite Z: where the plain formula would divide by a saturated output,
+the same value is computed from Z instead, and a derivative too large for the float type becomes the
+largest that it holds. No epsilon changes any value.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from chainrule.engine.activations import ACTIVATIONS, Activation, activation
+from chainrule.engine.arrays import FloatArray
+from chainrule.engine.errors import UnknownNameError
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One cost.
+
+    Attributes:
+        name: as configurations spell it.
+        equation: E of one sample.
+        dA_equation: ∂E/∂A[L].
+        fits: the output activations it is defined for.
+        per_sample: (Z, A, Y, output, axis) to E⁽ⁱ⁾, one number for each sample.
+        output_dA: (Z, A, Y, output, axis) to dA[L].
+        output_dZ: (Z, A, Y, output, axis, out) to dZ[L].
+
+    `axis` is that of the units: -1 where rows are samples.
+    """
+
+    name: str
+    equation: str
+    dA_equation: str
+    fits: tuple[str, ...]
+    per_sample: Callable[..., FloatArray]
+    output_dA: Callable[..., FloatArray]
+    output_dZ: Callable[..., FloatArray]
+
+
+def _mse(Z: FloatArray, A: FloatArray, Y: FloatArray, output: Activation, axis: int = -1) -> FloatArray:
+    result: FloatArray = np.sum((A - Y) ** 2, axis=axis) / 2
+    return result
+
+
+def _mse_dA(Z: FloatArray, A: FloatArray, Y: FloatArray, output: Activation, axis: int = -1) -> FloatArray:
+    return A - Y
+
+
+def _mse_dZ(
+    Z: FloatArray, A: FloatArray, Y: FloatArray, output: Activation, axis: int = -1, out: FloatArray | None = None
+) -> FloatArray:
+    return output.backward(A - Y, Z, A, out=out, axis=axis)
+
+
+def _cross_entropy(Z: FloatArray, A: FloatArray, Y: FloatArray, output: Activation, axis: int = -1) -> FloatArray:
+    if output.name == "softmax":
+        # −Σ y·log a with log a = z − log Σ eᶻ
+        top = np.max(Z, axis=axis, keepdims=True)
+        log_sum = top + np.log(np.sum(np.exp(Z - top), axis=axis, keepdims=True))
+        result: FloatArray = np.sum(Y * (log_sum - Z), axis=axis)
+        return result
+    # −[y·log a + (1−y)·log(1−a)] with log(1 + eᶻ) = max(z, 0) + log(1 + e^−|z|)
+    result = np.sum(np.maximum(Z, 0) - Y * Z + np.log1p(np.exp(-np.abs(Z))), axis=axis)
+    return result
+
+
+def _cross_entropy_dA(Z: FloatArray, A: FloatArray, Y: FloatArray, output: Activation, axis: int = -1) -> FloatArray:
+    if output.name == "softmax":
+        # −y/a with 1/a = e^(log Σ eᶻ − z)
+        top = np.max(Z, axis=axis, keepdims=True)
+        log_sum = top + np.log(np.sum(np.exp(Z - top), axis=axis, keepdims=True))
+        return -Y * _bounded_exp(log_sum - Z)
+    # 1/a = 1 + e⁻ᶻ and 1/(1−a) = 1 + eᶻ
+    return -(Y * (1 + _bounded_exp(-Z)) - (1 - Y) * (1 + _bounded_exp(Z)))
+
+
+def _cross_entropy_dZ(
+    Z: FloatArray, A: FloatArray, Y: FloatArray, output: Activation, axis: int = -1, out: FloatArray | None = None
+) -> FloatArray:
+    return np.subtract(A, Y, out=out)
+
+
+def _bounded_exp(exponent: FloatArray) -> FloatArray:
+    info = np.finfo(exponent.dtype)
+    largest = np.log(info.max) * (1 - 4 * info.eps)
+    result: FloatArray = np.exp(np.minimum(exponent, largest))
+    return result
+
+
+COSTS: dict[str, Cost] = {
+    c.name: c
+    for c in (
+        Cost("mse", "E = ½·‖a − y‖²", "dA[L] = A − Y", tuple(ACTIVATIONS), _mse, _mse_dA, _mse_dZ),
+        Cost(
+            "cross_entropy",
+            "E = −Σ [y·log a + (1−y)·log(1−a)] for sigmoid, −Σ y·log a for softmax",
+            "dA[L] = −(Y/A − (1−Y)/(1−A)) for sigmoid, −Y/A for softmax",
+            ("sigmoid", "softmax"),
+            _cross_entropy,
+            _cross_entropy_dA,
+            _cross_entropy_dZ,
+        ),
+    )
+}
+
+
+def cost(name: str, field: str = "cost") -> Cost:
+    """Look a cost up.
+
+    Raises:
+        UnknownNameError: there is none of this name; lists those there are.
+    """
+    if name not in COSTS:
+        raise UnknownNameError("cost", name, COSTS, field)
+    return COSTS[name]
+
+
+def costs_for(output: str) -> tuple[str, ...]:
+    """Name the costs that fit an output activation."""
+    activation(output)
+    return tuple(name for name, found in COSTS.items() if output in found.fits)

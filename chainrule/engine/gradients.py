@@ -1,0 +1,130 @@
+"""Any quantity of backpropagation, by name, with its equation; and statistics of gradients."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from chainrule.engine.arrays import FloatArray
+from chainrule.engine.costs import cost
+from chainrule.engine.errors import UnknownNameError
+from chainrule.engine.network import Network, NetworkSpec, backward, forward
+
+EQUATIONS = {
+    "Z": "Z[l] = A[l-1]·W[l]ᵀ + b[l]",
+    "A": "A[l] = g(Z[l])",
+    "dA": "dA[l] = dZ[l+1]·W[l+1]",
+    "dZ": "dZ[l] = dA[l] ⊙ g′(Z[l])",
+    "dW": "dW[l] = (1/m)·dZ[l]ᵀ·A[l-1]",
+    "db": "db[l] = (1/m)·Σᵢ dZ[l]⁽ⁱ⁾",
+}
+_NAME = re.compile(r"(Z|A|dA|dZ|dW|db)(\d+)")
+
+
+def names(spec: NetworkSpec) -> list[str]:
+    """List every quantity a network has: A0, dA0, then Z1, A1, dA1, dZ1, dW1, db1, …"""
+    found = ["A0", "dA0"]
+    for number in range(1, len(spec.layers) + 1):
+        found += [f"{symbol}{number}" for symbol in EQUATIONS]
+    return found
+
+
+def equation(name: str, spec: NetworkSpec, cost_name: str) -> str:
+    """Tell the equation of a quantity, its layer filled in.
+
+    Raises:
+        UnknownNameError: the network has no such quantity.
+    """
+    symbol, number = _parse(name, spec)
+    if symbol == "A" and number == 0:
+        return "A[0] = X"
+    if number == len(spec.layers):
+        output = spec.layers[-1].activation
+        if symbol == "dA":
+            return cost(cost_name).dA_equation.replace("[L]", f"[{number}]")
+        if symbol == "dZ" and cost_name == "cross_entropy":
+            return f"dZ[{number}] = A[{number}] − Y, which is dA[{number}] ⊙ g′(Z[{number}]) for {output}"
+    text = EQUATIONS[symbol]
+    for written, value in (("l-1", number - 1), ("l+1", number + 1), ("l", number)):
+        text = text.replace(f"[{written}]", f"[{value}]")
+    return text
+
+
+def gradients(
+    network: Network, cost_name: str, X: ArrayLike, Y: ArrayLike, wanted: Iterable[str], *, per_sample: bool = False
+) -> dict[str, FloatArray]:
+    """Compute quantities of one batch by name, by the reading path.
+
+    Args:
+        network: with the weights to look at.
+        cost_name: of the cost.
+        X: (m, n_0) samples as rows.
+        Y: (m, n_L) targets.
+        wanted: names such as `Z1`, `dA0`, `dW2`.
+        per_sample: give each sample's own dW (m, n_l, n_{l-1}) and db (m, n_l), without the 1/m.
+
+    Returns:
+        The arrays, in the order asked for.
+
+    Raises:
+        UnknownNameError: a name the network does not have; lists those it has.
+        ShapeError: X or Y do not fit.
+    """
+    wanted = list(wanted)
+    for name in wanted:
+        _parse(name, network.spec)
+    caches = forward(network, X)
+    found = backward(caches, cost_name, Y)
+    found["A0"] = caches[0].A_prev
+    for number, cache in enumerate(caches, start=1):
+        found[f"Z{number}"], found[f"A{number}"] = cache.Z, cache.A
+    if per_sample:
+        for name in wanted:
+            symbol, number = _parse(name, network.spec)
+            if symbol == "dW":
+                found[name] = found[f"dZ{number}"][:, :, None] * caches[number - 1].A_prev[:, None, :]
+            elif symbol == "db":
+                found[name] = found[f"dZ{number}"]
+    return {name: found[name] for name in wanted}
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """One array in a few numbers; `zeros` is the share of elements that are exactly zero."""
+
+    norm: float
+    mean: float
+    standard_deviation: float
+    minimum: float
+    maximum: float
+    zeros: float
+
+
+def statistics(G: FloatArray) -> Statistics:
+    """Describe an array: ‖G‖ = √Σg², mean, standard deviation, extremes, share of zeros.
+
+    Sums are taken in float64, whatever the array is.
+    """
+    g = np.asarray(G, dtype=np.float64).ravel()
+    size = g.size
+    square = float(g @ g)
+    mean = float(np.add.reduce(g)) / size
+    deviations = g - mean
+    return Statistics(
+        norm=square**0.5,
+        mean=mean,
+        standard_deviation=(float(deviations @ deviations) / size) ** 0.5,
+        minimum=float(np.minimum.reduce(g)),
+        maximum=float(np.maximum.reduce(g)),
+        zeros=1 - int(np.count_nonzero(g)) / size,
+    )
+
+
+def _parse(name: Any, spec: NetworkSpec) -> tuple[str, int]:
+    match = _NAME.fullmatch(str(name))
+    if match is None or str(name) not in names(spec):
+        raise UnknownNameError("quantity", name, names(spec), "names")
+    return match.group(1), int(match.group(2))

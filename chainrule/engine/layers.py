@@ -1,0 +1,84 @@
+"""One dense layer: forward with its cache, and the way back."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from chainrule.engine.activations import activation
+from chainrule.engine.arrays import FloatArray
+from chainrule.engine.errors import ShapeError
+
+
+@dataclass(frozen=True)
+class Cache:
+    """What a layer must remember of a batch to find its gradients: (W, A_prev, b, Z, A)."""
+
+    W: FloatArray
+    A_prev: FloatArray
+    b: FloatArray
+    Z: FloatArray
+    A: FloatArray
+    activation: str
+
+
+def forward(A_prev: FloatArray, W: FloatArray, b: FloatArray, name: str) -> Cache:
+    """Compute one layer.
+
+        Z = A_prev · Wᵀ + b      (m, n_out)
+        A = g(Z)                 (m, n_out)
+
+    Args:
+        A_prev: (m, n_in) activations of the layer before.
+        W: (n_out, n_in) weights.
+        b: (n_out,) biases.
+        name: of the activation function g.
+
+    Raises:
+        ShapeError: A_prev does not fit W.
+    """
+    if A_prev.ndim != 2 or A_prev.shape[1] != W.shape[1]:
+        raise ShapeError(f"The layer takes {W.shape[1]} values a sample; it was given {A_prev.shape}.")
+    Z = A_prev @ W.T + b
+    return Cache(W, A_prev, b, Z, activation(name).forward(Z), name)
+
+
+def backward(dZ: FloatArray, cache: Cache) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Carry each sample's gradient from the pre-activations to the parameters and the layer before.
+
+        dW      = (1/m) · dZᵀ · A_prev      (n_out, n_in)
+        db      = (1/m) · Σᵢ dZ⁽ⁱ⁾          (n_out,)
+        dA_prev = dZ · W                    (m, n_in)
+
+    dZ holds ∂E⁽ⁱ⁾/∂Z⁽ⁱ⁾, one row for each sample; the 1/m of the mean enters here, and only here.
+
+    Args:
+        dZ: (m, n_out) gradient of each sample's error with respect to Z.
+        cache: what `forward` returned for the same batch.
+
+    Returns:
+        dW, db and dA_prev.
+
+    Raises:
+        ShapeError: dZ does not fit the cache.
+
+    Source:
+        Backpropagation, steps 3 to 5; Nielsen (2015), chapter 2, (BP2) to (BP4).
+    """
+    if dZ.shape != cache.Z.shape:
+        raise ShapeError(f"dZ has shape {dZ.shape} and the layer's Z {cache.Z.shape}.")
+    m = len(dZ)
+    dW = dZ.T @ cache.A_prev / m
+    db = np.sum(dZ, axis=0) / m
+    dA_prev = dZ @ cache.W
+    return dW, db, dA_prev
+
+
+def through_activation(dA: FloatArray, cache: Cache) -> FloatArray:
+    """Carry the gradient back through the activation function.
+
+        dZ = dA ⊙ g′(Z)      (m, n_out); for softmax its Jacobian
+
+    Source:
+        Backpropagation, step 2; Nielsen (2015), chapter 2, (BP2).
+    """
+    return activation(cache.activation).backward(dA, cache.Z, cache.A)

@@ -1,0 +1,149 @@
+"""Optimizers: one step of the parameters P against their gradient G, for the whole network at once.
+
+    sgd        P ← P − η·G
+    momentum   V ← μ·V + G;  P ← P − η·V
+    nesterov   V ← μ·V + G;  P ← P − η·(G + μ·V)
+    rmsprop    S ← ρ·S + (1−ρ)·G²;  P ← P − η·G/(√S + ε)
+    adam       M ← β₁·M + (1−β₁)·G;  S ← β₂·S + (1−β₂)·G²
+               P ← P − η·M̂/(√Ŝ + ε)  with M̂ = M/(1−β₁ᵗ), Ŝ = S/(1−β₂ᵗ)
+
+η is the learning rate, μ the momentum, t the step from 1. Sources: Polyak (1964); Nesterov (1983) in
+the form of Sutskever et al. (2013); Hinton, lecture 6e (2012); Kingma and Ba (2015).
+
+State that decays towards zero would end as denormal numbers, on which arithmetic is many times
+slower; every `FLUSH_EVERY` steps what is far below any effect is set to zero. It depends on t alone,
+so that a resumed run does the same.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from chainrule.engine.arrays import FloatArray
+from chainrule.engine.errors import ConfigError, UnknownNameError
+
+FLUSH_EVERY = 128
+State = dict[str, FloatArray]
+
+
+@dataclass(frozen=True)
+class OptimizerSpec:
+    """An optimizer with its numbers; each uses only some of them (`OPTIMIZERS[name].uses`).
+
+    Raises:
+        ConfigError, UnknownNameError: with the path of the wrong field.
+    """
+
+    name: str = "sgd"
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    beta1: float = 0.9
+    beta2: float = 0.999
+    rho: float = 0.9
+    epsilon: float = 1e-8
+
+    def __post_init__(self) -> None:
+        """Check every number."""
+        if self.name not in OPTIMIZERS:
+            raise UnknownNameError("optimizer", self.name, OPTIMIZERS, "optimizer/name")
+        for field in ("learning_rate", "epsilon"):
+            if not 0 < getattr(self, field) < float("inf"):
+                raise ConfigError(f"{field} must be a number above 0.", f"optimizer/{field}")
+        for field in ("momentum", "beta1", "beta2", "rho"):
+            if not 0 <= getattr(self, field) < 1:
+                raise ConfigError(f"{field} must be at least 0 and below 1.", f"optimizer/{field}")
+
+
+class Stepper:
+    """Takes steps in place: the state vectors, and one to compute in."""
+
+    def __init__(self, spec: OptimizerSpec, P: FloatArray, state: State | None = None) -> None:
+        self.spec = spec
+        self.state: State = (
+            {name: np.zeros_like(P) for name in OPTIMIZERS[spec.name].state}
+            if state is None
+            else {name: vector.astype(P.dtype, copy=True) for name, vector in state.items()}
+        )
+        self._work = np.empty_like(P)
+        self._update = OPTIMIZERS[spec.name].update
+        self._tiny = 1e-30 if P.dtype == np.float32 else 1e-290
+
+    def step(self, P: FloatArray, G: FloatArray, t: int) -> None:
+        """Take step t (from 1): change P, and the state, in place."""
+        self._update(self.spec, P, G, self.state, t, self._work)
+        if t % FLUSH_EVERY == 0:
+            for vector in self.state.values():
+                vector[np.abs(vector) < self._tiny] = 0
+
+
+def _sgd(spec: OptimizerSpec, P: FloatArray, G: FloatArray, state: State, t: int, work: FloatArray) -> None:
+    np.multiply(G, spec.learning_rate, out=work)
+    np.subtract(P, work, out=P)
+
+
+def _momentum(spec: OptimizerSpec, P: FloatArray, G: FloatArray, state: State, t: int, work: FloatArray) -> None:
+    V = state["V"]
+    np.multiply(V, spec.momentum, out=V)
+    np.add(V, G, out=V)
+    np.multiply(V, spec.learning_rate, out=work)
+    np.subtract(P, work, out=P)
+
+
+def _nesterov(spec: OptimizerSpec, P: FloatArray, G: FloatArray, state: State, t: int, work: FloatArray) -> None:
+    V = state["V"]
+    np.multiply(V, spec.momentum, out=V)
+    np.add(V, G, out=V)
+    np.multiply(V, spec.momentum, out=work)
+    np.add(work, G, out=work)
+    np.multiply(work, spec.learning_rate, out=work)
+    np.subtract(P, work, out=P)
+
+
+def _rmsprop(spec: OptimizerSpec, P: FloatArray, G: FloatArray, state: State, t: int, work: FloatArray) -> None:
+    S = state["S"]
+    np.multiply(G, G, out=work)
+    np.multiply(work, 1 - spec.rho, out=work)
+    np.multiply(S, spec.rho, out=S)
+    np.add(S, work, out=S)
+    np.sqrt(S, out=work)
+    np.add(work, spec.epsilon, out=work)
+    np.divide(G, work, out=work)
+    np.multiply(work, spec.learning_rate, out=work)
+    np.subtract(P, work, out=P)
+
+
+def _adam(spec: OptimizerSpec, P: FloatArray, G: FloatArray, state: State, t: int, work: FloatArray) -> None:
+    M, S = state["M"], state["S"]
+    np.multiply(M, spec.beta1, out=M)
+    np.multiply(G, 1 - spec.beta1, out=work)
+    np.add(M, work, out=M)
+    np.multiply(S, spec.beta2, out=S)
+    np.multiply(G, G, out=work)
+    np.multiply(work, 1 - spec.beta2, out=work)
+    np.add(S, work, out=S)
+    # η·M̂/(√Ŝ + ε) with √Ŝ = √S/√(1−β₂ᵗ): both corrections are folded into two numbers.
+    root = (1 - spec.beta2**t) ** 0.5
+    np.sqrt(S, out=work)
+    np.add(work, spec.epsilon * root, out=work)
+    np.divide(M, work, out=work)
+    np.multiply(work, spec.learning_rate * root / (1 - spec.beta1**t), out=work)
+    np.subtract(P, work, out=P)
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """One optimizer: the numbers it uses besides the learning rate, its state, and its step."""
+
+    uses: tuple[str, ...]
+    state: tuple[str, ...]
+    update: Callable[[OptimizerSpec, FloatArray, FloatArray, State, int, FloatArray], None]
+
+
+OPTIMIZERS: dict[str, Optimizer] = {
+    "sgd": Optimizer((), (), _sgd),
+    "momentum": Optimizer(("momentum",), ("V",), _momentum),
+    "nesterov": Optimizer(("momentum",), ("V",), _nesterov),
+    "rmsprop": Optimizer(("rho", "epsilon"), ("S",), _rmsprop),
+    "adam": Optimizer(("beta1", "beta2", "epsilon"), ("M", "S"), _adam),
+}
