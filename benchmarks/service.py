@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-
 from chainrule.engine import BUILT_IN, LayerSpec, NetworkSpec, OptimizerSpec, TrainingConfig, train
+
 from tests.service import Service, serving
 
 XOR: dict[str, Any] = {

@@ -72,7 +72,10 @@ def test_the_make_targets_of_the_readme_exist() -> None:
 def run_shell(script: str, server: Service, folder: Path) -> str:
     import sys
 
-    environment = os.environ | {"API": server.url, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    environment = os.environ | {
+        "API": server.url,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
         env=environment,

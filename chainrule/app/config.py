@@ -23,46 +23,70 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="CHAINRULE_", frozen=True, extra="forbid")
 
     database_url: str = Field(
-        "sqlite:///chainrule.sqlite3",
+        default="sqlite:///chainrule.sqlite3",
         description="SQLAlchemy URL of the only shared service: `sqlite:///file` or `postgresql://user@host/name`.",
     )
     cache_dir: Path = Field(
         default_factory=_default_cache,
         description="Where workers keep local copies of datasets, by content hash; may be emptied at any time.",
     )
-    host: str = Field("127.0.0.1", description="Address `chainrule serve` listens on.")
-    port: int = Field(8000, ge=0, le=65535, description="Port `chainrule serve` listens on; 0 picks a free one.")
+    host: str = Field(default="127.0.0.1", description="Address `chainrule serve` listens on.")
+    port: int = Field(
+        default=8000, ge=0, le=65535, description="Port `chainrule serve` listens on; 0 picks a free one."
+    )
     slots: int = Field(
         default_factory=_default_slots,
         ge=0,
         le=256,
         description="How many runs one process trains at once; 0 for an API without workers. Default: cores, at most 4.",
     )
-    blas_threads: int = Field(1, ge=1, le=256, description="BLAS threads of each slot; part of what repeatability needs.")
-    log_level: str = Field("INFO", description="Level of the log on standard error.")
+    blas_threads: int = Field(
+        default=1, ge=1, le=256, description="BLAS threads of each slot; part of what repeatability needs."
+    )
+    log_level: str = Field(default="INFO", description="Level of the log on standard error.")
 
-    flush_interval_s: float = Field(0.25, gt=0, description="Longest time between two writes of a training run.")
-    heartbeat_interval_s: float = Field(2.0, gt=0, description="How often a supervisor beats for its run.")
+    flush_interval_s: float = Field(
+        default=0.25, gt=0, description="Longest time between two writes of a training run."
+    )
+    heartbeat_interval_s: float = Field(default=2.0, gt=0, description="How often a supervisor beats for its run.")
     attempt_timeout_s: float = Field(
-        15.0, gt=0, description="An attempt whose heartbeat does not move for this long is taken as lost."
+        default=15.0,
+        gt=0,
+        description="An attempt whose heartbeat does not move for this long is taken as lost.",
     )
-    poll_interval_s: float = Field(1.0, gt=0, description="How often idle slots look for runs without being woken.")
-    grace_s: float = Field(5.0, ge=0, description="Time a training process has to end by itself before it is killed.")
-    blind_s: float = Field(600.0, gt=0, description="How long a run trains on while the database cannot be reached.")
-    max_failures: int = Field(3, ge=0, description="How many lost attempts a run may have before it fails.")
+    poll_interval_s: float = Field(
+        default=1.0, gt=0, description="How often idle slots look for runs without being woken."
+    )
+    grace_s: float = Field(
+        default=5.0, ge=0, description="Time a training process has to end by itself before it is killed."
+    )
+    blind_s: float = Field(
+        default=600.0, gt=0, description="How long a run trains on while the database cannot be reached."
+    )
+    max_failures: int = Field(default=3, ge=0, description="How many lost attempts a run may have before it fails.")
 
-    max_queued_runs: int = Field(10_000, ge=1, description="Runs that may wait at once; more are answered 429.")
-    max_request_bytes: int = Field(4 * MIB, ge=1024, description="Largest JSON body, datasets aside.")
+    max_queued_runs: int = Field(default=10_000, ge=1, description="Runs that may wait at once; more are answered 429.")
+    max_request_bytes: int = Field(default=4 * MIB, ge=1024, description="Largest JSON body, datasets aside.")
     max_upload_bytes: int = Field(
-        256 * MIB, ge=1024, description="Largest dataset upload, both as sent and after decompression."
+        default=256 * MIB,
+        ge=1024,
+        description="Largest dataset upload, both as sent and after decompression.",
     )
-    max_dataset_values: int = Field(100_000_000, ge=1, description="Largest samples x features of a dataset.")
-    max_parameters: int = Field(20_000_000, ge=1, description="Largest number of weights and biases of a network.")
-    max_memory_bytes: int = Field(2048 * MIB, ge=MIB, description="Largest estimated memory of one training run.")
-    max_steps: int = Field(100_000_000, ge=1, description="Largest number of steps (epochs x batches) of a run.")
-    max_storage_bytes: int = Field(4096 * MIB, ge=MIB, description="Largest estimated storage of one run.")
+    max_dataset_values: int = Field(default=100_000_000, ge=1, description="Largest samples x features of a dataset.")
+    max_parameters: int = Field(
+        default=20_000_000, ge=1, description="Largest number of weights and biases of a network."
+    )
+    max_memory_bytes: int = Field(
+        default=2048 * MIB, ge=MIB, description="Largest estimated memory of one training run."
+    )
+    max_steps: int = Field(
+        default=100_000_000, ge=1, description="Largest number of steps (epochs x batches) of a run."
+    )
+    max_storage_bytes: int = Field(default=4096 * MIB, ge=MIB, description="Largest estimated storage of one run.")
     max_inspect_values: int = Field(
-        20_000_000, ge=1, description="Largest number of values one gradients or predict request may compute."
+        default=20_000_000,
+        ge=1,
+        description="Largest number of values one gradients or predict request may compute.",
     )
 
     @property

@@ -1,18 +1,18 @@
 """Everything that can go wrong, drawn once: each error knows its status, its code and the way out.
 
-    AppError
-    ├── NotFound               404  not_found
-    ├── Conflict               409  conflict
-    │   └── IdempotencyInFlight     idempotency_in_flight
-    ├── PreconditionFailed     412  precondition_failed
-    ├── TooLarge               413  too_large
-    ├── UnsupportedMediaType   415  unsupported_media_type
-    ├── RangeNotSatisfiable    416  range_not_satisfiable
-    ├── InvalidInput           422  invalid_input
-    │   ├── LimitExceeded           limit_exceeded
-    │   └── IdempotencyMismatch     idempotency_mismatch
-    ├── QueueFull              429  queue_full
-    └── Unavailable            503  unavailable
+AppError
+├── NotFound               404  not_found
+├── Conflict               409  conflict
+│   └── IdempotencyInFlight     idempotency_in_flight
+├── PreconditionFailed     412  precondition_failed
+├── TooLarge               413  too_large
+├── UnsupportedMediaType   415  unsupported_media_type
+├── RangeNotSatisfiable    416  range_not_satisfiable
+├── InvalidInput           422  invalid_input
+│   ├── LimitExceeded           limit_exceeded
+│   └── IdempotencyMismatch     idempotency_mismatch
+├── QueueFull              429  queue_full
+└── Unavailable            503  unavailable
 """
 
 from dataclasses import dataclass

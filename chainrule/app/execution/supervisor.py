@@ -78,9 +78,7 @@ class _Attempt:
         self._settings = settings
         self._stopping = stopping
         self._attempt = attempt
-        self._order = child.Order(
-            attempt, run.config, run.config["network"]["inputs"], run.steps_per_epoch
-        )
+        self._order = child.Order(attempt, run.config, run.config["network"]["inputs"], run.steps_per_epoch)
         self._ended = False
         self._crash = ""
         self._stop: _Stop | None = None
@@ -90,7 +88,10 @@ class _Attempt:
         try:
             ours, theirs = _context.Pipe()
             process = _context.Process(
-                target=child.main, args=(self._settings, self._order, theirs), daemon=True, name=self._attempt.run_id
+                target=child.main,
+                args=(self._settings, self._order, theirs),
+                daemon=True,
+                name=self._attempt.run_id,
             )
             process.start()
             theirs.close()
@@ -200,7 +201,11 @@ class _Attempt:
                         runs.end_attempt(session, self._attempt, self._stop.status, self._stop.reason, detail)
                         return
                     runs.lose_attempt(
-                        session, self._attempt, Reason.CHILD_LOST, detail, max_failures=self._settings.max_failures
+                        session,
+                        self._attempt,
+                        Reason.CHILD_LOST,
+                        detail,
+                        max_failures=self._settings.max_failures,
                     )
                 return
             except DBAPIError as error:

@@ -5,7 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from chainrule.app.config import Settings
-from chainrule.app.errors import Conflict, InvalidInput, LimitExceeded, NotFound, PreconditionFailed, QueueFull
+from chainrule.app.errors import (
+    Conflict,
+    InvalidInput,
+    LimitExceeded,
+    NotFound,
+    PreconditionFailed,
+    QueueFull,
+)
 from chainrule.app.run_status import Reason, RunStatus
 from chainrule.app.services import datasets, idempotency, training
 from chainrule.app.store import runs as store
@@ -38,9 +45,7 @@ class _Plan:
     estimate: dict[str, int]
 
 
-def submit(
-    database: Database, settings: Settings, spec: dict[str, Any], *, key: idempotency.Key | None
-) -> Submitted:
+def submit(database: Database, settings: Settings, spec: dict[str, Any], *, key: idempotency.Key | None) -> Submitted:
     """Store a run so that it will be trained, or refuse it before anything is taken.
 
     Transaction: the run and the answer to its idempotency key are stored in one.
@@ -272,7 +277,11 @@ def _complete_optimizer(given: dict[str, Any]) -> dict[str, Any]:
             f"/optimizer/{unused[0]}",
             f"Optimizer {spec.name!r} does not use {unused[0]}; it uses {', '.join(('learning_rate', *uses))}.",
         )
-    return {"name": spec.name, "learning_rate": spec.learning_rate, **{name: getattr(spec, name) for name in uses}}
+    return {
+        "name": spec.name,
+        "learning_rate": spec.learning_rate,
+        **{name: getattr(spec, name) for name in uses},
+    }
 
 
 def _fit(engine: TrainingConfig, info: datasets.DatasetInfo) -> None:
@@ -288,7 +297,8 @@ def _fit(engine: TrainingConfig, info: datasets.DatasetInfo) -> None:
             )
         if engine.cost == "cross_entropy":
             raise InvalidInput.at(
-                "/cost", "Cost 'cross_entropy' needs a dataset with class labels; for numeric targets use 'mse'."
+                "/cost",
+                "Cost 'cross_entropy' needs a dataset with class labels; for numeric targets use 'mse'.",
             )
         return
     fitting = {len(info.classes)} | ({1} if len(info.classes) == 2 and output != "softmax" else set())

@@ -13,7 +13,7 @@ from chainrule.app.services import datasets
 from chainrule.app.services.weights import decode_safetensors, encode_safetensors
 from chainrule.app.store import checkpoints as store
 from chainrule.app.store.database import Database
-from chainrule.engine import Data, LayerSpec, NetworkSpec, OptimizerSpec, ResumePoint, TrainingConfig
+from chainrule.engine import Data, LayerSpec, NetworkSpec, OptimizerSpec, ResumePoint, TrainingConfig, split_size
 
 RECORDS = 200
 """How many epochs' gradient statistics a run keeps when it does not say."""
@@ -62,7 +62,7 @@ def split_sizes(samples: int, validation: Mapping[str, Any] | None, validation_s
         return samples, 0
     if validation_samples is not None:
         return samples, validation_samples
-    held_out = Data.split_size(samples, validation["fraction"])
+    held_out = split_size(samples, validation["fraction"])
     return samples - held_out, held_out
 
 

@@ -18,7 +18,10 @@ def add(session: Session, rows: Sequence[dict[str, Any]]) -> None:
 def page(session: Session, run_id: str, after: int, limit: int) -> Sequence[Row[tuple[Checkpoint, Epoch]]]:
     """Read up to `limit` checkpoints behind epoch `after`, each with its epoch, without the weights."""
     query = (
-        _with_epoch().where(Checkpoint.run_id == run_id, Checkpoint.epoch > after).order_by(Checkpoint.epoch).limit(limit)
+        _with_epoch()
+        .where(Checkpoint.run_id == run_id, Checkpoint.epoch > after)
+        .order_by(Checkpoint.epoch)
+        .limit(limit)
     )
     return session.execute(query).all()
 

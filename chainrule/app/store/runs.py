@@ -188,14 +188,25 @@ def lose_attempt(
     if cancel_requested:
         status, reason = RunStatus.CANCELLED, Reason.CANCEL_REQUESTED
     elif failures >= max_failures:
-        status, reason, detail = RunStatus.FAILED, Reason.ATTEMPTS_EXHAUSTED, f"{failures + 1} attempts lost; {detail}"
+        status, reason, detail = (
+            RunStatus.FAILED,
+            Reason.ATTEMPTS_EXHAUSTED,
+            f"{failures + 1} attempts lost; {detail}",
+        )
     else:
         status = RunStatus.QUEUED
+    # The first loss is often chance and is retried at once; who loses again and again waits longer.
+    wait = timedelta(seconds=2.0**failures) if failures and status is RunStatus.QUEUED else None
     moved = _leave_running(
-        session, attempt, and_(held, Run.failures == failures), status, reason, detail, failures=1,
-        # The first loss is often chance and is retried at once; a run that loses attempt after attempt waits longer.
-        not_before=now() + timedelta(seconds=2.0**failures) if failures and status is RunStatus.QUEUED else None,
-    )  # fmt: skip
+        session,
+        attempt,
+        and_(held, Run.failures == failures),
+        status,
+        reason,
+        detail,
+        failures=1,
+        not_before=now() + wait if wait else None,
+    )
     return status if moved else None
 
 
@@ -245,9 +256,7 @@ def _claimable() -> ColumnElement[bool]:
 
 
 def _held(attempt: Attempt) -> ColumnElement[bool]:
-    return and_(
-        Run.id == attempt.run_id, Run.attempt_id == attempt.attempt_id, Run.status == RunStatus.RUNNING
-    )
+    return and_(Run.id == attempt.run_id, Run.attempt_id == attempt.attempt_id, Run.status == RunStatus.RUNNING)
 
 
 def _leave_running(

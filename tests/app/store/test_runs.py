@@ -16,10 +16,19 @@ from chainrule.app.store.runs import Attempt
 
 def queued_run(database: Database, *, priority: int = 0) -> str:
     run = Run(
-        id=new_id("run"), name="", status=RunStatus.QUEUED, reason=Reason.SUBMITTED, detail="", priority=priority,
-        config={}, dataset="xor", epochs_total=10, steps_per_epoch=1, parameters=9, revision=1,
-        cancel_requested=False, attempts=0, failures=0, heartbeat=0, epochs_done=0, steps_done=0, created_at=now(),
-    )  # fmt: skip
+        id=new_id("run"),
+        name="",
+        status=RunStatus.QUEUED,
+        reason=Reason.SUBMITTED,
+        detail="",
+        priority=priority,
+        config={},
+        dataset="xor",
+        epochs_total=10,
+        steps_per_epoch=1,
+        parameters=9,
+        created_at=now(),
+    )
     with database.writing() as session:
         runs.add(session, run)
     return run.id
