@@ -1,0 +1,68 @@
+# What a contributor does, by name; `make help` lists it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format run worker migrate bench lock clean
+
+help:  ## list what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/service  ## train on handwritten digits through the API, look inside, keep serving (ARGS=--exit ends)
+	@$(BIN)/chainrule demo $(ARGS)
+
+test: check  ## check everything: format, lint, types, imports, tests on SQLite and PostgreSQL
+	@$(BIN)/python -m pytest $(ARGS)
+	@echo "format, lint, types, import contracts and tests: all passed"
+
+check: $(VENV)/dev  ## the quick half of `test`: format, lint, types, import contracts
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(VENV)/dev  ## format the code and mend what the linter can
+	@$(BIN)/ruff check --quiet --fix . || true
+	@$(BIN)/ruff format .
+
+run: $(VENV)/service  ## serve on http://127.0.0.1:8000 with SQLite
+	@$(BIN)/chainrule serve $(ARGS)
+
+worker: $(VENV)/service  ## train waiting runs without the API (CHAINRULE_DATABASE_URL says whose)
+	@$(BIN)/chainrule worker $(ARGS)
+
+migrate: $(VENV)/service  ## bring the database's schema up to date
+	@$(BIN)/chainrule migrate $(ARGS)
+
+bench: $(VENV)/dev  ## measure what the service adds to the bare engine
+	@$(BIN)/python -m benchmarks.service $(ARGS)
+
+lock:  ## pin the newest versions that fit (needs uv)
+	uv pip compile $(LOCK) --group build -o requirements.lock
+	uv pip compile $(LOCK) --group dev -c requirements.lock -o requirements-dev.lock
+
+LOCK := --quiet --upgrade --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-header --no-annotate --extra service pyproject.toml
+
+clean:  ## remove the environment, caches and the demo's data
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build chainrule-demo
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Chainrule needs Python 3.11 or newer; name one: make PYTHON=python3.12 …"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "$(PYTHON) has no venv; on Debian: apt install python3-venv"; exit 1; }
+
+$(VENV)/service: requirements.lock pyproject.toml | $(BIN)/python
+	@echo "installing what the service needs into $(VENV) …"
+	@$(PIP_INSTALL) --require-hashes -r requirements.lock
+	@$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/dev: requirements-dev.lock pyproject.toml | $(BIN)/python
+	@echo "installing what the checks need into $(VENV) …"
+	@$(PIP_INSTALL) --require-hashes -r requirements-dev.lock
+	@$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@ $(VENV)/service
