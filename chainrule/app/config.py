@@ -38,7 +38,7 @@ class Settings(BaseSettings):
         default_factory=_default_slots,
         ge=0,
         le=256,
-        description="How many runs one process trains at once; 0 for an API without workers. Default: cores, at most 4.",
+        description="Runs one process trains at once; 0 for an API without workers. Default: cores, at most 4.",
     )
     blas_threads: int = Field(
         default=1, ge=1, le=256, description="BLAS threads of each slot; part of what repeatability needs."

@@ -78,15 +78,16 @@ def _relu_back(
 
 def _leaky_relu(Z: FloatArray, out: FloatArray | None = None, axis: int = -1) -> FloatArray:
     out = np.multiply(Z, LEAK, out=out)
-    return np.maximum(Z, out, out=out)
+    result: FloatArray = np.maximum(Z, out, out=out)
+    return result
 
 
 def _leaky_relu_back(
     dA: FloatArray, Z: FloatArray, A: FloatArray, out: FloatArray | None = None, axis: int = -1
 ) -> FloatArray:
-    out = np.multiply(dA, np.greater(Z, 0), out=out)
-    np.multiply(out, 1 - LEAK, out=out)
-    return np.add(out, LEAK * dA, out=out)
+    out = np.multiply(dA, LEAK, out=out)
+    np.copyto(out, dA, where=np.greater(Z, 0))
+    return out
 
 
 def _linear(Z: FloatArray, out: FloatArray | None = None, axis: int = -1) -> FloatArray:

@@ -1,6 +1,6 @@
 """Data: samples with their targets, and the sets that are there from the start."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -160,7 +160,7 @@ BUILT_IN: dict[str, Callable[[], Data]] = {
 }
 
 
-def _plane(parts: list[FloatArray], classes: tuple[str, ...], noise: float, seed: int, purpose: str) -> Data:
+def _plane(parts: Sequence[FloatArray], classes: tuple[str, ...], noise: float, seed: int, purpose: str) -> Data:
     X = np.concatenate(parts)
     X = X + generator(seed, purpose).normal(0.0, noise, X.shape)
     labels = np.repeat(np.arange(len(parts)), [len(part) for part in parts])

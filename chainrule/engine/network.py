@@ -7,6 +7,7 @@ without allocating, and the tests hold the two equal.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -82,7 +83,7 @@ class NetworkSpec:
     def parameter_count(self) -> int:
         """The number of weights and biases, Σ n_l·(n_{l-1} + 1)."""
         sizes = self.sizes
-        return sum(n * (n_prev + 1) for n_prev, n in zip(sizes, sizes[1:], strict=False))
+        return sum(n * (n_prev + 1) for n_prev, n in pairwise(sizes))
 
 
 def dense(inputs: int, *shape: tuple[int, str]) -> NetworkSpec:

@@ -11,6 +11,7 @@ import uuid
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 
 # A fork server starts a child in milliseconds, NumPy loaded; where there is none, children start afresh.
 _METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-_context = multiprocessing.get_context(_METHOD)
+_context: Any = multiprocessing.get_context(_METHOD)
 
 
 def prepare(settings: Settings) -> None:
@@ -171,7 +172,7 @@ class _Attempt:
             self._ended = True
         else:
             self._crash = detail
-        return word == child.WRITTEN
+        return bool(word == child.WRITTEN)
 
     def _drain(self, pipe: Connection) -> None:
         try:

@@ -335,7 +335,7 @@ def _header(arrays: Mapping[str, NDArray[Any]]) -> bytes:
 
 def _pieces(arrays: Mapping[str, NDArray[Any]]) -> Iterator[memoryview]:
     for array in arrays.values():
-        flat = memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+        flat = memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
         for start in range(0, len(flat), CHUNK_BYTES):
             yield flat[start : start + CHUNK_BYTES]
 
@@ -354,10 +354,10 @@ def _fetch(path: Path, chunks: Iterator[bytes]) -> None:
         with os.fdopen(descriptor, "wb") as file:
             for chunk in chunks:
                 file.write(chunk)
-        os.replace(temporary, path)
+        Path(temporary).replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
-            os.unlink(temporary)
+            Path(temporary).unlink()
         raise
 
 

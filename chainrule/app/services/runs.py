@@ -324,13 +324,14 @@ def _limit(settings: Settings, estimate: dict[str, int]) -> None:
 
 
 def _storage_bytes(config: dict[str, Any], engine: TrainingConfig) -> int:
-    epochs, layers = engine.epochs, len(engine.network.layers)
+    epochs: int = engine.epochs
+    layers = len(engine.network.layers)
     itemsize = 8 if engine.dtype == "float64" else 4
-    checkpoint = engine.network.parameter_count * itemsize + 2 * layers * _TENSOR_HEADER_BYTES + 100
-    kept = math.ceil(epochs / config["checkpoints"]["every"]) + 2
+    checkpoint: int = engine.network.parameter_count * itemsize + 2 * layers * _TENSOR_HEADER_BYTES + 100
+    kept: int = math.ceil(epochs / config["checkpoints"]["every"]) + 2
     if config["checkpoints"]["keep"] is not None:
         kept = min(kept, config["checkpoints"]["keep"] + 2)
-    recorded = math.ceil(epochs / config["gradients"]["every"]) + 2 if config["gradients"]["every"] else 0
+    recorded: int = math.ceil(epochs / config["gradients"]["every"]) + 2 if config["gradients"]["every"] else 0
     return kept * checkpoint + epochs * _EPOCH_BYTES + recorded * 2 * layers * _RECORD_BYTES
 
 

@@ -34,6 +34,7 @@ def every(session: Session, run_id: str, after: int, stride: int, last: int) -> 
 
 def count(session: Session, run_id: str, after: int) -> tuple[int, int]:
     """Count the epochs behind `after`; also the last one's number (-1 if none)."""
-    query = select(func.count(), func.max(Epoch.epoch)).where(Epoch.run_id == run_id, Epoch.epoch > after)
-    total, last = session.execute(query).one()
-    return total, -1 if last is None else last
+    last = func.coalesce(func.max(Epoch.epoch), -1)
+    query = select(func.count(), last).where(Epoch.run_id == run_id, Epoch.epoch > after)
+    total, number = session.execute(query).one()
+    return total, number

@@ -48,7 +48,7 @@ def status_of(database: Database, run_id: str) -> tuple[str, str]:
 
 def claim_until_empty(url: str, name: str, results: "multiprocessing.Queue[list[str]]") -> None:
     database = Database(url)
-    taken = []
+    taken: list[str] = []
     while (attempt := claim(database, f"{name}-{len(taken)}")) is not None:
         taken.append(attempt.run_id)
     results.put(taken)

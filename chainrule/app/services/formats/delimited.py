@@ -182,13 +182,13 @@ class _Columns:
         numbers = np.concatenate(self._blocks)
         self._blocks = []
         if self._targets:
-            features = [i for i in range(len(self._names)) if i not in set(self._targets)]
-            if not features:
+            chosen = [i for i in range(len(self._names)) if i not in set(self._targets)]
+            if not chosen:
                 raise refuse("target_columns names every column; at least one must be a feature.", "/target_columns")
             return Table(
-                X=numbers[:, features],
+                X=numbers[:, chosen],
                 Y=np.ascontiguousarray(numbers[:, self._targets]),
-                feature_names=[self._names[i] for i in features],
+                feature_names=[self._names[i] for i in chosen],
                 report={"target_columns": [self._names[i] for i in self._targets]},
                 notes=["The target columns were named by the request: regression."],
             )

@@ -3,7 +3,7 @@
 import gzip
 import tempfile
 import zlib
-from typing import IO, BinaryIO, cast
+from typing import BinaryIO, cast
 
 from chainrule.app.errors import LimitExceeded, UnsupportedMediaType
 from chainrule.app.services.formats import delimited, idx, npy
@@ -66,11 +66,11 @@ def _guess(file: BinaryIO, filename: str) -> str:
     return "csv"
 
 
-def _unpacked(file: BinaryIO, limits: Limits) -> IO[bytes]:
+def _unpacked(file: BinaryIO, limits: Limits) -> BinaryIO:
     """Copy a file, unpacking gzip, into one that can be read at will; stops at the limit."""
     start = file.read(2)
     file.seek(0)
-    plain = cast("IO[bytes]", tempfile.SpooledTemporaryFile(max_size=IN_MEMORY_BYTES))
+    plain = cast("BinaryIO", tempfile.SpooledTemporaryFile(max_size=IN_MEMORY_BYTES))  # noqa: SIM115
     source: BinaryIO = cast("BinaryIO", gzip.GzipFile(fileobj=file)) if start == b"\x1f\x8b" else file
     size = 0
     try:
