@@ -67,6 +67,9 @@ class Settings(BaseSettings):
 
     max_queued_runs: int = Field(default=10_000, ge=1, description="Runs that may wait at once; more are answered 429.")
     max_request_bytes: int = Field(default=4 * MIB, ge=1024, description="Largest JSON body, datasets aside.")
+    max_rows_bytes: int = Field(
+        default=32 * MIB, ge=1024, description="Largest dataset sent as JSON; larger ones are sent as files."
+    )
     max_upload_bytes: int = Field(
         default=256 * MIB,
         ge=1024,

@@ -1,7 +1,10 @@
 """Everything that can go wrong, drawn once: each error knows its status, its code and the way out.
 
 AppError
+├── Malformed              400  malformed
 ├── NotFound               404  not_found
+├── NotAllowed             405  not_allowed
+├── NotAcceptable          406  not_acceptable
 ├── Conflict               409  conflict
 │   └── IdempotencyInFlight     idempotency_in_flight
 ├── PreconditionFailed     412  precondition_failed
@@ -48,10 +51,28 @@ class AppError(Exception):
         self.extra = extra or {}
 
 
+class Malformed(AppError):
+    """The request cannot be read at all."""
+
+    status, code, title = 400, "malformed", "Malformed request"
+
+
 class NotFound(AppError):
     """The thing named in the path does not exist."""
 
     status, code, title = 404, "not_found", "Not found"
+
+
+class NotAllowed(AppError):
+    """The path exists, and not with this method."""
+
+    status, code, title = 405, "not_allowed", "Method not allowed"
+
+
+class NotAcceptable(AppError):
+    """The representation asked for by `Accept` is not offered."""
+
+    status, code, title = 406, "not_acceptable", "Not acceptable"
 
 
 class Conflict(AppError):
@@ -138,6 +159,6 @@ class QueueFull(AppError):
 
 
 class Unavailable(AppError):
-    """The database cannot be reached just now."""
+    """The database cannot be reached just now; nothing was changed."""
 
     status, code, title = 503, "unavailable", "Service unavailable"

@@ -25,7 +25,7 @@ class Activation:
         output_only: whether it makes sense for the last layer only.
 
     Both take arrays of any shape; softmax runs over `axis`, the units, -1 where rows are samples.
-    With `out` they write there and allocate nothing of their size.
+    With `out` they write there and allocate no numbers of their size.
     """
 
     name: str
@@ -36,10 +36,10 @@ class Activation:
     output_only: bool = False
 
 
+@np.errstate(over="ignore")  # e^800 is infinite, and 1/(1 + ∞) = 0 is the right answer
 def _sigmoid(Z: FloatArray, out: FloatArray | None = None, axis: int = -1) -> FloatArray:
     out = np.negative(Z, out=out)
-    with np.errstate(over="ignore"):  # e^800 is infinite, and 1/(1 + ∞) = 0 is the right answer
-        np.exp(out, out=out)
+    np.exp(out, out=out)
     np.add(out, 1, out=out)
     return np.reciprocal(out, out=out)
 
@@ -73,7 +73,9 @@ def _relu(Z: FloatArray, out: FloatArray | None = None, axis: int = -1) -> Float
 def _relu_back(
     dA: FloatArray, Z: FloatArray, A: FloatArray, out: FloatArray | None = None, axis: int = -1
 ) -> FloatArray:
-    return np.multiply(dA, np.greater(Z, 0), out=out)
+    out = np.empty_like(Z) if out is None else out
+    np.copyto(out, np.greater(Z, 0))  # as numbers: a product of booleans and numbers is slow
+    return np.multiply(out, dA, out=out)
 
 
 def _leaky_relu(Z: FloatArray, out: FloatArray | None = None, axis: int = -1) -> FloatArray:
@@ -85,9 +87,10 @@ def _leaky_relu(Z: FloatArray, out: FloatArray | None = None, axis: int = -1) ->
 def _leaky_relu_back(
     dA: FloatArray, Z: FloatArray, A: FloatArray, out: FloatArray | None = None, axis: int = -1
 ) -> FloatArray:
-    out = np.multiply(dA, LEAK, out=out)
-    np.copyto(out, dA, where=np.greater(Z, 0))
-    return out
+    out = np.empty_like(Z) if out is None else out
+    np.copyto(out, np.greater(Z, 0))
+    np.maximum(out, LEAK, out=out)
+    return np.multiply(out, dA, out=out)
 
 
 def _linear(Z: FloatArray, out: FloatArray | None = None, axis: int = -1) -> FloatArray:
@@ -102,6 +105,7 @@ def _linear_back(
     return result
 
 
+@np.errstate(over="ignore")  # two finite numbers may lie infinitely far apart, and e^−∞ = 0 is right
 def _softmax(Z: FloatArray, out: FloatArray | None = None, axis: int = -1) -> FloatArray:
     out = np.subtract(Z, np.maximum.reduce(Z, axis=axis, keepdims=True), out=out)
     np.exp(out, out=out)

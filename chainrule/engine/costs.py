@@ -1,7 +1,7 @@
 """Costs: what training makes smaller, C = (1/m) Σᵢ E⁽ⁱ⁾, and where its gradient begins.
 
 Everything is finite for every finite Z: where the plain formula would divide by a saturated output,
-the same value is computed from Z instead, and a derivative too large for the float type becomes the
+the same value is computed from Z instead, and a number too large for the float type becomes the
 largest that it holds. No epsilon changes any value.
 """
 
@@ -24,11 +24,12 @@ class Cost:
         equation: E of one sample.
         dA_equation: ∂E/∂A[L].
         fits: the output activations it is defined for.
-        per_sample: (Z, A, Y, output, axis) to E⁽ⁱ⁾, one number for each sample.
+        per_sample: (Z, A, Y, output, axis) to E⁽ⁱ⁾, one float64 for each sample.
         output_dA: (Z, A, Y, output, axis) to dA[L].
-        output_dZ: (Z, A, Y, output, axis, out) to dZ[L].
+        output_dZ: (Z, A, Y, output, axis, out, work) to dZ[L].
 
-    `axis` is that of the units: -1 where rows are samples.
+    `axis` is that of the units: -1 where rows are samples. With `out` and `work`, which must be neither
+    Z, A nor Y, nothing of their size is allocated.
     """
 
     name: str
@@ -40,47 +41,67 @@ class Cost:
     output_dZ: Callable[..., FloatArray]
 
 
+@np.errstate(over="ignore")
 def _mse(Z: FloatArray, A: FloatArray, Y: FloatArray, output: Activation, axis: int = -1) -> FloatArray:
-    result: FloatArray = np.sum((A - Y) ** 2, axis=axis) / 2
-    return result
+    difference = np.subtract(A, Y)
+    return _sum(np.multiply(difference, difference, dtype=np.float64), axis) / 2
 
 
 def _mse_dA(Z: FloatArray, A: FloatArray, Y: FloatArray, output: Activation, axis: int = -1) -> FloatArray:
-    return A - Y
+    return np.subtract(A, Y)
 
 
 def _mse_dZ(
-    Z: FloatArray, A: FloatArray, Y: FloatArray, output: Activation, axis: int = -1, out: FloatArray | None = None
+    Z: FloatArray,
+    A: FloatArray,
+    Y: FloatArray,
+    output: Activation,
+    axis: int = -1,
+    out: FloatArray | None = None,
+    work: FloatArray | None = None,
 ) -> FloatArray:
-    return output.backward(A - Y, Z, A, out=out, axis=axis)
+    return output.backward(np.subtract(A, Y, out=work), Z, A, out=out, axis=axis)
 
 
+@np.errstate(over="ignore")
 def _cross_entropy(Z: FloatArray, A: FloatArray, Y: FloatArray, output: Activation, axis: int = -1) -> FloatArray:
     if output.name == "softmax":
-        # −Σ y·log a with log a = z − log Σ eᶻ
-        top = np.max(Z, axis=axis, keepdims=True)
-        log_sum = top + np.log(np.sum(np.exp(Z - top), axis=axis, keepdims=True))
-        result: FloatArray = np.sum(Y * (log_sum - Z), axis=axis)
-        return result
+        # −Σ y·log a; where y is 0 it is 0, however large −log a
+        return _sum(Y * np.minimum(_minus_log_softmax(Z, axis), np.finfo(Z.dtype).max), axis)
     # −[y·log a + (1−y)·log(1−a)] with log(1 + eᶻ) = max(z, 0) + log(1 + e^−|z|)
-    result = np.sum(np.maximum(Z, 0) - Y * Z + np.log1p(np.exp(-np.abs(Z))), axis=axis)
-    return result
+    return _sum(np.maximum(Z, 0) - Y * Z + np.log1p(np.exp(-np.abs(Z))), axis)
 
 
+@np.errstate(over="ignore")
 def _cross_entropy_dA(Z: FloatArray, A: FloatArray, Y: FloatArray, output: Activation, axis: int = -1) -> FloatArray:
     if output.name == "softmax":
-        # −y/a with 1/a = e^(log Σ eᶻ − z)
-        top = np.max(Z, axis=axis, keepdims=True)
-        log_sum = top + np.log(np.sum(np.exp(Z - top), axis=axis, keepdims=True))
-        return -Y * _bounded_exp(log_sum - Z)
+        # −y/a with 1/a = e^(−log a)
+        return -Y * _bounded_exp(_minus_log_softmax(Z, axis))
     # 1/a = 1 + e⁻ᶻ and 1/(1−a) = 1 + eᶻ
     return -(Y * (1 + _bounded_exp(-Z)) - (1 - Y) * (1 + _bounded_exp(Z)))
 
 
 def _cross_entropy_dZ(
-    Z: FloatArray, A: FloatArray, Y: FloatArray, output: Activation, axis: int = -1, out: FloatArray | None = None
+    Z: FloatArray,
+    A: FloatArray,
+    Y: FloatArray,
+    output: Activation,
+    axis: int = -1,
+    out: FloatArray | None = None,
+    work: FloatArray | None = None,
 ) -> FloatArray:
     return np.subtract(A, Y, out=out)
+
+
+def _sum(terms: FloatArray, axis: int) -> FloatArray:
+    result: FloatArray = np.minimum(np.add.reduce(terms, axis=axis, dtype=np.float64), np.finfo(np.float64).max)
+    return result
+
+
+def _minus_log_softmax(Z: FloatArray, axis: int) -> FloatArray:
+    # What lies infinitely far below the top has e^−∞ = 0 and −log a = ∞.
+    below = np.maximum.reduce(Z, axis=axis, keepdims=True) - Z
+    return below + np.log(np.add.reduce(np.exp(-below), axis=axis, keepdims=True))
 
 
 def _bounded_exp(exponent: FloatArray) -> FloatArray:

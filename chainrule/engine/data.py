@@ -31,7 +31,7 @@ class Data:
     feature_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check that all has as many rows."""
+        """Check that all has as many rows, and each label its class."""
         if self.X.ndim != 2:
             raise ShapeError(f"X has {self.X.ndim} dimensions; it needs two, samples and features.")
         if (self.Y is None) == (self.labels is None):
@@ -39,6 +39,12 @@ class Data:
         rows = self.labels if self.labels is not None else self.Y
         if rows is None or len(rows) != len(self.X):
             raise ShapeError(f"There are {len(self.X)} samples and {0 if rows is None else len(rows)} targets.")
+        if self.Y is not None and self.Y.ndim != 2:
+            raise ShapeError(f"Y has {self.Y.ndim} dimensions; it needs two, samples and targets.")
+        if self.labels is not None and self.labels.size:
+            lowest, highest = int(self.labels.min()), int(self.labels.max())
+            if lowest < 0 or highest >= len(self.classes):
+                raise ShapeError(f"Labels run from {lowest} to {highest}; there are {len(self.classes)} classes.")
 
     @property
     def samples(self) -> int:

@@ -34,11 +34,11 @@ class ShapeError(EngineError):
 
 
 class DivergedError(EngineError):
-    """A cost or a parameter is not finite any more."""
+    """A cost, a parameter or a gradient is not finite any more."""
 
     def __init__(self, epoch: int) -> None:
         super().__init__(
-            f"The cost or a parameter became infinite or NaN in epoch {epoch}; "
+            f"The cost, a parameter or a gradient became infinite or NaN in epoch {epoch}; "
             "a smaller learning rate or scaled inputs may help."
         )
         self.epoch = epoch

@@ -2,12 +2,15 @@
 
 What differs from the reading path, and why:
 
-- A column of ones stands behind each A[l-1], so that Z, and dW with db, are one product each.
-- Every operation writes into a buffer made beforehand; a step makes no array of a batch's size.
-- The output layer is kept with units as rows, (n_L, m): sums and maxima over units run along long rows.
+- Behind the input, units are rows and samples columns: W[l] need not be transposed, and sums and maxima
+  over units run along long rows.
+- A one stands below each column of A[l-1], so that Z, and dW with db, are one product each.
+- Every operation writes into a buffer made beforehand; a step makes no numbers of a batch's size.
 - The 1/m of the mean is applied to dZ[L], the smallest array it could be applied to.
 - The outputs' Z of a whole epoch are kept, so that cost and error are computed once an epoch.
 """
+
+from inspect import unwrap
 
 import numpy as np
 
@@ -37,46 +40,97 @@ class BatchPass:
 
     def __init__(self, network: Network, gradient: Gradient, cost_name: str, m: int) -> None:
         spec, dtype = network.spec, network.parameters.dtype
-        self._last = len(spec.layers)
-        self._cost = cost(cost_name)
-        self._activations = [activation(layer.activation) for layer in spec.layers]
-        self._blocks = [network.blocks[number] for number in range(1, self._last + 1)]
-        self._transposed = [block.T for block in self._blocks]
-        self._W = [block[:, :-1] for block in self._blocks]
-        self._gradients = [gradient.blocks[number] for number in range(1, self._last + 1)]
-        self._scale = 1 / m
-        hidden = spec.sizes[1:-1]
-        self._with_ones = [np.ones((m, units + 1), dtype) for units in hidden]
-        self._A = [held[:, :-1] for held in self._with_ones]
-        self._Z = [np.empty((m, units), dtype) for units in hidden]
-        self._dA = [np.empty((m, units), dtype) for units in hidden]
-        self._dZ = [np.empty((m, units), dtype) for units in hidden]
-        self._output = np.empty((spec.outputs, m), dtype)
-        self._dZ_output = np.empty((spec.outputs, m), dtype)
+        last = len(spec.layers)
+        self.m, self.outputs = m, spec.outputs
+
+        def buffer(units: int) -> FloatArray:
+            return np.empty((units, m), dtype)
+
+        # Each function's own errstate is left out, `run` is called within one: entering it takes as long as the work.
+        g = {number: activation(layer.activation) for number, layer in enumerate(spec.layers, start=1)}
+        A_one = {number: np.ones((spec.sizes[number] + 1, m), dtype) for number in range(1, last)}
+        A = {number: held[:-1] for number, held in A_one.items()}
+        Z, dA, dZ = ({number: buffer(spec.sizes[number]) for number in range(1, last)} for _ in range(3))
+        dZ[last] = buffer(spec.outputs)
+
+        self._forward = [
+            (network.blocks[number], Z[number], unwrap(g[number].forward), A[number], A_one[number])
+            for number in range(1, last)
+        ]
+        self._block = network.blocks[last]
+        self._output, self._output_forward = g[last], unwrap(g[last].forward)
+        self._output_dZ = cost(cost_name).output_dZ
+        self._A, self._dZ, self._work = buffer(spec.outputs), dZ[last], buffer(spec.outputs)
+        self._scale = np.array(1 / m, dtype)
+        self._backward = [
+            # From the layer after: its dZ to its [dW | db], and to dA and dZ of this one.
+            (
+                gradient.blocks[number + 1],
+                A_one[number].T,
+                network.W[number + 1].T,
+                dA[number],
+                unwrap(g[number].backward),
+                Z[number],
+                A[number],
+                dZ[number],
+            )
+            for number in range(last - 1, 0, -1)
+        ]
+        self._first = gradient.blocks[1]
 
     def run(self, X: FloatArray, Y: FloatArray, Z_output: FloatArray) -> None:
-        """Compute the gradient of the batch's cost.
+        """Compute the gradient of the batch's cost; to be called where overflow is ignored.
 
         Args:
             X: (m, n_0 + 1) samples with a last column of ones.
             Y: (n_L, m) targets, units as rows.
             Z_output: (n_L, m), where Z[L] is left, units as rows.
         """
-        A_prev, last = X, self._last - 1
-        for at in range(last):
-            np.dot(A_prev, self._transposed[at], out=self._Z[at])
-            self._activations[at].forward(self._Z[at], out=self._A[at])
-            A_prev = self._with_ones[at]
-        np.dot(self._blocks[last], A_prev.T, out=Z_output)
-        output, dZ = self._activations[last], self._dZ_output
-        A = output.forward(Z_output, out=self._output, axis=0)
-        self._cost.output_dZ(Z_output, A, Y, output, axis=0, out=dZ)
+        dot = np.dot
+        A_prev = X.T
+        for block, Z, g, A, A_one in self._forward:
+            dot(block, A_prev, out=Z)
+            g(Z, A, 0)
+            A_prev = A_one
+        dot(self._block, A_prev, out=Z_output)
+        A = self._output_forward(Z_output, self._A, 0)
+        dZ = self._output_dZ(Z_output, A, Y, self._output, 0, self._dZ, self._work)
         np.multiply(dZ, self._scale, out=dZ)
-        np.dot(dZ, A_prev, out=self._gradients[last])
-        if last:
-            np.dot(dZ.T, self._W[last], out=self._dA[last - 1])
-        for at in range(last - 1, -1, -1):
-            dZ = self._activations[at].backward(self._dA[at], self._Z[at], self._A[at], out=self._dZ[at])
-            np.dot(dZ.T, self._with_ones[at - 1] if at else X, out=self._gradients[at])
-            if at:
-                np.dot(dZ, self._W[at], out=self._dA[at - 1])
+        for d_block, A_prev_T, W_T, dA, g_back, Z, A, dZ_prev in self._backward:
+            dot(dZ, A_prev_T, out=d_block)
+            dot(W_T, dZ, out=dA)
+            dZ = g_back(dA, Z, A, dZ_prev, 0)
+        dot(dZ, X, out=self._first)
+
+
+class Batches:
+    """Batches of one size, one after another: all full ones of an epoch, or its last smaller one.
+
+    Args:
+        one: the pass for this size.
+        X: the epoch's samples in their order, with a last column of ones.
+        steps: how many batches.
+        first: the step they begin with.
+        row: the sample they begin with.
+
+    Attributes:
+        X: (steps, m, n_0 + 1), a view.
+        Y: (steps, n_L, m) targets, units as rows.
+        Z: (steps, n_L, m), where each step leaves Z[L].
+        rows: the samples.
+    """
+
+    def __init__(self, one: BatchPass, X: FloatArray, steps: int, first: int, row: int) -> None:
+        self.one, self.steps, self.first = one, steps, first
+        self.rows = slice(row, row + steps * one.m)
+        self.X = X[self.rows].reshape(steps, one.m, -1)
+        self.Y = np.empty((steps, one.outputs, one.m), X.dtype)
+        self.Z = np.empty((steps, one.outputs, one.m), X.dtype)
+
+    def fill(self, Y: FloatArray) -> None:
+        """Take the targets over from those of all samples in the epoch's order, (m, n_L)."""
+        self.Y[:] = Y[self.rows].reshape(self.steps, self.one.m, -1).transpose(0, 2, 1)
+
+    def between(self, start: int, stop: int) -> slice:
+        """Of the epoch's steps from `start` to `stop`, choose those in here."""
+        return slice(max(start - self.first, 0), max(min(stop - self.first, self.steps), 0))

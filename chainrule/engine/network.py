@@ -221,12 +221,14 @@ def backward(caches: list[Cache], cost_name: str, Y: ArrayLike) -> dict[str, Flo
         dA0, dW1, db1, dZ1, dA1, … by name.
 
     Raises:
-        ShapeError: Y does not fit the output.
+        ShapeError: Y does not fit the output, or there is no sample.
     """
     last = caches[-1]
     Y = np.asarray(Y, dtype=last.A.dtype)
     if Y.shape != last.A.shape:
         raise ShapeError(f"Y has shape {Y.shape} and the output {last.A.shape}.")
+    if not len(Y):
+        raise ShapeError("A gradient is a mean over samples; it needs at least one.")
     found, output, number = cost(cost_name), activation(last.activation), len(caches)
     gradients = {f"dA{number}": found.output_dA(last.Z, last.A, Y, output)}
     # At the output step 2 is taken with step 1 in one, from Z: dA may be too steep to be multiplied.
@@ -242,7 +244,7 @@ def backward(caches: list[Cache], cost_name: str, Y: ArrayLike) -> dict[str, Flo
 
 
 def classify(A: FloatArray, classes: int) -> IntArray:
-    """Read classes off outputs: the largest unit, or for one unit whether it is above one half."""
+    """Read classes off outputs, units along axis 1: the largest, or for one unit whether it is above one half."""
     if A.shape[1] == 1 and classes == 2:
         return (A[:, 0] > 0.5).astype(np.int64)
     result: IntArray = np.argmax(A, axis=1)

@@ -10,6 +10,9 @@
 η is the learning rate, μ the momentum, t the step from 1. Sources: Polyak (1964); Nesterov (1983) in
 the form of Sutskever et al. (2013); Hinton, lecture 6e (2012); Kingma and Ba (2015).
 
+The means M and S are kept without their constant factor, as M/(1−β₁), S/(1−β₂) and S/(1−ρ): it can be
+taken out of the sum, and two operations on whole vectors become part of one number.
+
 State that decays towards zero would end as denormal numbers, on which arithmetic is many times
 slower; every `FLUSH_EVERY` steps what is far below any effect is set to zero. It depends on t alone,
 so that a resumed run does the same.
@@ -55,11 +58,23 @@ class OptimizerSpec:
                 raise ConfigError(f"{field} must be at least 0 and below 1.", f"optimizer/{field}")
 
 
+class Numbers:
+    """The numbers of an optimizer as 0-d arrays of the parameters' type, which NumPy takes faster than floats."""
+
+    def __init__(self, spec: OptimizerSpec, dtype: np.dtype[np.floating]) -> None:
+        self.spec = spec
+        self.learning_rate = np.array(spec.learning_rate, dtype)
+        self.momentum = np.array(spec.momentum, dtype)
+        self.beta1 = np.array(spec.beta1, dtype)
+        self.beta2 = np.array(spec.beta2, dtype)
+        self.rho = np.array(spec.rho, dtype)
+
+
 class Stepper:
     """Takes steps in place: the state vectors, and one to compute in."""
 
     def __init__(self, spec: OptimizerSpec, P: FloatArray, state: State | None = None) -> None:
-        self.spec = spec
+        self._numbers = Numbers(spec, P.dtype)
         self.state: State = (
             {name: np.zeros_like(P) for name in OPTIMIZERS[spec.name].state}
             if state is None
@@ -71,63 +86,62 @@ class Stepper:
 
     def step(self, P: FloatArray, G: FloatArray, t: int) -> None:
         """Take step t (from 1): change P, and the state, in place."""
-        self._update(self.spec, P, G, self.state, t, self._work)
+        self._update(self._numbers, P, G, self.state, t, self._work)
         if t % FLUSH_EVERY == 0:
             for vector in self.state.values():
                 vector[np.abs(vector) < self._tiny] = 0
 
 
-def _sgd(spec: OptimizerSpec, P: FloatArray, G: FloatArray, state: State, t: int, work: FloatArray) -> None:
-    np.multiply(G, spec.learning_rate, out=work)
+def _sgd(n: Numbers, P: FloatArray, G: FloatArray, state: State, t: int, work: FloatArray) -> None:
+    np.multiply(G, n.learning_rate, out=work)
     np.subtract(P, work, out=P)
 
 
-def _momentum(spec: OptimizerSpec, P: FloatArray, G: FloatArray, state: State, t: int, work: FloatArray) -> None:
+def _momentum(n: Numbers, P: FloatArray, G: FloatArray, state: State, t: int, work: FloatArray) -> None:
     V = state["V"]
-    np.multiply(V, spec.momentum, out=V)
+    np.multiply(V, n.momentum, out=V)
     np.add(V, G, out=V)
-    np.multiply(V, spec.learning_rate, out=work)
+    np.multiply(V, n.learning_rate, out=work)
     np.subtract(P, work, out=P)
 
 
-def _nesterov(spec: OptimizerSpec, P: FloatArray, G: FloatArray, state: State, t: int, work: FloatArray) -> None:
+def _nesterov(n: Numbers, P: FloatArray, G: FloatArray, state: State, t: int, work: FloatArray) -> None:
     V = state["V"]
-    np.multiply(V, spec.momentum, out=V)
+    np.multiply(V, n.momentum, out=V)
     np.add(V, G, out=V)
-    np.multiply(V, spec.momentum, out=work)
+    np.multiply(V, n.momentum, out=work)
     np.add(work, G, out=work)
-    np.multiply(work, spec.learning_rate, out=work)
+    np.multiply(work, n.learning_rate, out=work)
     np.subtract(P, work, out=P)
 
 
-def _rmsprop(spec: OptimizerSpec, P: FloatArray, G: FloatArray, state: State, t: int, work: FloatArray) -> None:
-    S = state["S"]
+def _rmsprop(n: Numbers, P: FloatArray, G: FloatArray, state: State, t: int, work: FloatArray) -> None:
+    S, spec = state["S"], n.spec
+    np.multiply(S, n.rho, out=S)
     np.multiply(G, G, out=work)
-    np.multiply(work, 1 - spec.rho, out=work)
-    np.multiply(S, spec.rho, out=S)
     np.add(S, work, out=S)
+    # η·G/(√((1−ρ)·S) + ε), S without its factor 1−ρ
+    root = (1 - spec.rho) ** -0.5
     np.sqrt(S, out=work)
-    np.add(work, spec.epsilon, out=work)
+    np.add(work, spec.epsilon * root, out=work)
     np.divide(G, work, out=work)
-    np.multiply(work, spec.learning_rate, out=work)
+    np.multiply(work, spec.learning_rate * root, out=work)
     np.subtract(P, work, out=P)
 
 
-def _adam(spec: OptimizerSpec, P: FloatArray, G: FloatArray, state: State, t: int, work: FloatArray) -> None:
-    M, S = state["M"], state["S"]
-    np.multiply(M, spec.beta1, out=M)
-    np.multiply(G, 1 - spec.beta1, out=work)
-    np.add(M, work, out=M)
-    np.multiply(S, spec.beta2, out=S)
+def _adam(n: Numbers, P: FloatArray, G: FloatArray, state: State, t: int, work: FloatArray) -> None:
+    M, S, spec = state["M"], state["S"], n.spec
+    np.multiply(M, n.beta1, out=M)
+    np.add(M, G, out=M)
+    np.multiply(S, n.beta2, out=S)
     np.multiply(G, G, out=work)
-    np.multiply(work, 1 - spec.beta2, out=work)
     np.add(S, work, out=S)
-    # η·M̂/(√Ŝ + ε) with √Ŝ = √S/√(1−β₂ᵗ): both corrections are folded into two numbers.
-    root = (1 - spec.beta2**t) ** 0.5
+    # η·M̂/(√Ŝ + ε) with M̂ = M·(1−β₁)/(1−β₁ᵗ) and Ŝ = S·(1−β₂)/(1−β₂ᵗ), M and S without their factors
+    root = ((1 - spec.beta2**t) / (1 - spec.beta2)) ** 0.5
     np.sqrt(S, out=work)
     np.add(work, spec.epsilon * root, out=work)
     np.divide(M, work, out=work)
-    np.multiply(work, spec.learning_rate * root / (1 - spec.beta1**t), out=work)
+    np.multiply(work, spec.learning_rate * root * (1 - spec.beta1) / (1 - spec.beta1**t), out=work)
     np.subtract(P, work, out=P)
 
 
@@ -137,7 +151,7 @@ class Optimizer:
 
     uses: tuple[str, ...]
     state: tuple[str, ...]
-    update: Callable[[OptimizerSpec, FloatArray, FloatArray, State, int, FloatArray], None]
+    update: Callable[[Numbers, FloatArray, FloatArray, State, int, FloatArray], None]
 
 
 OPTIMIZERS: dict[str, Optimizer] = {

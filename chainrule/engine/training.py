@@ -5,10 +5,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from chainrule.engine.activations import activation
 from chainrule.engine.arrays import FloatArray, IntArray, dtype_of, generator
@@ -16,9 +14,17 @@ from chainrule.engine.checkpoint import ResumePoint
 from chainrule.engine.costs import cost, costs_for
 from chainrule.engine.data import Data, targets
 from chainrule.engine.errors import ConfigError, DivergedError, ShapeError
-from chainrule.engine.fast import BatchPass, Gradient
+from chainrule.engine.fast import Batches, BatchPass, Gradient
 from chainrule.engine.gradients import statistics
-from chainrule.engine.network import Network, NetworkSpec, backward, classify, evaluate, forward, initialize
+from chainrule.engine.network import (
+    EVALUATION_ROWS,
+    Network,
+    NetworkSpec,
+    blocks,
+    classify,
+    evaluate,
+    initialize,
+)
 from chainrule.engine.optimizers import OPTIMIZERS, OptimizerSpec, Stepper
 
 PROBE = 512
@@ -38,7 +44,7 @@ class TrainingConfig:
             batch is used, with its own 1/m.
         seed: of initial weights and order.
         dtype: float32 or float64.
-        shuffle: whether each epoch has an order of its own.
+        shuffle: whether each epoch has an order of its own; with one batch for all there is nothing to order.
         gradients_every: record gradient statistics each so many epochs, and at epoch 0, 1 and the
             last; None for never.
 
@@ -74,7 +80,15 @@ class TrainingConfig:
             raise ConfigError("The seed must be 0 or larger.", "seed")
         if self.gradients_every is not None and self.gradients_every < 1:
             raise ConfigError("Gradient statistics are recorded every 1 or more epochs, or never.", "gradients/every")
-        dtype_of(self.dtype)
+        info = np.finfo(dtype_of(self.dtype))
+        for name, value in (
+            ("learning_rate", self.optimizer.learning_rate),
+            ("epsilon", self.optimizer.epsilon),
+        ):
+            if not float(info.tiny) <= value <= float(info.max):
+                raise ConfigError(
+                    f"{name} must lie between {info.tiny:.3g} and {info.max:.3g} in {self.dtype}.", f"optimizer/{name}"
+                )
 
     def batch(self, samples: int) -> int:
         """The number of samples in a full batch."""
@@ -86,13 +100,18 @@ class TrainingConfig:
 
     def memory_bytes(self, samples: int, validation_samples: int = 0) -> int:
         """Estimate the most memory a training takes, from sizes alone."""
-        size = np.dtype(dtype_of(self.dtype)).itemsize
-        sizes, batch = self.network.sizes, self.batch(samples)
-        data = 2 * samples * (sizes[0] + 1) + (samples * 5 + validation_samples) * sizes[-1]
-        validation = validation_samples * sizes[0] + 2 * min(validation_samples, 4096) * sum(sizes)
-        vectors = 4 + len(OPTIMIZERS[self.optimizer.name].state)
-        work = 4 * batch * sum(sizes[1:]) + 5 * min(PROBE, samples) * sum(sizes)
-        return size * (data + validation + work + vectors * self.network.parameter_count) + 8 * samples
+        spec, sizes, batch = self.network, self.network.sizes, self.batch(samples)
+        size, units = np.dtype(dtype_of(self.dtype)).itemsize, sum(sizes[1:])
+        orders = 2 if self.shuffle and batch < samples else 1
+        data = orders * samples * (sizes[0] + 1) + 4 * samples * sizes[-1] + validation_samples * sizes[-1]
+        passes = 4 * (batch + samples % batch) * units
+        judged = min(EVALUATION_ROWS, max(samples, validation_samples))
+        judging = 2 * judged * units + min(EVALUATION_ROWS, validation_samples) * sizes[0]
+        recording = 0 if self.gradients_every is None else 4 * min(PROBE, samples) * (sizes[0] + units)
+        # Parameters, their gradient, those before the last step, room to compute in; and a resume point's copies.
+        vectors = 6 + 2 * len(OPTIMIZERS[self.optimizer.name].state)
+        in_float64 = samples * 3 + 5 * judged * sizes[-1] + 2 * spec.parameter_count
+        return size * (data + passes + max(judging, recording) + vectors * spec.parameter_count) + 8 * in_float64
 
 
 @dataclass(frozen=True)
@@ -190,8 +209,9 @@ def train(
         `Epoch` 0, the untrained network, then 1 … `config.epochs`; and step boundaries when asked.
 
     Raises:
-        ShapeError: the data does not fit the network.
-        DivergedError: a cost or a parameter is not finite any more.
+        ConfigError: the data does not fit the cost.
+        ShapeError: the data, or the resume point, does not fit the network.
+        DivergedError: a cost, a parameter or a recorded gradient is not finite (any more).
     """
     training = _Training(config, data, validation, resume)
     if resume is None:
@@ -204,48 +224,69 @@ class _Training:
     """The state of one training: network, optimizer, and the buffers of an epoch."""
 
     def __init__(self, config: TrainingConfig, data: Data, validation: Data | None, resume: ResumePoint | None) -> None:
-        spec = config.network
-        if data.features != spec.inputs:
-            raise ShapeError(f"The network takes {spec.inputs} inputs and the data has {data.features} features.")
+        spec, m = config.network, data.samples
         self.config = config
         self.network = initialize(spec, config.seed, config.dtype)
         self._dtype = self.network.parameters.dtype
-        self._X = np.ones((data.samples, data.features + 1), self._dtype)
-        self._X[:, :-1] = data.X
-        self._Y = targets(data, spec.outputs).astype(self._dtype)
-        self._labels, self._classes = data.labels, len(data.classes)
-        self._validation = None if validation is None else self._prepare(validation)
+        self._Y, self._labels = self._targets(data, "data")
+        self._X = np.ones((m, data.features + 1), self._dtype)
+        with np.errstate(over="ignore"):
+            self._X[:, :-1] = data.X
+        if not (math.isfinite(self._X.min()) and math.isfinite(self._X.max())):
+            raise DivergedError(0)
+        self._validation = None
+        if validation is not None:
+            self._validation = validation.X, *self._targets(validation, "validation data")
+        self._classes = len(data.classes)
+        self._output = activation(spec.layers[-1].activation)
+        self._per_sample = cost(config.cost).per_sample
 
-        m, batch = data.samples, config.batch(data.samples)
-        self._batch, self._steps, self._full = batch, config.steps_per_epoch(m), m // batch
-        self._gradient = Gradient(spec, self._dtype)
-        self._full_pass = BatchPass(self.network, self._gradient, config.cost, batch)
-        ragged = m % batch
-        self._ragged_pass = BatchPass(self.network, self._gradient, config.cost, ragged) if ragged else None
-        self._Z = np.empty((self._full, spec.outputs, batch), self._dtype)
-        self._Z_ragged = np.empty((spec.outputs, ragged), self._dtype)
-        # Without shuffling an epoch's order is the data's own, and no copy is needed.
-        self._X_epoch = np.empty_like(self._X) if config.shuffle else self._X
-        self._Y_epoch = np.empty_like(self._Y) if config.shuffle else self._Y
+        batch = config.batch(m)
+        self._steps, full = config.steps_per_epoch(m), m // batch
+        self._shuffled = config.shuffle and self._steps > 1
+        # In the data's own order no copy is needed.
+        self._X_epoch = np.empty_like(self._X) if self._shuffled else self._X
         self._labels_epoch = self._labels
-        self._before = np.empty_like(self.network.parameters)
+        self._gradient = Gradient(spec, self._dtype)
+        self._batches = [self._part(self._X_epoch, full, batch)]
+        if m % batch:
+            self._batches.append(self._part(self._X_epoch, 1, m % batch, first=full, row=full * batch))
+        if not self._shuffled:
+            for part in self._batches:
+                part.fill(self._Y)
+        if config.gradients_every is not None:
+            self._probe = self._part(self._X, 1, min(PROBE, m))
+            self._probe.fill(self._Y)
+        self._P_before = np.empty_like(self.network.parameters)
+        self._before = blocks(spec, self._P_before)
 
         self.epoch, self._step, self._t, self._cost_sum, self._wrong, self._summed = 0, 0, 0, 0.0, 0, 0
         state = None
         if resume is not None:
+            if resume.parameters.shape != self.network.parameters.shape:
+                raise ShapeError(
+                    f"The resume point has {resume.parameters.size} parameters and the network {spec.parameter_count}."
+                )
             self.network.parameters[:] = resume.parameters
             self.epoch, self._step, self._t = resume.epoch, resume.step, resume.steps
             self._cost_sum, self._wrong, self._summed = resume.cost_sum, resume.wrong, resume.step
             state = resume.optimizer_state
         self._stepper = Stepper(config.optimizer, self.network.parameters, state)
 
-    def _prepare(self, data: Data) -> tuple[NDArray[Any], FloatArray, IntArray | None]:
-        if data.features != self.config.network.inputs:
-            raise ShapeError(
-                f"The network takes {self.config.network.inputs} inputs and the validation data has "
-                f"{data.features} features."
-            )
-        return data.X, targets(data, self.config.network.outputs).astype(self._dtype), data.labels
+    def _targets(self, data: Data, name: str) -> tuple[FloatArray, IntArray | None]:
+        spec = self.config.network
+        if data.features != spec.inputs:
+            raise ShapeError(f"The network takes {spec.inputs} inputs and the {name} has {data.features} features.")
+        if data.samples == 0:
+            raise ShapeError(f"The {name} has no samples.")
+        if data.labels is None and self.config.cost == "cross_entropy":
+            raise ConfigError("Cost 'cross_entropy' needs class labels; for numeric targets use 'mse'.", "cost")
+        with np.errstate(over="ignore"):
+            return targets(data, spec.outputs).astype(self._dtype), data.labels
+
+    def _part(self, X: FloatArray, steps: int, batch: int, first: int = 0, row: int = 0) -> Batches:
+        one = BatchPass(self.network, self._gradient, self.config.cost, batch)
+        return Batches(one, X, steps, first, row)
 
     def resume_point(self, epoch: int, step: int) -> ResumePoint:
         """Copy where the training stands."""
@@ -260,99 +301,103 @@ class _Training:
             wrong=self._wrong,
         )
 
+    @np.errstate(over="ignore", invalid="ignore")
     def untrained(self) -> Epoch:
         """Judge the network as it begins."""
         started = time.perf_counter()
         found, error = evaluate(self.network, self.config.cost, self._X[:, :-1], self._Y, self._labels, self._classes)
-        return self._epoch(0, found, error, started, 0.0, last_step=False)
+        return self._epoch(0, found, error, started)
 
     def train_epoch(self, epoch: int, snapshot_due: Callable[[], bool] | None) -> Iterator[Epoch | StepBoundary]:
         """Train one epoch, from where a resume point left it if it did."""
-        started, outside = time.perf_counter(), 0.0
+        started = time.perf_counter()
         self._arrange(epoch)
-        steps, recorded, step = self._steps, self._recorded(epoch), self._step
-        while step < steps:
-            step = self._take_steps(step, recorded, snapshot_due)
-            if step < steps:
-                left = time.perf_counter()
-                yield StepBoundary(epoch, step, self)
-                outside += time.perf_counter() - left
-        self._sum_up_to(steps)
-        m = len(self._X)
-        mean, error = self._cost_sum / m, None if self._labels is None else self._wrong / m
-        self.epoch, self._step, self._cost_sum, self._wrong, self._summed = epoch, 0, 0.0, 0, 0
-        if not (math.isfinite(mean) and np.isfinite(self.network.parameters).all()):
-            raise DivergedError(epoch)
-        yield self._epoch(epoch, mean, error, started, outside, last_step=True)
+        step = self._take_steps(epoch, self._step, snapshot_due)
+        while step < self._steps:
+            left = time.perf_counter()
+            yield StepBoundary(epoch, step, self)
+            started += time.perf_counter() - left  # what the caller does is not the epoch's time
+            step = self._take_steps(epoch, step, snapshot_due)
+        yield self._end(epoch, started)
 
-    def _take_steps(self, step: int, recorded: bool, snapshot_due: Callable[[], bool] | None) -> int:
+    def _take_steps(self, epoch: int, step: int, snapshot_due: Callable[[], bool] | None) -> int:
         """Take steps from `step` to the epoch's end, or to where a snapshot is due; return where that is."""
-        P, G, stepper = self.network.parameters, self._gradient.vector, self._stepper
-        batch, steps = self._batch, self._steps
+        P, G, take_step = self.network.parameters, self._gradient.vector, self._stepper.step
+        t, last = self._t, self._steps - 1 if self._recorded(epoch) else None
         # Numbers that overflow end the epoch as diverged; a warning for each step would say no more.
         with np.errstate(over="ignore", invalid="ignore"):
-            while step < steps:
-                rows = slice(step * batch, step * batch + batch)
-                if step < self._full:
-                    self._full_pass.run(self._X_epoch[rows], self._Y_epoch[rows].T, self._Z[step])
-                elif self._ragged_pass is not None:
-                    self._ragged_pass.run(self._X_epoch[rows], self._Y_epoch[rows].T, self._Z_ragged)
+            for run, X, Y, Z in self._from(step):
+                run(X, Y, Z)
+                if step == last:
+                    self._P_before[:] = P
                 step += 1
-                if recorded and step == steps:
-                    self._before[:] = P
-                self._t += 1
-                stepper.step(P, G, self._t)
-                if snapshot_due is not None and step < steps and snapshot_due():
+                t += 1
+                take_step(P, G, t)
+                if snapshot_due is not None and step < self._steps and snapshot_due():
                     break
+        self._t = t
         return step
+
+    def _from(self, step: int) -> Iterator[tuple[Callable[..., None], FloatArray, FloatArray, FloatArray]]:
+        for part in self._batches:
+            rest = part.between(step, self._steps)
+            for X, Y, Z in zip(part.X[rest], part.Y[rest], part.Z[rest], strict=True):
+                yield part.one.run, X, Y, Z
 
     def _arrange(self, epoch: int) -> None:
         """Put the samples into the epoch's order: one copy, instead of one for each step."""
-        if not self.config.shuffle:
+        if not self._shuffled:
             return
         order = generator(self.config.seed, "shuffle", epoch).permutation(len(self._X))
         np.take(self._X, order, axis=0, out=self._X_epoch, mode="clip")
-        np.take(self._Y, order, axis=0, out=self._Y_epoch, mode="clip")
+        Y = self._Y[order]
+        for part in self._batches:
+            part.fill(Y)
         if self._labels is not None:
             self._labels_epoch = self._labels[order]
 
+    @np.errstate(over="ignore", invalid="ignore")
     def _sum_up_to(self, step: int) -> None:
         """Add the costs of the steps done since the last sum; in their order, so that it never matters when."""
-        full = min(step, self._full)
-        if self._summed < full:
-            Z = self._Z[self._summed : full]
-            self._add(Z.transpose(1, 0, 2).reshape(Z.shape[1], -1), self._summed * self._batch)
-        if step > self._full and self._summed < step:
-            self._add(self._Z_ragged, self._full * self._batch)
+        for part in self._batches:
+            new, at_once = part.between(self._summed, step), max(EVALUATION_ROWS // part.one.m, 1)
+            for start in range(new.start, new.stop, at_once):
+                self._add(part, slice(start, min(start + at_once, new.stop)))
         self._summed = step
 
-    @np.errstate(over="ignore", invalid="ignore")
-    def _add(self, Z: FloatArray, start: int) -> None:
-        rows = slice(start, start + Z.shape[1])
-        output = activation(self.config.network.layers[-1].activation)
-        A = output.forward(Z, axis=0)
-        errors = cost(self.config.cost).per_sample(Z, A, self._Y_epoch[rows].T, output, axis=0)
-        batch = min(self._batch, Z.shape[1])
-        sums = np.add.reduce(errors.reshape(-1, batch), axis=1, dtype=np.float64)
-        for of_step in sums.tolist():
+    def _add(self, part: Batches, steps: slice) -> None:
+        Z = part.Z[steps]
+        A = self._output.forward(Z, axis=1)
+        errors = self._per_sample(Z, A, part.Y[steps], self._output, axis=1)
+        for of_step in np.add.reduce(errors, axis=1).tolist():
             self._cost_sum += of_step
         if self._labels_epoch is not None:
-            self._wrong += int(np.count_nonzero(classify(A.T, self._classes) != self._labels_epoch[rows]))
+            labels = self._labels_epoch[part.rows].reshape(-1, part.one.m)[steps]
+            self._wrong += int(np.count_nonzero(classify(A, self._classes) != labels))
 
     def _recorded(self, epoch: int) -> bool:
         every = self.config.gradients_every
         return every is not None and (epoch in (0, 1, self.config.epochs) or epoch % every == 0)
 
     @np.errstate(over="ignore", invalid="ignore")
-    def _epoch(
-        self, epoch: int, mean: float, error: float | None, started: float, outside: float, *, last_step: bool
-    ) -> Epoch:
-        validation_cost = validation_error = None
+    def _end(self, epoch: int, started: float) -> Epoch:
+        self._sum_up_to(self._steps)
+        m = len(self._X)
+        mean, error = self._cost_sum / m, None if self._labels is None else self._wrong / m
+        self.epoch, self._step, self._cost_sum, self._wrong, self._summed = epoch, 0, 0.0, 0, 0
+        if not np.isfinite(self.network.parameters).all():
+            raise DivergedError(epoch)
+        return self._epoch(epoch, mean, error, started)
+
+    def _epoch(self, epoch: int, mean: float, error: float | None, started: float) -> Epoch:
+        validation_cost = validation_error = records = None
         if self._validation is not None:
             X, Y, labels = self._validation
             validation_cost, validation_error = evaluate(self.network, self.config.cost, X, Y, labels, self._classes)
-            if not math.isfinite(validation_cost):
-                raise DivergedError(epoch)
+        if self._recorded(epoch):
+            records = self._records(epoch)
+        if not (math.isfinite(mean) and (validation_cost is None or math.isfinite(validation_cost))):
+            raise DivergedError(epoch)
         return Epoch(
             epoch=epoch,
             cost=mean,
@@ -360,28 +405,28 @@ class _Training:
             validation_cost=validation_cost,
             validation_error=validation_error,
             learning_rate=self.config.optimizer.learning_rate,
-            seconds=time.perf_counter() - started - outside,
-            gradients=self._records(last_step) if self._recorded(epoch) else None,
+            seconds=time.perf_counter() - started,
+            gradients=records,
             _training=self,
         )
 
-    def _records(self, last_step: bool) -> list[GradientRecord]:
-        probe = slice(0, PROBE)
-        found = backward(forward(self.network, self._X[probe, :-1]), self.config.cost, self._Y[probe])
-        before = Network(self.network.spec, self._before)
+    def _records(self, epoch: int) -> list[GradientRecord]:
+        probe = self._probe
+        probe.one.run(probe.X[0], probe.Y[0], probe.Z[0])
         records = []
-        for number in range(1, len(self.network.spec.layers) + 1):
-            views = (
-                ("dW", self.network.W[number], before.W[number]),
-                ("db", self.network.b[number], before.b[number]),
-            )
-            for symbol, now, then in views:
-                name = f"{symbol}{number}"
-                ratio = _ratio(now, then) if last_step else None
-                records.append(GradientRecord(name, number, **vars(statistics(found[name])), update_ratio=ratio))
+        for number, found in self._gradient.blocks.items():
+            now, then = self.network.blocks[number], self._before[number]
+            for symbol, of in (("dW", np.s_[:, :-1]), ("db", np.s_[:, -1])):
+                described = vars(statistics(found[of]))
+                ratio = _ratio(now[of], then[of]) if epoch > 0 else None
+                if not all(map(math.isfinite, (*described.values(), ratio or 0.0))):
+                    raise DivergedError(epoch)
+                records.append(GradientRecord(f"{symbol}{number}", number, **described, update_ratio=ratio))
         return records
 
 
 def _ratio(now: FloatArray, then: FloatArray) -> float | None:
-    size = float(np.linalg.norm(then))
-    return float(np.linalg.norm(now - then)) / size if size > 0 else None
+    before = then.astype(np.float64).ravel()
+    update = now.ravel() - before
+    size = math.sqrt(before @ before)
+    return math.sqrt(update @ update) / size if size > 0 else None

@@ -1,29 +1,17 @@
-"""Datasets: taken in once for each content, described, and opened for training.
+"""Datasets: taken in once for each content, described, and opened for training."""
 
-The canonical form of a dataset is one safetensors file with X and labels or Y. Its SHA-256, with the
-names of classes and features, is the dataset's identity; workers keep it in a local cache and map it
-into memory.
-"""
-
-import contextlib
-import hashlib
-import json
-import os
-import struct
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy.exc import IntegrityError
 
 from chainrule.app.config import Settings
 from chainrule.app.errors import Conflict, NotFound
 from chainrule.app.services import idempotency
+from chainrule.app.services.dataset_files import Content, Names, open_copy
 from chainrule.app.services.formats import Limits, Options, Table, read, rows
 from chainrule.app.store import datasets as store
 from chainrule.app.store import runs
@@ -31,10 +19,7 @@ from chainrule.app.store.database import Database, now
 from chainrule.app.store.models import Dataset
 from chainrule.engine import BUILT_IN, Data
 
-CHUNK_BYTES = 1 << 20
 MOST_RANGES = 1000
-_TYPES = {"U8": np.uint8, "I32": np.int32, "F32": np.float32, "F64": np.float64}
-_TYPE_NAMES = {np.dtype(dtype): name for name, dtype in _TYPES.items()}
 
 
 @dataclass(frozen=True)
@@ -182,17 +167,15 @@ def open_data(database: Database, settings: Settings, dataset_id: str) -> Data:
         return _built_in(dataset_id)
     with database.reading() as session:
         dataset = _found(store.get(session, dataset_id), dataset_id)
-        path = settings.cache_dir / f"{dataset.id}.safetensors"
-        if not (path.exists() and path.stat().st_size == dataset.size_bytes):
-            _fetch(path, store.chunks(session, dataset_id))
-    arrays = _map(path)
-    return Data(
-        arrays["X"],
-        arrays.get("Y"),
-        arrays.get("labels"),
-        tuple(dataset.classes),
-        tuple(dataset.report["feature_names"]),
-    )
+    names = Names(tuple(dataset.classes), tuple(dataset.report["feature_names"]))
+
+    def stored() -> Iterator[bytes]:
+        with database.reading() as session:
+            _found(store.get(session, dataset_id), dataset_id)
+            yield from store.chunks(session, dataset_id)
+
+    arrays = open_copy(settings.cache_dir / f"{dataset_id}.safetensors", names, dataset.sha256, stored)
+    return Data(arrays["X"], arrays.get("Y"), arrays.get("labels"), names.classes, names.features)
 
 
 def _limits(settings: Settings) -> Limits:
@@ -200,44 +183,41 @@ def _limits(settings: Settings) -> Limits:
 
 
 def _create(database: Database, name: str, table: Table, key: idempotency.Key | None) -> Created:
-    arrays: dict[str, NDArray[Any]] = {"X": table.X}
-    if table.labels is not None:
-        arrays["labels"] = table.labels
-    elif table.Y is not None:
-        arrays["Y"] = table.Y
-    header = _header(arrays)
-    digest = hashlib.sha256(json.dumps([table.classes, table.feature_names]).encode())
-    digest.update(header)
-    for piece in _pieces(arrays):
-        digest.update(piece)
-    sha256 = digest.hexdigest()
+    content = Content(table.X, table.labels, table.Y)
+    sha256 = Names(tuple(table.classes), tuple(table.feature_names)).sha256(content.pieces())
     dataset = Dataset(
         id=f"ds_{sha256[:24]}",
-        name=name[:200],
+        name="".join(character for character in name if character.isprintable())[:200],
         sha256=sha256,
         samples=len(table.X),
         features=table.X.shape[1],
         targets=1 if table.Y is None else table.Y.shape[1],
         classes=table.classes,
-        size_bytes=len(header) + sum(array.nbytes for array in arrays.values()),
+        size_bytes=content.size_bytes,
         report=_report(table),
         created_at=now(),
     )
-    shown = _view(dataset)
     try:
-        with database.writing() as session:
-            if given := idempotency.begin(session, key):
-                return Created(given.body, given.status_code == 201)
-            known = store.get(session, dataset.id)
-            if known is not None:
-                shown = _view(known)
-            else:
-                store.add(session, dataset, _chunked(header, arrays))
-            status = 200 if known else 201
-            idempotency.keep(session, key, idempotency.Answer(status, f"/v1/datasets/{dataset.id}", shown))
+        return _store(database, dataset, content, key)
     except IntegrityError:
         # Two uploads of one content at the same time: the other was faster, and its dataset is ours as well.
-        return Created(get(database, dataset.id), created=False)
+        return _store(database, dataset, content, key)
+
+
+def _store(database: Database, dataset: Dataset, content: Content, key: idempotency.Key | None) -> Created:
+    """Store the dataset, or find that its content is known, and keep the answer.
+
+    Transaction: one, of this function.
+    """
+    with database.writing() as session:
+        if given := idempotency.begin(session, key):
+            return Created(given.body, given.status_code == 201)
+        known = store.get(session, dataset.id)
+        shown = _view(known or dataset)
+        if known is None:
+            store.add(session, dataset, content.chunks())
+        status = 200 if known else 201
+        idempotency.keep(session, key, idempotency.Answer(status, f"/v1/datasets/{dataset.id}", shown))
     return Created(shown, created=known is None)
 
 
@@ -251,12 +231,15 @@ def _report(table: Table) -> dict[str, Any]:
             {"name": name, "samples": count} for name, count in zip(table.classes, counts, strict=True)
         ]
     shown = table.X[:, :MOST_RANGES]
-    columns = zip(
-        table.feature_names, shown.min(axis=0), shown.max(axis=0), shown.mean(axis=0, dtype=np.float64), strict=False
-    )
+    lows, highs = shown.min(axis=0), shown.max(axis=0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        means = shown.mean(axis=0, dtype=np.float64)
+    if not np.isfinite(means).all():
+        # The sum of numbers near the largest is infinite, which JSON cannot say; their parts can be added.
+        means = np.clip((shown / float(len(shown))).sum(axis=0), lows, highs)
     report["ranges"] = [
         {"feature": name, "minimum": float(low), "maximum": float(high), "mean": float(mean)}
-        for name, low, high, mean in columns
+        for name, low, high, mean in zip(table.feature_names, lows, highs, means, strict=False)
     ]
     notes = list(table.notes)
     if table.X.shape[1] > MOST_RANGES:
@@ -290,23 +273,25 @@ def _built_in(name: str) -> Data:
 def _view_built_in(name: str) -> dict[str, Any]:
     data = _built_in(name)
     assert data.labels is not None
-    labels = data.labels.astype(np.int32)
-    table = Table(data.X, None, labels, list(data.classes), list(data.feature_names), {"format": "built-in"})
-    table.notes.append((BUILT_IN[name].__doc__ or "").splitlines()[0])
-    arrays = {"X": data.X, "labels": labels}
-    digest = hashlib.sha256(_header(arrays))
-    for piece in _pieces(arrays):
-        digest.update(piece)
+    table = Table(
+        X=data.X,
+        labels=data.labels.astype(np.int32),
+        classes=list(data.classes),
+        feature_names=list(data.feature_names),
+        report={"format": "built-in"},
+        notes=[(BUILT_IN[name].__doc__ or "").splitlines()[0]],
+    )
+    content = Content(table.X, table.labels, None)
     return {
         "id": name,
         "name": name,
         "builtin": True,
-        "sha256": digest.hexdigest(),
+        "sha256": Names(data.classes, data.feature_names).sha256(content.pieces()),
         "samples": data.samples,
         "features": data.features,
         "targets": 1,
         "classes": list(data.classes),
-        "size_bytes": sum(array.nbytes for array in arrays.values()),
+        "size_bytes": content.size_bytes,
         "created_at": None,
         "report": _report(table),
     }
@@ -316,62 +301,3 @@ def _found(dataset: Dataset | None, dataset_id: str) -> Dataset:
     if dataset is None:
         raise NotFound(f"There is no dataset {dataset_id!r}; built in are {', '.join(BUILT_IN)}.")
     return dataset
-
-
-def _header(arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    """Write the safetensors header; its length keeps the arrays aligned to 8 bytes."""
-    entries, start = {}, 0
-    for name, array in arrays.items():
-        entries[name] = {
-            "dtype": _TYPE_NAMES[array.dtype],
-            "shape": list(array.shape),
-            "data_offsets": [start, start + array.nbytes],
-        }
-        start += array.nbytes
-    text = json.dumps(entries, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return struct.pack("<Q", len(text)) + text
-
-
-def _pieces(arrays: Mapping[str, NDArray[Any]]) -> Iterator[memoryview]:
-    for array in arrays.values():
-        flat = memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-        for start in range(0, len(flat), CHUNK_BYTES):
-            yield flat[start : start + CHUNK_BYTES]
-
-
-def _chunked(header: bytes, arrays: Mapping[str, NDArray[Any]]) -> Iterator[bytes]:
-    yield header
-    for piece in _pieces(arrays):
-        yield bytes(piece)
-
-
-def _fetch(path: Path, chunks: Iterator[bytes]) -> None:
-    """Write a local copy beside its place, then move it there: no reader ever sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            for chunk in chunks:
-                file.write(chunk)
-        Path(temporary).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(temporary).unlink()
-        raise
-
-
-def _map(path: Path) -> dict[str, NDArray[Any]]:
-    with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        entries = json.loads(file.read(length))
-    return {
-        name: np.memmap(
-            path,
-            dtype=_TYPES[entry["dtype"]],
-            mode="r",
-            offset=8 + length + entry["data_offsets"][0],
-            shape=tuple(entry["shape"]),
-        )
-        for name, entry in entries.items()
-    }

@@ -78,6 +78,15 @@ def validate(database: Database, settings: Settings, spec: dict[str, Any]) -> di
     return {"valid": True, "config": plan.config, "estimate": plan.estimate}
 
 
+def training_of(database: Database, settings: Settings, spec: dict[str, Any]) -> TrainingConfig:
+    """Check a network, a cost and a dataset as `submit` would, and give the engine's config of one epoch.
+
+    Raises:
+        InvalidInput: they do not fit together or are over a limit.
+    """
+    return _plan(database, settings, {**spec, "epochs": 1}).engine
+
+
 def get(database: Database, run_id: str) -> dict[str, Any]:
     """Look at one run, with the history of its states.
 
@@ -85,8 +94,20 @@ def get(database: Database, run_id: str) -> dict[str, Any]:
         NotFound: there is no such run.
     """
     with database.reading() as session:
-        run = _found(store.get(session, run_id), run_id)
+        run = found(store.get(session, run_id), run_id)
         return view(run, list(store.transitions(session, run_id)))
+
+
+def newest(database: Database) -> str:
+    """Name the run submitted last.
+
+    Raises:
+        NotFound: none was ever submitted.
+    """
+    with database.reading() as session:
+        for run in store.page(session, limit=1):
+            return run.id
+    raise NotFound("No run has been submitted yet; POST /v1/runs submits one.")
 
 
 def page(
@@ -122,7 +143,7 @@ def cancel(database: Database, run_id: str, *, if_match: int | None) -> dict[str
         Conflict: it has ended otherwise.
     """
     with database.writing() as session:
-        run = _found(store.get(session, run_id), run_id)
+        run = found(store.get(session, run_id), run_id)
         _match(run, if_match)
         if not store.cancel_queued(session, run_id):
             store.request_cancel(session, run_id)
@@ -141,7 +162,7 @@ def delete(database: Database, run_id: str, *, if_match: int | None) -> None:
         Conflict: it has not ended yet.
     """
     with database.writing() as session:
-        run = _found(store.get(session, run_id), run_id)
+        run = found(store.get(session, run_id), run_id)
         _match(run, if_match)
         if not store.remove(session, run_id):
             raise Conflict(
@@ -203,7 +224,7 @@ def _plan(database: Database, settings: Settings, spec: dict[str, Any]) -> _Plan
         held_out = _describe(database, validation["dataset"], "/validation/dataset")
         _same_shape(info, held_out)
     try:
-        config = _complete(spec, info.features)
+        config = _complete(spec, info)
         engine = training.engine_config(config, info.features)
         _fit(engine, info)
         samples, validating = training.split_sizes(
@@ -228,7 +249,7 @@ def _plan(database: Database, settings: Settings, spec: dict[str, Any]) -> _Plan
     return _Plan(config, engine, steps, estimate)
 
 
-def _complete(spec: dict[str, Any], features: int) -> dict[str, Any]:
+def _complete(spec: dict[str, Any], info: datasets.DatasetInfo) -> dict[str, Any]:
     """Fill every default in, so that the stored config says all that determines the run."""
     layers = [dict(layer) for layer in spec["network"]["layers"]]
     for position, layer in enumerate(layers):
@@ -239,6 +260,7 @@ def _complete(spec: dict[str, Any], features: int) -> dict[str, Any]:
             raise
         if layer.get("initializer") is None:
             layer["initializer"] = default_initializer(layer["activation"])
+    features = info.features
     inputs = spec["network"].get("inputs") or features
     if inputs != features:
         raise InvalidInput.at(
@@ -246,7 +268,7 @@ def _complete(spec: dict[str, Any], features: int) -> dict[str, Any]:
             f"The network takes {inputs} inputs and the dataset has {features} features; "
             f"set inputs to {features} or leave it out.",
         )
-    output = layers[-1]["activation"] if layers else ""
+    entropic = info.classes and layers and layers[-1]["activation"] in cost("cross_entropy").fits
     gradients = spec.get("gradients") or {}
     every = gradients.get("every")
     return {
@@ -254,7 +276,7 @@ def _complete(spec: dict[str, Any], features: int) -> dict[str, Any]:
         "dataset": spec["dataset"],
         "validation": spec.get("validation"),
         "network": {"inputs": inputs, "layers": layers},
-        "cost": spec.get("cost") or ("cross_entropy" if output in cost("cross_entropy").fits else "mse"),
+        "cost": spec.get("cost") or ("cross_entropy" if entropic else "mse"),
         "optimizer": _complete_optimizer(spec.get("optimizer") or {}),
         "epochs": spec["epochs"],
         "batch_size": spec.get("batch_size"),
@@ -383,7 +405,12 @@ def _submitted(run: Run) -> RunTransition:
     return RunTransition(status=run.status, reason=run.reason, detail="", worker=None, at=run.created_at)
 
 
-def _found(run: Run | None, run_id: str) -> Run:
+def found(run: Run | None, run_id: str) -> Run:
+    """Insist on a run.
+
+    Raises:
+        NotFound: there is none.
+    """
     if run is None:
         raise NotFound(f"There is no run {run_id!r}.")
     return run

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Row, delete, func, insert, select
+from sqlalchemy import delete, func, insert, select
 from sqlalchemy.orm import Session
 
 from chainrule.app.store.models import Checkpoint, Epoch, ResumePoint
@@ -15,7 +15,7 @@ def add(session: Session, rows: Sequence[dict[str, Any]]) -> None:
         session.execute(insert(Checkpoint.__table__), rows)  # type: ignore[arg-type]
 
 
-def page(session: Session, run_id: str, after: int, limit: int) -> Sequence[Row[tuple[Checkpoint, Epoch]]]:
+def page(session: Session, run_id: str, after: int, limit: int) -> list[tuple[Checkpoint, Epoch]]:
     """Read up to `limit` checkpoints behind epoch `after`, each with its epoch, without the weights."""
     query = (
         _with_epoch()
@@ -23,13 +23,14 @@ def page(session: Session, run_id: str, after: int, limit: int) -> Sequence[Row[
         .order_by(Checkpoint.epoch)
         .limit(limit)
     )
-    return session.execute(query).all()
+    return [(checkpoint, epoch) for checkpoint, epoch in session.execute(query)]
 
 
-def get(session: Session, run_id: str, epoch: int) -> Row[tuple[Checkpoint, Epoch]] | None:
+def get(session: Session, run_id: str, epoch: int) -> tuple[Checkpoint, Epoch] | None:
     """Find one checkpoint with its epoch, without the weights."""
     query = _with_epoch().where(Checkpoint.run_id == run_id, Checkpoint.epoch == epoch)
-    return session.execute(query).one_or_none()
+    row = session.execute(query).one_or_none()
+    return None if row is None else (row[0], row[1])
 
 
 def weights(session: Session, run_id: str, epoch: int) -> bytes | None:

@@ -10,10 +10,14 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
 
 CHANNEL = "chainrule"
+UNREACHABLE = (OperationalError, InterfaceError, PoolTimeoutError)
+"""What a database that cannot be reached just now raises."""
 BUSY_TIMEOUT_S = 60
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 

@@ -4,27 +4,36 @@ import csv
 import io
 import itertools
 import math
-from collections.abc import Iterator
+import re
+from array import array
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 import numpy as np
 
 from chainrule.app.errors import FieldError
+from chainrule.app.services.formats.columns import choose
+from chainrule.app.services.formats.label_column import NAMES as LABEL_NAMES
+from chainrule.app.services.formats.label_column import LabelColumn
+from chainrule.app.services.formats.labels import number
 from chainrule.app.services.formats.table import (
     MOST_ERRORS,
     Limits,
     Options,
     Table,
+    check_names,
     check_size,
-    encode_labels,
     refuse,
     refuse_all,
+    shown,
 )
 
-LABEL_NAMES = {"label", "labels", "class", "target", "species", "category", "y"}
-MOST_INFERRED_CLASSES = 20
-MOST_COLUMNS = 1_000_000
-BLOCK_ROWS = 4096
+SNIFFED_CHARACTERS = 64 * 1024
+MOST_LINE_CHARACTERS = 4 << 20
+MISSING = {"", "?", "-", "na", "n/a", "nan", "null", "none"}
+
+Row = tuple[int, list[str]]
+"""The number of a line, from 1, and its cells."""
 
 
 def read(file: BinaryIO, options: Options, limits: Limits) -> Table:
@@ -38,207 +47,203 @@ def read(file: BinaryIO, options: Options, limits: Limits) -> Table:
     try:
         return _read(text, options, limits)
     except UnicodeDecodeError as error:
-        raise refuse(f"The file is not UTF-8 text (byte {error.start}); save it as UTF-8.") from error
-    except csv.Error as error:
-        raise refuse(f"The file is not delimited text: {error}.") from error
+        raise refuse(f"Line {_undecodable(file)} is not UTF-8 text; save the file as UTF-8.") from error
     finally:
         text.detach()
 
 
 def _read(text: io.TextIOWrapper, options: Options, limits: Limits) -> Table:
-    sample = text.read(64 * 1024)
-    if not sample.strip():
-        raise refuse("The file is empty; it needs one line for each sample.")
-    if "\x00" in sample:
+    start = text.read(SNIFFED_CHARACTERS)
+    if "\0" in start:
         raise refuse("The file is binary, not delimited text; name its format if it is NPY, NPZ or IDX.")
     text.seek(0)
-    delimiter = max(",;\t", key=sample.splitlines()[0].count)
-    rows = (row for row in _numbered(csv.reader(text, delimiter=delimiter, strict=True)) if any(row[1]))
-    line, first = next(rows)
-    first = [cell.strip() for cell in first]
-    if len(first) > MOST_COLUMNS:
-        raise refuse(f"The first line has {len(first):,} columns, more than {MOST_COLUMNS:,}.")
+    delimiter = _delimiter(start)
+    rows = _rows(text, delimiter)
+    line, first = next(rows, (0, []))
+    if not first:
+        raise refuse("The file is empty; it needs one line for each sample.")
     second = next(rows, None)
-    header = _is_header(first, None if second is None else second[1]) if options.header is None else options.header
+    header = options.header
+    if header is None:
+        header = _is_header(first, None if second is None else second[1])
     body = itertools.chain([] if second is None else [second], rows)
+    names = [f"column_{position}" for position in range(1, len(first) + 1)]
     if header:
-        names = first
-        if len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise refuse(f"The header names column {twice!r} twice; give each column a name of its own.")
+        names = [cell.strip() or name for cell, name in zip(first, names, strict=True)]
     else:
-        names = [f"column_{number}" for number in range(1, len(first) + 1)]
         body = itertools.chain([(line, first)], body)
-    columns = _Columns(names, _chosen(names, options), limits)
+    if len(names) < 2:
+        raise refuse(
+            "The file has one column; it needs at least one feature and one label or target, separated by comma, "
+            "semicolon or tab."
+        )
+    check_names(names, "column")
+    columns = _Columns(names, options, limits)
     columns.fill(body)
-    table = columns.table(options)
-    table.report = {"format": "csv", "header": header, **table.report}
+    table = columns.table()
+    table.report = {"format": "csv", "delimiter": delimiter, "header": header, **table.report}
     inferred = "" if options.header is not None else " (inferred)"
     table.notes.insert(0, f"The first line is {'a header' if header else 'a sample, not a header'}{inferred}.")
+    if header and not all(cell.strip() for cell in first):
+        table.notes.append("Columns without a name were named by their position.")
     return table
 
 
-def _numbered(reader: "csv._reader") -> Iterator[tuple[int, list[str]]]:  # type: ignore[name-defined]
-    for row in reader:
-        yield reader.line_num, row
+def _delimiter(start: str) -> str:
+    """Take what separates most cells of the first line; what stands in quotes does not count."""
+    line = next((line for line in re.split(r"[\r\n]", start.lstrip("\ufeff")) if line.strip()), "")
+    return max(",;\t", key=re.sub(r'"[^"]*"?', "", line).count)
+
+
+def _rows(text: io.TextIOWrapper, delimiter: str) -> Iterator[Row]:
+    """Read line by line, without blank ones; nothing the file holds makes a row larger than a few megabytes."""
+    characters = 0
+    line = 1
+
+    def lines() -> Iterator[str]:
+        nonlocal characters
+        while content := text.readline(MOST_LINE_CHARACTERS):
+            characters += len(content)
+            if characters >= MOST_LINE_CHARACTERS:
+                raise refuse(
+                    f"Line {line} is longer than {MOST_LINE_CHARACTERS:,} characters, or a quote is not closed."
+                )
+            yield content
+
+    reader = csv.reader(lines(), delimiter=delimiter, strict=True)
+    try:
+        for row in reader:
+            if len(row) > 1 or (row and row[0].strip()):
+                yield line, row
+            line, characters = reader.line_num + 1, 0
+    except csv.Error as error:
+        raise refuse(f"From line {line} on the file is not delimited text: {error}; look for a stray quote.") from error
+
+
+def _undecodable(file: BinaryIO) -> int:
+    file.seek(0)
+    for line, content in enumerate(file, 1):
+        try:
+            content.decode()
+        except UnicodeDecodeError:
+            return line
+    return 1
 
 
 def _is_header(first: list[str], second: list[str] | None) -> bool:
-    """A header has words where the next line has numbers, or no numbers at all."""
-    words = [_number(cell) is None for cell in first]
+    """Tell a header: words and no numbers, or words where the next line has numbers beside whole numbers (0, 1, 2)."""
+    words = [number(cell) is None and cell.strip().lower() not in MISSING for cell in first]
     if not any(words):
         return False
-    if second is None or all(words):
+    numbers = [cell.strip() for cell in first if number(cell) is not None]
+    if second is None or not numbers:
         return True
-    return any(word and _number(cell) is not None for word, cell in zip(words, second, strict=False))
-
-
-def _chosen(names: list[str], options: Options) -> tuple[int | None, list[int]]:
-    """Find the columns the client names: that of the labels, those of numeric targets."""
-    if options.label_column is not None and options.target_columns:
-        raise refuse("Name either label_column or target_columns, not both.", "/label_column")
-    label = None if options.label_column is None else _column(names, options.label_column, "/label_column")
-    targets = [_column(names, name, "/target_columns") for name in options.target_columns]
-    if len(set(targets)) < len(targets):
-        raise refuse("target_columns names a column twice.", "/target_columns")
-    return label, targets
-
-
-def _column(names: list[str], wanted: str, pointer: str) -> int:
-    if wanted in names:
-        return names.index(wanted)
-    if wanted.lstrip("-").isdigit() and -len(names) <= int(wanted) < len(names):
-        return int(wanted) % len(names)
-    shown = ", ".join(names[:50]) + (", …" if len(names) > 50 else "")
-    raise refuse(f"There is no column {wanted!r}; the columns are: {shown}.", pointer)
+    # A sample with a slip in it must not pass for a header, or it would be lost in silence.
+    if not all(cell.isdigit() for cell in numbers):
+        return False
+    return any(word and number(cell) is not None for word, cell in zip(words, second, strict=False))
 
 
 class _Columns:
-    """Gathers rows: numbers into blocks, the candidates for labels also as text."""
+    """Gathers rows: features and named targets as numbers, the column that may hold labels by itself."""
 
-    def __init__(self, names: list[str], chosen: tuple[int | None, list[int]], limits: Limits) -> None:
-        self._names = names
-        self._label, self._targets = chosen
+    def __init__(self, names: list[str], options: Options, limits: Limits) -> None:
+        label, targets = choose(names, options)
+        said = label is not None
+        if label is None and not targets:
+            # Without a word from the client it is the last column, or the first if only that is named like a label.
+            first = names[0].lower() in LABEL_NAMES and names[-1].lower() not in LABEL_NAMES
+            label = 0 if first else len(names) - 1
+        self._width = len(names)
+        self._label_position = label
+        place = "the first column, by its name" if label == 0 else "the last column"
+        self._label = None if label is None else LabelColumn(names[label], said=said, place=place)
+        self._names = [name for position, name in enumerate(names) if position != label]
+        self._targets = targets
         self._limits = limits
-        # Without a word from the client the last column decides what it is; it is kept as text until then.
-        self._as_text = self._label if self._label is not None else (None if self._targets else len(names) - 1)
-        self._texts: list[str] = []
-        self._lines: list[int] = []
-        self._blocks: list[np.ndarray] = []
-        self._rows: list[list[float]] = []
+        self._numbers = array("d")
         self._problems: list[FieldError] = []
-        if len(names) < 2:
-            raise refuse("The file has one column; it needs at least one feature and one label or target.")
 
-    def fill(self, rows: Iterator[tuple[int, list[str]]]) -> None:
+    def fill(self, rows: Iterable[Row]) -> None:
+        features = len(self._names) - len(self._targets)
         count = 0
         for line, row in rows:
             count += 1
-            if count * len(self._names) > self._limits.values:
-                check_size(count, len(self._names), self._limits)
+            if count * features > self._limits.values:
+                check_size(count, features, self._limits)
             self._add(line, row)
             if len(self._problems) >= MOST_ERRORS:
                 break
-            if len(self._rows) == BLOCK_ROWS:
-                self._flush()
-        self._flush()
         if self._problems:
             raise refuse_all(self._problems)
         if not count:
             raise refuse("The file has a header and no samples.")
+        check_size(count, features, self._limits)
 
     def _add(self, line: int, row: list[str]) -> None:
-        if len(row) != len(self._names):
-            self._problem(f"Line {line} has {len(row)} columns; the first line has {len(self._names)}.")
+        if len(row) != self._width:
+            self._problem(f"Line {line} has {len(row)} columns; the first line has {self._width}.")
             return
-        numbers = []
-        for position, cell in enumerate(row):
-            if position == self._as_text:
-                self._texts.append(cell.strip())
-                self._lines.append(line)
-                if not cell.strip():
-                    self._problem(f"Line {line}, column {self._names[position]!r} is empty; it needs a label.")
-                continue
-            number = _number(cell)
-            if number is None or not math.isfinite(number):
-                shown = repr(cell.strip()) if cell.strip() else "empty"
-                self._problem(
-                    f"Line {line}, column {self._names[position]!r} is {shown}; it needs a finite number. "
-                    "Only the label column may hold text: name it in label_column."
-                )
-                number = 0.0
-            numbers.append(number)
-        self._rows.append(numbers)
+        if self._label is not None and self._label_position is not None:
+            problem = self._label.add(line, row.pop(self._label_position))
+            if problem:
+                self._problem(problem)
+        numbers = _finite(row)
+        if numbers is None:
+            self._explain(line, row)
+        else:
+            self._numbers.extend(numbers)
+
+    def _explain(self, line: int, row: list[str]) -> None:
+        for name, cell in zip(self._names, row, strict=True):
+            value = number(cell)
+            if value is None or not math.isfinite(value):
+                found = shown(cell.strip()) if cell.strip() else "empty"
+                hint = "Only the label column may hold text: name it in label_column."
+                if re.fullmatch(r"\s*[+-]?[0-9]+,[0-9]+\s*", cell):
+                    hint = "Write decimals with a point."
+                self._problem(f"Line {line}, column {shown(name)} is {found}; it needs a finite number. {hint}")
+                if len(self._problems) >= MOST_ERRORS:
+                    return
 
     def _problem(self, detail: str) -> None:
         self._problems.append(FieldError("/file", detail))
 
-    def _flush(self) -> None:
-        if self._rows:
-            self._blocks.append(np.array(self._rows, dtype=np.float64))
-            self._rows = []
-
-    def table(self, options: Options) -> Table:
-        numbers = np.concatenate(self._blocks)
-        self._blocks = []
-        if self._targets:
-            chosen = [i for i in range(len(self._names)) if i not in set(self._targets)]
-            if not chosen:
-                raise refuse("target_columns names every column; at least one must be a feature.", "/target_columns")
+    def table(self) -> Table:
+        numbers = np.frombuffer(self._numbers).reshape(-1, len(self._names))
+        if self._label is None:
+            features = [position for position in range(len(self._names)) if position not in set(self._targets)]
+            chosen = [self._names[position] for position in self._targets]
             return Table(
-                X=numbers[:, chosen],
+                X=np.ascontiguousarray(numbers[:, features]),
                 Y=np.ascontiguousarray(numbers[:, self._targets]),
-                feature_names=[self._names[i] for i in chosen],
-                report={"target_columns": [self._names[i] for i in self._targets]},
+                feature_names=[self._names[position] for position in features],
+                report={"target_columns": chosen},
                 notes=["The target columns were named by the request: regression."],
             )
-        assert self._as_text is not None
-        name = self._names[self._as_text]
-        features = [n for i, n in enumerate(self._names) if i != self._as_text]
-        check_size(len(numbers), len(features), self._limits)
-        classes, why = self._judge(options)
+        table = Table(X=numbers, feature_names=self._names)
+        name = self._label.name
+        classes, why = self._label.judge()
         if classes:
-            labels, found = encode_labels(self._texts)
-            return Table(
-                X=numbers, labels=labels, classes=found, feature_names=features,
-                report={"label_column": name}, notes=[f"Column {name!r} holds class labels: {why}."],
-            )  # fmt: skip
-        Y = np.array([[_number(text)] for text in self._texts], dtype=np.float64)
-        if not np.isfinite(Y).all():
-            line = self._lines[int(np.argwhere(~np.isfinite(Y))[0][0])]
-            raise refuse(f"Line {line}, column {name!r} is not a finite number; remove or replace it.")
-        return Table(
-            X=numbers, Y=Y, feature_names=features,
-            report={"target_columns": [name]}, notes=[f"Column {name!r} holds numeric targets: {why}."],
-        )  # fmt: skip
-
-    def _judge(self, options: Options) -> tuple[bool, str]:
-        """Decide whether the last column holds labels or numbers to predict."""
-        assert self._as_text is not None
-        if options.label_column is not None:
-            return True, "named by the request"
-        name = self._names[self._as_text]
-        values = [_number(text) for text in self._texts]
-        words = [number for number, value in enumerate(values) if value is None]
-        if words:
-            if len(words) < len(values) / 2 and name.lower() not in LABEL_NAMES:
-                at = words[0]
-                raise refuse(
-                    f"Line {self._lines[at]}, column {name!r} is {self._texts[at]!r}, while most of the column are "
-                    "numbers; mend it, or name the column in label_column if it holds labels."
-                )
-            return True, "the last column, and its values are words"
-        distinct = len(set(values))
-        whole = all(value is not None and value == int(value) for value in values if math.isfinite(value or 0.0))
-        if whole and name.lower() in LABEL_NAMES:
-            return True, "the last column, with whole numbers and the name of a label"
-        if whole and distinct <= MOST_INFERRED_CLASSES and len(values) >= 2 * distinct:
-            return True, f"the last column, with only {distinct} different whole numbers"
-        return False, "the last column, and its values are numbers"
+            table.labels, table.classes = self._label.labels()
+            table.report = {"label_column": name}
+            table.notes.append(f"Column {name!r} holds class labels: {why}.")
+        else:
+            table.Y = self._label.targets()
+            table.report = {"target_columns": [name]}
+            table.notes.append(
+                f"Column {name!r} holds numeric targets: {why}; name it in label_column if they are labels."
+            )
+        return table
 
 
-def _number(cell: str) -> float | None:
+def _finite(row: list[str]) -> list[float] | None:
+    """Read a row of finite numbers, or None; the whole row at once, because files have millions."""
+    written = "".join(row)
+    if "_" in written or not written.isascii():
+        return None
     try:
-        return float(cell)
+        numbers = [float(cell) for cell in row]
     except ValueError:
         return None
+    return numbers if all(map(math.isfinite, numbers)) else None

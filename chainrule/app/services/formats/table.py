@@ -1,5 +1,6 @@
 """What every format is read into, and the checks all share."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +10,8 @@ from numpy.typing import NDArray
 from chainrule.app.errors import FieldError, InvalidInput, LimitExceeded
 
 MOST_ERRORS = 20
-MOST_CLASSES = 1000
+MOST_FEATURES = 100_000
+MOST_NAME_CHARACTERS = 200
 
 
 @dataclass(frozen=True)
@@ -50,24 +52,46 @@ def refuse(detail: str, pointer: str = "/file") -> InvalidInput:
     return InvalidInput.at(pointer, detail)
 
 
-def refuse_all(problems: list[FieldError]) -> InvalidInput:
+def refuse_all(problems: Sequence[FieldError]) -> InvalidInput:
     """Refuse a file for several reasons, the first of which is the summary."""
-    more = f" ({len(problems)} problems are listed.)" if len(problems) > 1 else ""
-    return InvalidInput(problems[0].detail + more, errors=tuple(problems[:MOST_ERRORS]))
+    listed = tuple(problems[:MOST_ERRORS])
+    more = f" ({len(listed)} problems are listed.)" if len(listed) > 1 else ""
+    return InvalidInput(listed[0].detail + more, errors=listed)
 
 
-def check_size(samples: int, features: int, limits: Limits) -> None:
+def shown(text: str) -> str:
+    """Quote a text of the client's in a message, cut to what fits there."""
+    return repr(text if len(text) <= 50 else f"{text[:49]}…")
+
+
+def listed(names: Sequence[str]) -> str:
+    """List names in a message, the first of many only."""
+    return ", ".join(name[:MOST_NAME_CHARACTERS] for name in names[:50]) + (", …" if len(names) > 50 else "")
+
+
+def check_size(samples: int, features: int, limits: Limits, pointer: str = "/file") -> None:
     """Refuse a table that is empty or too large, before anything of its size is made."""
     if samples < 1 or features < 1:
-        raise refuse(f"The data has {samples} samples and {features} features; it needs at least one of each.")
+        raise refuse(f"The data has {samples} samples and {features} features; it needs at least one of each.", pointer)
     if samples * features > limits.values:
         raise LimitExceeded(
             "The number of values (samples x features)",
             samples * features,
             limits.values,
             "CHAINRULE_MAX_DATASET_VALUES",
-            pointer="/file",
+            pointer=pointer,
         )
+    if features > MOST_FEATURES:
+        # Each feature has a name, which costs far more than its values do.
+        raise refuse(f"The data has {features:,} features; more than {MOST_FEATURES:,} are not taken.", pointer)
+
+
+def check_bytes(
+    size: int, limits: Limits, pointer: str, *, what: str = "The size in bytes that the header claims"
+) -> None:
+    """Refuse what would be too large in memory, before it is read."""
+    if size > limits.upload_bytes:
+        raise LimitExceeded(what, size, limits.upload_bytes, "CHAINRULE_MAX_UPLOAD_BYTES", pointer=pointer)
 
 
 def check_finite(array: NDArray[Any], what: str, pointer: str = "/file") -> None:
@@ -76,36 +100,52 @@ def check_finite(array: NDArray[Any], what: str, pointer: str = "/file") -> None
         return
     finite = np.isfinite(array)
     if not finite.all():
-        place = tuple(int(i) for i in np.argwhere(~finite)[0])
+        place = tuple(int(i) for i in np.unravel_index(int(np.argmin(finite)), array.shape))
         where = f"row {place[0]}" + (f", column {place[1]}" if len(place) > 1 else "")
         raise refuse(f"{what} has {array[place]} at {where} (counted from 0); remove or replace it.", pointer)
 
 
-def encode_labels(values: list[str]) -> tuple[NDArray[np.int32], list[str]]:
-    """Number class labels: classes in order, numerically where all are numbers."""
-    classes = sorted(set(values), key=_natural(values))
-    if len(classes) < 2:
-        raise refuse(f"All samples have the label {classes[0]!r}; a classifier needs at least two classes.")
-    if len(classes) > MOST_CLASSES:
-        raise refuse(
-            f"There are {len(classes):,} different labels, more than {MOST_CLASSES:,}; for numeric targets "
-            "name them in target_columns."
-        )
-    position = {name: number for number, name in enumerate(classes)}
-    return np.array([position[value] for value in values], dtype=np.int32), classes
+def check_names(names: Sequence[str], what: str, pointer: str = "/file") -> None:
+    """Refuse names that could not be stored or shown, and names that occur twice."""
+    for name in names:
+        if not name:
+            raise refuse(f"A {what} has an empty name; give it one.", pointer)
+        if len(name) > MOST_NAME_CHARACTERS:
+            raise refuse(
+                f"The {what} name {shown(name)} has {len(name):,} characters, more than {MOST_NAME_CHARACTERS}.",
+                pointer,
+            )
+        if "\0" in name or not _is_unicode(name):
+            raise refuse(f"The {what} name {shown(name)} has a character that cannot be stored; rename it.", pointer)
+    if len(set(names)) < len(names):
+        seen: set[str] = set()
+        twice = next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise refuse(f"Two have the {what} name {shown(twice)}; give each a name of its own.", pointer)
 
 
-def label_texts(values: NDArray[Any]) -> list[str]:
-    """Write label values as the names of classes: whole numbers without a point."""
-    if values.dtype.kind == "f" and np.all(np.mod(values, 1) == 0):
-        values = values.astype(np.int64)
-    return [str(value) for value in values.tolist()]
-
-
-def _natural(values: list[str]) -> Any:
+def _is_unicode(text: str) -> bool:
+    """Tell whether the text has no half of a surrogate pair, which JSON and NPY can hold and UTF-8 cannot."""
     try:
-        for value in set(values):
-            float(value)
-    except ValueError:
-        return str
-    return lambda text: (float(text), text)
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def compact(X: NDArray[Any]) -> NDArray[Any]:
+    """Keep bytes as bytes and float32 as float32; all else becomes float64."""
+    keep = X.dtype if X.dtype in (np.dtype(np.uint8), np.dtype(np.float32)) else np.dtype(np.float64)
+    return np.ascontiguousarray(X, dtype=keep)
+
+
+def divide(table: Table, by: float, why: str = "") -> None:
+    """Divide the features; bytes become float32.
+
+    Raises:
+        InvalidInput: the result is not finite.
+    """
+    dtype = np.float32 if table.X.dtype.itemsize < 8 else np.float64
+    with np.errstate(all="ignore"):
+        table.X = np.divide(table.X, by, dtype=dtype)
+    check_finite(table.X, f"Divided by {by:g}, the data", "/divide_by")
+    table.notes.append(f"Features were divided by {by:g}{why}.")

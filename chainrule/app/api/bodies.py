@@ -1,0 +1,79 @@
+"""Bodies larger than the service accepts are refused while they arrive, before anybody gathers them."""
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from chainrule.app.api.problems import response
+from chainrule.app.config import MIB, Settings
+from chainrule.app.errors import TooLarge
+
+MULTIPART_BYTES = MIB
+"""What the form around a file may take."""
+READ_ON_BYTES = 32 * MIB
+"""So much of a refused body is still read, so that the client comes to read the answer."""
+
+
+class LimitBodies:
+    """ASGI middleware: counts the bytes of each request's body."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app = app
+        self._settings = settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, and refuse it when its body grows over the limit."""
+        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "DELETE"):
+            await self._app(scope, receive, send)
+            return
+        headers = {name: value for name, value in scope["headers"] if name in (b"content-length", b"content-type")}
+        limit, setting = self._limit(scope["path"], headers.get(b"content-type", b""))
+        refusal = response(
+            TooLarge(
+                f"The body is over the limit of {limit:,} bytes (setting {setting}).",
+                extra={"limit": limit, "setting": setting},
+            )
+        )
+        declared = headers.get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > limit:
+            await _read_on(receive, READ_ON_BYTES if int(declared) <= limit + READ_ON_BYTES else 0)
+            await refusal(scope, receive, send)
+            return
+        received, over = 0, False
+
+        async def counted() -> Message:
+            nonlocal received, over
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > limit:
+                over = True
+                await _read_on(receive, READ_ON_BYTES)
+                return {"type": "http.disconnect"}
+            return message
+
+        async def answered(message: Message) -> None:
+            if not over:
+                await send(message)
+
+        try:
+            await self._app(scope, counted, answered)
+        except Exception:
+            if not over:
+                raise
+        if over:
+            await refusal(scope, receive, send)
+
+    def _limit(self, path: str, content_type: bytes) -> tuple[int, str]:
+        settings = self._settings
+        if path.rstrip("/") != "/v1/datasets":
+            return settings.max_request_bytes, "CHAINRULE_MAX_REQUEST_BYTES"
+        if content_type.startswith(b"multipart/form-data"):
+            return settings.max_upload_bytes + MULTIPART_BYTES, "CHAINRULE_MAX_UPLOAD_BYTES"
+        return settings.max_rows_bytes, "CHAINRULE_MAX_ROWS_BYTES"
+
+
+async def _read_on(receive: Receive, most: int) -> None:
+    read = 0
+    while read < most:
+        message = await receive()
+        read += len(message.get("body", b""))
+        if message["type"] != "http.request" or not message.get("more_body", False):
+            return

@@ -1,0 +1,186 @@
+"""What endpoints ask for: the service's parts, conditions, preferences, places in lists."""
+
+import base64
+import binascii
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Header, Path, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel
+
+from chainrule.app.config import Settings
+from chainrule.app.errors import InvalidInput, NotFound, PreconditionFailed, UnsupportedMediaType
+from chainrule.app.services import idempotency, runs
+from chainrule.app.services.watching import Watching
+from chainrule.app.store.database import Database
+
+LATEST = "latest"
+MOST_WAIT_S = 60
+_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the service is made of, made once by `create_app`."""
+
+    database: Database
+    settings: Settings
+    watching: Watching
+
+
+def _parts(request: Request) -> Parts:
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+Service = Annotated[Parts, Depends(_parts)]
+
+
+async def _run_id(
+    service: Service,
+    run_id: Annotated[
+        str,
+        Path(
+            description="The run's id, or `latest` for the one submitted last.",
+            openapi_examples={LATEST: {"value": LATEST}},
+        ),
+    ],
+) -> str:
+    if run_id == LATEST:
+        return await run_in_threadpool(runs.newest, service.database)
+    return _known_form(run_id, "run")
+
+
+async def _exact_run_id(
+    run_id: Annotated[str, Path(description="The run's id; `latest` is not enough to change a run by.")],
+) -> str:
+    return _known_form(run_id, "run")
+
+
+async def _dataset_id(
+    dataset_id: Annotated[
+        str,
+        Path(
+            description="The dataset's id, or the name of a built-in one.", openapi_examples={"xor": {"value": "xor"}}
+        ),
+    ],
+) -> str:
+    return _known_form(dataset_id, "dataset")
+
+
+def _known_form(given: str, noun: str) -> str:
+    if not _ID.fullmatch(given):
+        raise NotFound(f"There is no {noun} {given!r}.")
+    return given
+
+
+RunId = Annotated[str, Depends(_run_id)]
+ExactRunId = Annotated[str, Depends(_exact_run_id)]
+DatasetId = Annotated[str, Depends(_dataset_id)]
+EpochName = Annotated[
+    str,
+    Path(
+        pattern=r"^(last|best|0|[1-9][0-9]{0,9})$",
+        description="An epoch by number (0 is the untrained network), `last`, or `best`: that of the lowest "
+        "validation cost, or of the lowest cost where there is no validation.",
+        openapi_examples={"last": {"value": "last"}},
+    ),
+]
+After = Annotated[int, Query(ge=-1, le=10**12, description="Only what lies behind this epoch; -1 for all.")]
+
+
+async def _wait_s(
+    prefer: Annotated[
+        str | None,
+        Header(
+            description=f"`wait=N`: answer when the run has ended, or after N seconds (at most {MOST_WAIT_S}).",
+            openapi_examples={"wait": {"value": "wait=10"}},
+        ),
+    ] = None,
+) -> int:
+    found = re.search(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})", prefer or "")
+    return min(int(found.group(1)), MOST_WAIT_S) if found else 0
+
+
+WaitSeconds = Annotated[int, Depends(_wait_s)]
+IfNoneMatch = Annotated[
+    str | None, Header(description="ETags you have; the answer is 304 if one of them is still true.")
+]
+
+
+async def _if_match(
+    if_match: Annotated[str | None, Header(description="The ETag you decided by; 412 if the run has changed.")] = None,
+) -> int | None:
+    if if_match is None or if_match.strip() == "*":
+        return None
+    found = re.fullmatch(r'(?:W/)?"r(\d{1,15})"', if_match.strip())
+    if not found:
+        raise PreconditionFailed(f'If-Match is {if_match}, and no ETag of a run; they look like "r12".')
+    return int(found.group(1))
+
+
+IfMatch = Annotated[int | None, Depends(_if_match)]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\x21-\x7e]+$",
+        description="A name for this request: repeated under it, the request is answered once and for all. Kept for "
+        "a week.",
+    ),
+]
+
+
+def key_for(request: Request, name: str | None, body: BaseModel | bytes) -> idempotency.Key | None:
+    """Tell a repeated request from another one under the same key."""
+    if name is None:
+        return None
+    content = body if isinstance(body, bytes) else body.model_dump_json().encode()
+    digest = hashlib.sha256(f"{request.method} {request.url.path}\n".encode() + content).hexdigest()
+    return idempotency.Key(name, digest)
+
+
+def matches(header: str | None, etag: str) -> bool:
+    """Tell whether an If-None-Match header names the ETag (weak comparison)."""
+    if header is None:
+        return False
+    given = [tag.strip().removeprefix("W/") for tag in header.split(",")]
+    return "*" in given or etag.removeprefix("W/") in given
+
+
+def to_cursor(last_id: str) -> str:
+    """Make an opaque token for the place behind `last_id`."""
+    return base64.urlsafe_b64encode(last_id.encode()).decode().rstrip("=")
+
+
+def _from_cursor(
+    cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before.")] = None,
+) -> str | None:
+    if cursor is None:
+        return None
+    try:
+        last_id = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError, ValueError):
+        last_id = ""
+    if not _ID.fullmatch(last_id):
+        raise InvalidInput.at("/cursor", "The cursor is none of ours; pass `next_cursor` as it was given.")
+    return last_id
+
+
+Cursor = Annotated[str | None, Depends(_from_cursor)]
+
+
+async def json_only(request: Request) -> None:
+    """Refuse a body that is not JSON before it is read as JSON.
+
+    Raises:
+        UnsupportedMediaType: it says that it is something else.
+    """
+    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if given and given != "application/json" and not given.endswith("+json"):
+        raise UnsupportedMediaType(f"The body is {given}; send JSON, with Content-Type: application/json.")

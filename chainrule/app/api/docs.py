@@ -1,0 +1,154 @@
+"""The interactive documentation at /docs: Swagger UI from an installed package, without a CDN."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
+
+import chainrule
+from chainrule.app.api.problems import kinds
+from chainrule.app.api.schemas.checkpoints import Weights
+from chainrule.app.api.schemas.wire import Problem
+
+router = APIRouter(include_in_schema=False)
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Chainrule API</title>
+<link rel="stylesheet" href="/docs/swagger-ui.css">
+<link rel="icon" href="/docs/favicon.svg">
+</head>
+<body>
+<main id="docs"></main>
+<script src="/docs/swagger-ui-bundle.js"></script>
+<script src="/docs/docs.js"></script>
+</body>
+</html>
+"""
+SCRIPT = """"use strict";
+SwaggerUIBundle({
+  url: "/openapi.json",
+  dom_id: "#docs",
+  deepLinking: true,
+  tryItOutEnabled: true,
+  displayRequestDuration: true,
+  defaultModelsExpandDepth: 0,
+  validatorUrl: null,
+});
+"""
+ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="6" fill="#22577a"/>'
+    '<path d="M7 10h7m-7 6h18m-7 6h7" stroke="#fff" stroke-width="3" stroke-linecap="round"/></svg>'
+)
+DESCRIPTION = """
+Trains feed-forward networks and shows what happens inside: submit a run, follow it, fetch the weights of any
+epoch, and ask for any gradient of any layer.
+
+**Try it:** *Submit a run*, *Execute*; the example trains exclusive or in a blink. Everywhere else `latest` names
+the run submitted last, so that every example runs as it stands.
+
+**Notation.** Layers are numbered 1…L, the input is layer 0, rows are samples. `W[l]` is (n_l, n_{l-1}), `b[l]` is
+(n_l,); Z = A·Wᵀ + b, A = g(Z). Row i of `dZ` and `dA` is the gradient of sample i's own error; the mean over
+samples enters in `dW` and `db`, and nowhere else.
+
+**Errors** are `application/problem+json` (RFC 9457) with a `code`, and for wrong input a list of places:
+
+| code | status | meaning |
+|---|---|---|
+"""
+TAGS = [
+    {"name": "datasets", "description": "Samples with class labels or numeric targets, known by their content."},
+    {"name": "runs", "description": "One training of one network: submit, follow, cancel, delete."},
+    {"name": "epochs", "description": "What each epoch came to, by polling and by server-sent events."},
+    {"name": "checkpoints", "description": "The weights at the end of an epoch, and what they predict."},
+    {"name": "gradients", "description": "Backpropagation from the inside: every quantity, with its equation."},
+    {"name": "health", "description": "For those who run the service."},
+]
+
+
+def install(app: FastAPI) -> None:
+    """Give the application its OpenAPI document, made once."""
+    made: dict[str, Any] = {}
+
+    def openapi() -> dict[str, Any]:
+        if not made:
+            made.update(_document(app))
+        return made
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+@router.get("/")
+async def root() -> Response:
+    """Lead a browser to the documentation."""
+    return RedirectResponse("/docs")
+
+
+@router.get("/docs")
+async def docs() -> Response:
+    """Show the interactive documentation."""
+    return HTMLResponse(PAGE, headers={"Content-Security-Policy": POLICY})
+
+
+@router.get("/docs/docs.js")
+async def script() -> Response:
+    """Start Swagger UI; a file of its own, so that the page needs no inline script."""
+    return Response(SCRIPT, media_type="text/javascript")
+
+
+@router.get("/docs/favicon.svg")
+async def icon() -> Response:
+    """The icon."""
+    return Response(ICON, media_type="image/svg+xml")
+
+
+@router.get("/docs/swagger-ui.css")
+async def style() -> Response:
+    """Swagger UI's style."""
+    return _asset("swagger-ui.css", "text/css")
+
+
+@router.get("/docs/swagger-ui-bundle.js")
+async def bundle() -> Response:
+    """Swagger UI itself."""
+    return _asset("swagger-ui-bundle.js", "text/javascript")
+
+
+def _asset(name: str, media_type: str) -> Response:
+    # Its files are all we want of the package; importing it would bring its own application.
+    found = find_spec("fastapi_offline")
+    assert found is not None
+    assert found.submodule_search_locations
+    path = Path(found.submodule_search_locations[0]) / "static" / name
+    return FileResponse(path, media_type=media_type, headers={"Cache-Control": "public, max-age=86400"})
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    codes = sorted({(kind.status, kind.code, (kind.__doc__ or "").splitlines()[0]) for kind in kinds()})
+    rows = [f"| `{code}` | {status} | {meaning} |" for status, code, meaning in codes]
+    document = get_openapi(
+        title="Chainrule",
+        version=chainrule.__version__,
+        summary="Train networks over REST and look inside.",
+        description=DESCRIPTION.strip() + "\n" + "\n".join(rows),
+        routes=app.routes,
+        tags=TAGS,
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+    )
+    schemas = document["components"]["schemas"]
+    for model in (Problem, Weights):
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas.update(schema.pop("$defs", {}))
+        schemas[model.__name__] = schema
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    return document

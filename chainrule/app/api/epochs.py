@@ -1,0 +1,151 @@
+"""Epochs over HTTP: by polling, and as server-sent events."""
+
+import csv
+import io
+import json
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import StreamingResponse
+from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+
+from chainrule.app.api.dependencies import After, Parts, RunId, Service
+from chainrule.app.api.problems import documented
+from chainrule.app.api.representations import CSV, JSON, NDJSON, choose, json_response
+from chainrule.app.api.schemas.epochs import Epochs
+from chainrule.app.errors import InvalidInput, NotAcceptable, NotFound
+from chainrule.app.services import epochs, runs
+from chainrule.app.services.epochs import COLUMNS, Page
+
+router = APIRouter(prefix="/runs/{run_id}", tags=["epochs"])
+KEEP_ALIVE_S = 15.0
+EVENTS_PAGE = 1000
+RETRY_MS = 1000
+
+
+@router.get(
+    "/epochs",
+    summary="Read what each epoch came to",
+    response_model=Epochs,
+    responses={
+        200: {
+            "description": "The epochs: columns as JSON, one object a line as NDJSON, one row an epoch as CSV.",
+            "content": {NDJSON: {"schema": {"type": "string"}}, CSV: {"schema": {"type": "string"}}},
+        },
+        **documented(NotFound, NotAcceptable, InvalidInput),
+    },
+)
+def read_epochs(
+    request: Request,
+    service: Service,
+    run_id: RunId,
+    after: After = -1,
+    limit: Annotated[int, Query(ge=1, le=10_000, description="Most epochs of an answer.")] = 1000,
+    at_most: Annotated[
+        int | None,
+        Query(ge=2, le=10_000, description="Thin all epochs out to about so many; the answer says so if it did."),
+    ] = None,
+    format: Annotated[str | None, Query(description="json, ndjson or csv; in place of `Accept`.")] = None,
+) -> Any:
+    """Costs, errors, learning rate and seconds of the epochs behind `after`, which is a cursor: poll with the
+    last epoch you have.
+    """
+    chosen = choose(request, format, {"json": JSON, "ndjson": NDJSON, "csv": CSV})
+    page = epochs.page(service.database, run_id, after=after, limit=limit, at_most=at_most)
+    if chosen == "ndjson":
+        return Response("".join(json.dumps(_named(row)) + "\n" for row in page.rows), media_type=NDJSON)
+    if chosen == "csv":
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([COLUMNS, *page.rows])
+        return Response(text.getvalue(), media_type=CSV)
+    columns = zip(*page.rows, strict=True) if page.rows else ([] for _ in COLUMNS)
+    thinned = None if page.stride is None else {"stride": page.stride, "of": page.of}
+    return json_response(
+        {
+            "run": page.run_id,
+            "status": page.status,
+            "done": page.done,
+            "columns": dict(zip(COLUMNS, columns, strict=True)),
+            "next_after": page.next_after,
+            "downsampled": thinned,
+        }
+    )
+
+
+@router.get(
+    "/events",
+    summary="Follow a run by server-sent events",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "description": "`epoch` (its id is the epoch's number), `status` at each change of state, and `end` with "
+            "the run as it ended. A comment every 15 s keeps the connection open.",
+            "content": {
+                "text/event-stream": {
+                    "schema": {"type": "string"},
+                    "example": 'event: epoch\ndata: {"epoch": 0, "cost": 0.7}\nid: 0\n\n',
+                }
+            },
+        },
+        **documented(NotFound, InvalidInput),
+    },
+)
+async def follow_run(
+    service: Service,
+    run_id: RunId,
+    after: After = -1,
+    last_event_id: Annotated[
+        str | None, Header(pattern=r"^-?\d{0,12}$", description="The last epoch you have; in place of `after`.")
+    ] = None,
+) -> StreamingResponse:
+    """All epochs behind `after`, then each new one as it is recorded, until the run has ended.
+
+    A browser's EventSource takes up where it left by itself.
+    """
+    if last_event_id and last_event_id != "-":
+        after = int(last_event_id)
+    first = await run_in_threadpool(epochs.page, service.database, run_id, after=after, limit=EVENTS_PAGE)
+    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    return StreamingResponse(_events(service, first, after), headers=headers, media_type="text/event-stream")
+
+
+async def _events(service: Parts, page: Page, after: int) -> AsyncIterator[bytes]:
+    status = None
+    yield format_sse_event(retry=RETRY_MS)
+    while True:
+        chunks = [_event("epoch", _named(row), str(row[0])) for row in page.rows]
+        after = page.rows[-1][0] if page.rows else after
+        if page.next_after is None and page.status != status:
+            status = page.status
+            chunks.append(_event("status", {"status": status, "reason": page.reason, "detail": page.detail}))
+        if page.next_after is None and page.done:
+            run = await run_in_threadpool(runs.get, service.database, page.run_id)
+            chunks.append(_event("end", run))
+            yield b"".join(chunks)
+            return
+        if chunks:
+            yield b"".join(chunks)
+        if page.next_after is None:
+            revision = page.revision
+
+            def changed(state: Any, revision: int = revision) -> bool:
+                return state is None or bool(state[1] != revision)
+
+            while not await service.watching.wait(page.run_id, changed, KEEP_ALIVE_S):
+                if service.watching.closed:
+                    return
+                yield KEEPALIVE_COMMENT
+        try:
+            page = await run_in_threadpool(epochs.page, service.database, page.run_id, after=after, limit=EVENTS_PAGE)
+        except NotFound:
+            return  # deleted while somebody looked on: coming back they will be told
+
+
+def _named(row: tuple[Any, ...]) -> dict[str, Any]:
+    return dict(zip(COLUMNS, row, strict=True))
+
+
+def _event(name: str, data: Any, event_id: str | None = None) -> bytes:
+    return format_sse_event(data_str=json.dumps(data, separators=(",", ":")), event=name, id=event_id)

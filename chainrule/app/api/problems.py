@@ -1,0 +1,146 @@
+"""Every refusal as `application/problem+json` (RFC 9457)."""
+
+import json
+import logging
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from chainrule.app.errors import (
+    AppError,
+    FieldError,
+    InvalidInput,
+    Malformed,
+    NotAllowed,
+    NotFound,
+    Unavailable,
+)
+from chainrule.app.store.database import UNREACHABLE
+
+MEDIA_TYPE = "application/problem+json"
+MOST_ERRORS = 20
+RETRY_AFTER_S = 5
+log = logging.getLogger(__name__)
+
+
+def response(error: AppError) -> Response:
+    """Write an error down."""
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": error.title,
+        "status": error.status,
+        "detail": error.detail,
+        "code": error.code,
+    }
+    if error.errors:
+        body["errors"] = [{"pointer": found.pointer, "detail": found.detail} for found in error.errors]
+    content = json.dumps(body | error.extra, ensure_ascii=False)
+    return Response(content, error.status, error.headers, MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Have every error of the application answered as a problem."""
+    app.add_exception_handler(AppError, _refused)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    for unreachable in UNREACHABLE:
+        app.add_exception_handler(unreachable, _unreachable)
+    app.add_exception_handler(Exception, _broken)
+
+
+def documented(*refusals: type[AppError]) -> dict[int | str, dict[str, Any]]:
+    """Describe for OpenAPI the refusals an operation may answer with."""
+    found: dict[int | str, dict[str, Any]] = {}
+    every: tuple[type[AppError], ...] = (*refusals, Unavailable)
+    for kind in every:
+        shown = {
+            "summary": kind.title,
+            "value": {
+                "type": "about:blank",
+                "title": kind.title,
+                "status": kind.status,
+                "detail": (kind.__doc__ or "").splitlines()[0],
+                "code": kind.code,
+            },
+        }
+        entry = found.setdefault(
+            kind.status,
+            {
+                "description": HTTPStatus(kind.status).phrase,
+                "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {}}},
+            },
+        )
+        entry["content"][MEDIA_TYPE]["examples"][kind.code] = shown
+        lines = [example["value"]["detail"] for example in entry["content"][MEDIA_TYPE]["examples"].values()]
+        entry["description"] = " ".join(lines)
+    return found
+
+
+def kinds(of: type[AppError] = AppError) -> Iterable[type[AppError]]:
+    """List every kind of refusal there is."""
+    for kind in of.__subclasses__():
+        yield kind
+        yield from kinds(kind)
+
+
+async def _refused(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, AppError)
+    return response(error)
+
+
+async def _invalid(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    problems = [_field_error(found) for found in error.errors()[:MOST_ERRORS]]
+    more = f" ({len(problems)} problems are listed.)" if len(problems) > 1 else ""
+    return response(InvalidInput(f"{problems[0].pointer}: {problems[0].detail}{more}", errors=tuple(problems)))
+
+
+def _field_error(found: dict[str, Any]) -> FieldError:
+    """Say where and what; the input itself is left out, it may be huge or no JSON."""
+    place, *path = found["loc"] or ("body",)
+    if found["type"] == "json_invalid":
+        return FieldError("", f"The body is not JSON: {found['ctx']['error']} (at byte {path[0]}).")
+    pointer = "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
+    if found["type"] == "missing":
+        detail = "The body is missing." if not path else "This field is required."
+    elif found["type"] == "extra_forbidden":
+        detail = "There is no such field here."
+    else:
+        detail = found["msg"].removeprefix("Value error, ")
+        detail = detail if detail.endswith(".") else f"{detail}."
+    if place in ("query", "header", "path"):
+        detail = f"In the {place}: {detail}"
+    return FieldError(pointer, detail)
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return response(NotFound(f"There is nothing at {request.url.path}; /docs lists what there is."))
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = headers.get("Allow", "")
+        return response(
+            NotAllowed(f"{request.method} is not for {request.url.path}; allowed: {allowed}.", headers=headers)
+        )
+    return response(Malformed(f"The request cannot be read: {error.detail}.", headers=headers))
+
+
+async def _unreachable(_request: Request, error: Exception) -> Response:
+    log.warning("the database cannot be reached: %s", error)
+    return response(
+        Unavailable(
+            f"The database cannot be reached just now; try again in {RETRY_AFTER_S} s.",
+            headers={"Retry-After": str(RETRY_AFTER_S)},
+        )
+    )
+
+
+async def _broken(request: Request, error: Exception) -> Response:
+    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return response(AppError("Something went wrong on our side; it was written to the service's log."))

@@ -1,0 +1,223 @@
+"""Runs over HTTP."""
+
+import hashlib
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+
+from chainrule.app.api.dependencies import (
+    Cursor,
+    ExactRunId,
+    IdempotencyKey,
+    IfMatch,
+    IfNoneMatch,
+    Parts,
+    RunId,
+    Service,
+    WaitSeconds,
+    json_only,
+    key_for,
+    matches,
+    to_cursor,
+)
+from chainrule.app.api.problems import documented
+from chainrule.app.api.representations import json_response
+from chainrule.app.api.schemas.runs import DIGITS, XOR, Run, RunPage, RunSpec, Validated
+from chainrule.app.errors import (
+    Conflict,
+    IdempotencyInFlight,
+    IdempotencyMismatch,
+    InvalidInput,
+    LimitExceeded,
+    Malformed,
+    NotFound,
+    PreconditionFailed,
+    QueueFull,
+    TooLarge,
+    UnsupportedMediaType,
+)
+from chainrule.app.run_status import RunStatus
+from chainrule.app.services import runs
+from chainrule.app.services.watching import State
+
+router = APIRouter(prefix="/runs", tags=["runs"])
+ETAG = {"ETag": {"description": "Changes with every change of the run.", "schema": {"type": "string"}}}
+
+
+@router.post(
+    "",
+    status_code=201,
+    summary="Submit a run",
+    response_model=Run,
+    response_model_exclude_unset=True,
+    dependencies=[Depends(json_only)],
+    responses={
+        200: {"model": Validated, "description": "With `validate_only`: the spec is good, and this is what it takes."},
+        201: {
+            "description": "The run as it was stored; with `Prefer: wait=N` as it ended or stood after N seconds.",
+            "headers": ETAG | {"Location": {"description": "Where it is.", "schema": {"type": "string"}}},
+        },
+        **documented(
+            Malformed, IdempotencyInFlight, TooLarge, UnsupportedMediaType, InvalidInput, LimitExceeded,
+            IdempotencyMismatch, QueueFull,
+        ),
+    },
+    openapi_extra={
+        "requestBody": {
+            "content": {
+                "application/json": {
+                    "examples": {
+                        "xor": {"summary": "Exclusive or, in a blink", "value": XOR},
+                        "digits": {"summary": "Handwritten digits, in a second", "value": DIGITS},
+                    }
+                }
+            }
+        }
+    },
+)  # fmt: skip
+async def submit_run(
+    request: Request,
+    service: Service,
+    spec: RunSpec,
+    wait_s: WaitSeconds,
+    idempotency_key: IdempotencyKey = None,
+    validate_only: Annotated[
+        bool, Query(description="Check the spec and estimate what it takes; submit nothing.")
+    ] = False,
+) -> Any:
+    """Once this is answered 201 the run is stored and will be trained, whatever is killed.
+
+    The spec is checked against the dataset and the limits of the service before anything is stored.
+    """
+    given = spec.model_dump()
+    if validate_only:
+        return json_response(await run_in_threadpool(runs.validate, service.database, service.settings, given))
+    key = key_for(request, idempotency_key, spec)
+    submitted = await run_in_threadpool(runs.submit, service.database, service.settings, given, key=key)
+    run = submitted.run
+    headers = {"Location": f"/v1/runs/{run['id']}"}
+    if submitted.replayed:
+        headers["Idempotency-Replayed"] = "true"
+    if wait_s and await _ended(service, run["id"], wait_s):
+        run = await run_in_threadpool(runs.get, service.database, run["id"])
+    if wait_s:
+        headers["Preference-Applied"] = f"wait={wait_s}"
+    return json_response(run, 201, headers | {"ETag": _etag(run)})
+
+
+@router.get(
+    "",
+    summary="List runs",
+    response_model=RunPage,
+    responses={304: {"description": "The page is what you have."}, **documented(InvalidInput)},
+)
+def list_runs(
+    service: Service,
+    cursor: Cursor = None,
+    limit: Annotated[int, Query(ge=1, le=200, description="Most items of a page.")] = 50,
+    status: Annotated[list[RunStatus] | None, Query(description="Only these statuses; may be repeated.")] = None,
+    name: Annotated[
+        str | None, Query(max_length=200, pattern=r"^[^\x00-\x1f]*$", description="Only this name.")
+    ] = None,
+    dataset: Annotated[
+        str | None, Query(pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="Only runs that learn from this dataset.")
+    ] = None,
+    sort: Annotated[
+        Literal["created_at", "-created_at"], Query(description="Order of submission; `-` for newest first.")
+    ] = "-created_at",
+    if_none_match: Annotated[IfNoneMatch, Header()] = None,
+) -> Any:
+    """Where each run stands, without its epochs."""
+    items = runs.page(
+        service.database,
+        limit=limit + 1,
+        cursor_id=cursor,
+        statuses=list(status or ()),
+        name=name,
+        dataset=dataset,
+        newest_first=sort == "-created_at",
+    )
+    more = len(items) > limit
+    page = {"items": items[:limit], "next_cursor": to_cursor(items[limit - 1]["id"]) if more else None}
+    answer = json_response(page)
+    answer.headers["ETag"] = etag = f'"{hashlib.sha256(answer.body).hexdigest()[:32]}"'
+    return Response(status_code=304, headers={"ETag": etag}) if matches(if_none_match, etag) else answer
+
+
+@router.get(
+    "/{run_id}",
+    summary="Look at a run",
+    response_model=Run,
+    response_model_exclude_unset=True,
+    responses={
+        200: {"description": "The run.", "headers": ETAG},
+        304: {"description": "It is what you have."},
+        **documented(NotFound),
+    },
+)
+async def get_run(
+    service: Service, run_id: RunId, wait_s: WaitSeconds, if_none_match: Annotated[IfNoneMatch, Header()] = None
+) -> Any:
+    """Status, progress and newest costs, and the history of its states.
+
+    With `Prefer: wait=N` the answer comes when the run has ended; with an `If-None-Match` beside it,
+    when the run has changed.
+    """
+    run = await run_in_threadpool(runs.get, service.database, run_id)
+    if wait_s and not run["done"]:
+        if if_none_match is None:
+            await _ended(service, run_id, wait_s)
+        elif matches(if_none_match, _etag(run)):
+            revision = run["revision"]
+            await service.watching.wait(run_id, lambda state: state is None or state[1] != revision, wait_s)
+        run = await run_in_threadpool(runs.get, service.database, run_id)
+    headers = {"ETag": _etag(run), "Cache-Control": "no-cache"}
+    if wait_s:
+        headers["Preference-Applied"] = f"wait={wait_s}"
+    if matches(if_none_match, headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    return json_response(run, headers=headers)
+
+
+@router.post(
+    "/{run_id}/cancel",
+    status_code=202,
+    summary="Cancel a run",
+    response_model=Run,
+    response_model_exclude_unset=True,
+    responses={
+        200: {"model": Run, "description": "It is cancelled.", "headers": ETAG},
+        202: {"description": "It is running and will stop at its next step.", "headers": ETAG},
+        **documented(NotFound, Conflict, PreconditionFailed),
+    },
+)
+def cancel_run(service: Service, run_id: ExactRunId, if_match: IfMatch) -> Any:
+    """A waiting run is cancelled at once; a running one stops at its next step and keeps what it recorded.
+
+    Repeating it is harmless. A run that has ended otherwise is a conflict.
+    """
+    run = runs.cancel(service.database, run_id, if_match=if_match)
+    return json_response(run, 200 if run["done"] else 202, {"ETag": _etag(run)})
+
+
+@router.delete(
+    "/{run_id}",
+    status_code=204,
+    summary="Delete a run",
+    responses=documented(NotFound, Conflict, PreconditionFailed),
+)
+def delete_run(service: Service, run_id: ExactRunId, if_match: IfMatch) -> None:
+    """With its epochs, checkpoints and statistics. Only a run that has ended: cancel it first."""
+    runs.delete(service.database, run_id, if_match=if_match)
+
+
+async def _ended(service: Parts, run_id: str, wait_s: int) -> bool:
+    def until(state: State | None) -> bool:
+        return state is None or RunStatus(state[0]).terminal
+
+    return await service.watching.wait(run_id, until, wait_s)
+
+
+def _etag(run: dict[str, Any]) -> str:
+    return f'"r{run["revision"]}"'

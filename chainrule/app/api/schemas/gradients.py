@@ -1,0 +1,161 @@
+"""Gradients on the wire: recorded statistics, quantities on demand, gradient checks."""
+
+from typing import Any, Self
+
+from pydantic import ConfigDict, Field, model_validator
+
+from chainrule.app.api.schemas.runs import NetworkSpec
+from chainrule.app.api.schemas.wire import Answer, DatasetName, Label, Request, Rows
+
+MOST_SAMPLES = 1_000_000
+
+
+class GradientRecord(Answer):
+    """Statistics of one gradient at the end of one recorded epoch, over the first min(512, m) training samples."""
+
+    epoch: int = Field(description="The epoch; 0 is the untrained network.")
+    layer: int = Field(description="The layer, from 1.")
+    gradient: str = Field(description="Which gradient: dW1, db1, …")
+    norm: float = Field(description="‖G‖ = √Σg².")
+    mean: float = Field(description="Mean of its elements.")
+    standard_deviation: float = Field(description="Standard deviation of its elements.")
+    minimum: float = Field(description="Its smallest element.")
+    maximum: float = Field(description="Its largest element.")
+    zeros: float = Field(description="Share of its elements that are exactly zero.")
+    update_ratio: float | None = Field(
+        description="‖ΔX‖/‖X‖ of the epoch's last step, X being W or b; null at epoch 0 and where X was zero."
+    )
+
+
+class GradientRecords(Answer):
+    """Recorded statistics of a run, whole epochs, from behind `after`."""
+
+    items: list[GradientRecord] = Field(description="By epoch, layer, dW before db.")
+    next_after: int | None = Field(description="Pass as `after` for more; null if there is none.")
+
+
+class GradientsRequest(Request):
+    """Which quantities, for which samples."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"rows": [0, 1, 2], "names": ["Z1", "A1", "dA1", "dZ1", "dW1", "db1"]}]}
+    )
+
+    rows: list[int] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MOST_SAMPLES,
+        description="Row numbers of the run's dataset, from 0, in the order of the file.",
+    )
+    samples: Rows | None = Field(
+        default=None, min_length=1, max_length=MOST_SAMPLES, description="Or rows sent along, with labels or targets."
+    )
+    labels: list[Label] | None = Field(
+        default=None, max_length=MOST_SAMPLES, description="Classes of the rows sent along, by name."
+    )
+    targets: Rows | None = Field(
+        default=None, max_length=MOST_SAMPLES, description="Numeric targets of the rows sent along."
+    )
+    names: list[str] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=1000,
+        description="Z1, A1, dA1, dZ1, dW1, db1, …; A0 is the input and dA0 its gradient. All by default.",
+    )
+    per_sample: bool = Field(default=False, description="Give dW and db of each sample, without the mean over samples.")
+    values: bool = Field(default=True, description="Give the arrays; false for shapes and norms only.")
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.rows is None) == (self.samples is None):
+            raise ValueError("Give either rows (numbers of the run's dataset) or samples (rows sent along).")
+        if self.samples is None and (self.labels is not None or self.targets is not None):
+            raise ValueError("Labels and targets go with samples; rows of the dataset have their own.")
+        if self.samples is not None and (self.labels is None) == (self.targets is None):
+            raise ValueError("Samples need either labels (class names) or targets (numbers).")
+        return self
+
+
+class Quantity(Answer):
+    """One quantity of backpropagation."""
+
+    equation: str = Field(description="How it is computed.")
+    shape: list[int] = Field(description="Its shape; rows are samples, except of dW and db.")
+    norm: float | None = Field(description="√Σx² over all its elements; null if that is not a finite number.")
+    values: Any = Field(default=None, description="Its elements, nested as its shape says; null where not finite.")
+
+
+class Gradients(Answer):
+    """Quantities of backpropagation for chosen samples, at the weights of an epoch."""
+
+    run: str = Field(description="The run.")
+    epoch: int = Field(description="Whose weights were used.")
+    m: int = Field(description="How many samples; dW and db are means over them.")
+    rows: list[int] | None = Field(description="Their row numbers, if they are the dataset's.")
+    cost: float | None = Field(description="C over these samples.")
+    cost_name: str = Field(description="Which cost.")
+    cost_equation: str = Field(description="E of one sample; C is the mean.")
+    dtype: str = Field(description="The type they were computed in.")
+    per_sample: bool = Field(description="Whether dW and db are given for each sample, without the 1/m.")
+    quantities: dict[str, Quantity] = Field(description="By name.")
+
+
+class GradientCheckRequest(Request):
+    """A network, and data to check its gradients on."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "network": {"layers": [{"units": 4, "activation": "tanh"}, {"units": 1, "activation": "sigmoid"}]},
+                    "cost": "cross_entropy",
+                    "dataset": "xor",
+                    "seed": 3,
+                }
+            ]
+        }
+    )
+
+    network: NetworkSpec = Field(description="The shape; weights begin at random.")
+    cost: str | None = Field(default=None, description="As in a run.")
+    dataset: DatasetName = Field(description="Where the samples come from.")
+    rows: list[int] | None = Field(
+        default=None, min_length=1, max_length=10_000, description="Which rows of it; the first 32 by default."
+    )
+    seed: int = Field(default=0, ge=0, le=2**63 - 1, description="Of the initial weights, and of what is drawn.")
+    h: float = Field(default=1e-5, gt=0, le=1, description="How far an entry is moved.")
+    entries: int | None = Field(
+        default=None, ge=1, le=10**9, description="Entries checked of each block, drawn at random; all by default."
+    )
+
+
+class WorstEntry(Answer):
+    """The entry where both gradients differ most."""
+
+    index: list[int] = Field(description="Where it is in the block.")
+    analytic: float = Field(description="By backpropagation.")
+    numeric: float = Field(description="By central differences.")
+
+
+class BlockCheck(Answer):
+    """The check of one block of parameters."""
+
+    name: str = Field(description="W1, b1, …")
+    shape: list[int] = Field(description="Its shape.")
+    checked: int = Field(description="Entries compared.")
+    kinks: int = Field(description="Entries left out because a kink of an activation lay between θ−h and θ+h.")
+    relative_error: float = Field(description="‖analytic − numeric‖ / (‖analytic‖ + ‖numeric‖).")
+    verdict: str = Field(description="pass up to 1e-6, suspicious up to 1e-4, else fail.")
+    worst: WorstEntry | None = Field(description="The worst entry; null if none was compared.")
+
+
+class GradientCheck(Answer):
+    """Analytic gradients against central differences, block by block."""
+
+    passed: bool = Field(description="Whether every block passes.")
+    worst_relative_error: float = Field(description="The largest of the blocks.")
+    method: str = Field(description="How the numeric gradient is computed.")
+    equation: str = Field(description="The equation of the relative error.")
+    h: float = Field(description="How far an entry was moved.")
+    samples: int = Field(description="How many samples the cost was taken over.")
+    blocks: list[BlockCheck] = Field(description="One for each of W1, b1, W2, …")

@@ -1,0 +1,224 @@
+"""Runs on the wire."""
+
+from datetime import datetime
+from typing import Annotated, Any, Self
+
+from pydantic import ConfigDict, Field, JsonValue, model_validator
+
+from chainrule.app.api.schemas.wire import MOST, Answer, DatasetName, Name, Request
+from chainrule.engine import ACTIVATIONS, COSTS, INITIALIZERS, OPTIMIZERS
+from chainrule.engine.arrays import DTYPES
+
+Count = Annotated[int, Field(ge=1, le=MOST)]
+
+
+def _one_of(names: Any) -> dict[str, Any]:
+    # For readers of the schema. The engine does the refusing, and its error lists the names.
+    return {"enum": list(names)}
+
+
+class Layer(Request):
+    """One dense layer."""
+
+    units: Count = Field(description="Width of the layer, n_l.")
+    activation: str = Field(
+        description="Activation function g of A[l] = g(Z[l]); softmax is for the last layer only.",
+        json_schema_extra=_one_of(ACTIVATIONS),
+    )
+    initializer: str | None = Field(
+        default=None,
+        description="Where W begins; by default He for the rectifiers and Xavier for the rest. b begins at zero.",
+        json_schema_extra=_one_of(INITIALIZERS),
+    )
+
+
+class NetworkSpec(Request):
+    """The shape of a network."""
+
+    inputs: Count | None = Field(
+        default=None, description="Width of the input, n_0; the features of the dataset by default."
+    )
+    layers: list[Layer] = Field(min_length=1, max_length=100, description="Layers 1…L; the last one is the output.")
+
+
+class OptimizerSpec(Request):
+    """How the parameters step against their gradient; each optimizer takes only the numbers it uses."""
+
+    name: str = Field(default="sgd", description="Which optimizer.", json_schema_extra=_one_of(OPTIMIZERS))
+    learning_rate: float | None = Field(default=None, gt=0, description="Length of a step, η; 0.1 by default.")
+    momentum: float | None = Field(default=None, ge=0, lt=1, description="μ of momentum and nesterov; 0.9 by default.")
+    beta1: float | None = Field(default=None, ge=0, lt=1, description="β₁ of adam; 0.9 by default.")
+    beta2: float | None = Field(default=None, ge=0, lt=1, description="β₂ of adam; 0.999 by default.")
+    rho: float | None = Field(default=None, ge=0, lt=1, description="ρ of rmsprop; 0.9 by default.")
+    epsilon: float | None = Field(default=None, gt=0, description="ε of rmsprop and adam; 1e-8 by default.")
+
+
+class ValidationSpec(Request):
+    """What the network is judged by and never learns from: a share of the dataset, or another dataset."""
+
+    fraction: float | None = Field(default=None, gt=0, lt=1, description="Share of the samples held out at random.")
+    seed: int = Field(default=0, ge=0, le=2**63 - 1, description="Seed of that choice.")
+    dataset: DatasetName | None = Field(
+        default=None, description="Another dataset with the same features and classes, in place of a fraction."
+    )
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.fraction is None) == (self.dataset is None):
+            raise ValueError("Give either fraction (with seed) or dataset.")
+        return self
+
+
+class CheckpointsSpec(Request):
+    """Which epochs' weights are kept; those of epoch 0, 1 and the last always are."""
+
+    every: Count = Field(default=1, description="Keep the weights of every so many epochs.")
+    keep: Count | None = Field(
+        default=None, description="Keep only so many of the newest, and epoch 0; all by default."
+    )
+
+
+class GradientsSpec(Request):
+    """How often gradient statistics are recorded; at epoch 0, 1 and the last they always are."""
+
+    every: int | None = Field(
+        default=None,
+        ge=0,
+        le=MOST,
+        description="Record every so many epochs; 0 never; by default so that a run keeps about 200 records.",
+    )
+
+
+XOR: dict[str, JsonValue] = {
+    "name": "xor",
+    "dataset": "xor",
+    "network": {"layers": [{"units": 8, "activation": "tanh"}, {"units": 1, "activation": "sigmoid"}]},
+    "optimizer": {"name": "adam", "learning_rate": 0.05},
+    "epochs": 200,
+    "batch_size": 4,
+    "seed": 7,
+}
+DIGITS: dict[str, JsonValue] = {
+    "name": "digits",
+    "dataset": "digits",
+    "validation": {"fraction": 0.2, "seed": 0},
+    "network": {"layers": [{"units": 32, "activation": "relu"}, {"units": 10, "activation": "softmax"}]},
+    "cost": "cross_entropy",
+    "optimizer": {"name": "adam", "learning_rate": 0.002},
+    "epochs": 40,
+    "batch_size": 32,
+    "seed": 1,
+}
+
+
+class RunSpec(Request):
+    """All that determines a run. The same spec, data and builds give the same weights, to the bit."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [XOR, DIGITS]})
+
+    name: Name = Field(default="", description="What you call it; need not be unique.")
+    dataset: DatasetName = Field(description="Id of a dataset, or the name of a built-in one, to learn from.")
+    validation: ValidationSpec | None = Field(default=None, description="What it is judged by; nothing by default.")
+    network: NetworkSpec = Field(description="The shape of the network.")
+    cost: str | None = Field(
+        default=None,
+        description="What is made smaller; by default cross_entropy for sigmoid and softmax outputs of classifiers, "
+        "else mse.",
+        json_schema_extra=_one_of(COSTS),
+    )
+    optimizer: OptimizerSpec = Field(default=OptimizerSpec(), description="How the parameters step.")
+    epochs: Count = Field(description="Passes over the training samples.")
+    batch_size: Count | None = Field(default=None, description="Samples of a step; all of them by default.")
+    shuffle: bool = Field(default=True, description="Whether each epoch takes the samples in an order of its own.")
+    seed: int = Field(default=0, ge=0, le=2**63 - 1, description="Seed of initial weights and orders.")
+    dtype: str = Field(
+        default="float32", description="Type of all numbers of the training.", json_schema_extra=_one_of(DTYPES)
+    )
+    checkpoints: CheckpointsSpec = Field(default=CheckpointsSpec(), description="Which epochs' weights are kept.")
+    gradients: GradientsSpec = Field(default=GradientsSpec(), description="How often statistics are recorded.")
+    priority: int = Field(
+        default=0, ge=-1000, le=1000, description="Larger is trained sooner; equals in the order of submission."
+    )
+
+
+class Progress(Answer):
+    """How far a run is."""
+
+    epochs_done: int = Field(description="Epochs recorded so far, epoch 0 not counted.")
+    epochs_total: int = Field(description="Epochs it is to train.")
+    steps_done: int = Field(description="Steps up to the newest resume point.")
+    steps_total: int = Field(description="Steps it is to take.")
+    percent: float = Field(description="Share of the steps done, 0 to 100.")
+    eta_s: float | None = Field(description="Estimated seconds to the end; null while nothing is known.")
+
+
+class Transition(Answer):
+    """One change of state."""
+
+    status: str = Field(description="The state it came into.")
+    reason: str = Field(description="Why.")
+    detail: str = Field(description="More about it, if there is more.")
+    worker: str | None = Field(description="Which worker took it; for running only.")
+    at: datetime = Field(description="When.")
+
+
+class Run(Answer):
+    """One training of one network."""
+
+    id: str = Field(description="Its identifier; sorts by time of submission.")
+    name: str = Field(description="What it was called.")
+    status: str = Field(
+        description="queued, running, succeeded, failed or cancelled; be ready for more.",
+        examples=["succeeded"],
+    )
+    reason: str = Field(
+        description="Why it is in this state: submitted, claimed, completed, diverged, cancel_requested, drained, "
+        "child_lost, worker_lost, attempts_exhausted; be ready for more."
+    )
+    detail: str = Field(description="More about the reason, if there is more.")
+    done: bool = Field(description="Whether it has ended; then nothing changes any more.")
+    dataset: str = Field(description="What it learns from.")
+    config: RunSpec = Field(description="The spec with every default filled in.")
+    parameters: int = Field(description="Number of weights and biases.")
+    priority: int = Field(description="Larger is trained sooner.")
+    cancel_requested: bool = Field(description="Whether somebody wished it to stop.")
+    progress: Progress = Field(description="How far it is.")
+    cost: float | None = Field(description="Cost of the newest epoch: the mean over its training samples.")
+    error: float | None = Field(description="Share of the training samples got wrong; null for regression.")
+    validation_cost: float | None = Field(description="Cost over the validation samples; null without any.")
+    validation_error: float | None = Field(description="Share of the validation samples got wrong.")
+    attempts: int = Field(description="How often a worker took it.")
+    failures: int = Field(description="How many of its attempts were lost.")
+    worker: str | None = Field(description="The worker that took it last.")
+    builds: dict[str, Any] | None = Field(description="The builds its last bit depends on; set when first taken.")
+    created_at: datetime = Field(description="When it was submitted.")
+    started_at: datetime | None = Field(description="When it was first taken.")
+    finished_at: datetime | None = Field(description="When it ended.")
+    revision: int = Field(description="Grows with every change; the ETag is made of it.")
+    transitions: list[Transition] | None = Field(
+        default=None, description="The history of its states; in answers about one run only."
+    )
+
+
+class RunPage(Answer):
+    """A page of runs."""
+
+    items: list[Run] = Field(description="Runs without their transitions.")
+    next_cursor: str | None = Field(description="Pass as `cursor` for the next page; null on the last.")
+
+
+class Estimate(Answer):
+    """What a run will take, computed from sizes alone."""
+
+    parameters: int = Field(description="Weights and biases.")
+    steps: int = Field(description="Epochs × batches.")
+    memory_bytes: int = Field(description="Most memory while training.")
+    storage_bytes: int = Field(description="Room for checkpoints, epochs and statistics in the database.")
+
+
+class Validated(Answer):
+    """A spec found good, and not submitted."""
+
+    valid: bool = Field(description="Always true; a spec that is not good is answered as submitting it would be.")
+    config: RunSpec = Field(description="The spec with every default filled in.")
+    estimate: Estimate = Field(description="What it will take.")

@@ -1,0 +1,394 @@
+"""The Python client: submit, wait, fetch weights and gradients as NumPy arrays. Needs httpx and NumPy only."""
+
+import io
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, Self
+
+import httpx
+import numpy as np
+from numpy.typing import NDArray
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+TRIES = 5
+LONGEST_PAUSE_S = 5.0
+Epoch = int | str
+"""An epoch by number, `last` or `best`."""
+
+
+class ServiceError(Exception):
+    """What the service refused, and why.
+
+    Attributes:
+        status: the HTTP status.
+        code: the kind of problem, such as `invalid_input`.
+        detail: what is wrong and the way out.
+        errors: the wrong places of the input, each with `pointer` and `detail`.
+    """
+
+    def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
+        self.status = status
+        self.code = str(problem.get("code", "unknown"))
+        self.detail = str(problem.get("detail", f"the service answered {status}"))
+        self.errors: list[dict[str, str]] = list(problem.get("errors", ()))
+        super().__init__("\n".join([self.detail, *(f"  {e['pointer']}: {e['detail']}" for e in self.errors[1:])]))
+
+
+class Resource(Mapping[str, Any]):
+    """An answer: its fields by name (`run["id"]`) and as attributes (`run.id`)."""
+
+    def __init__(self, fields: Mapping[str, Any]) -> None:
+        self._fields = dict(fields)
+
+    def __getitem__(self, name: str) -> Any:
+        """Give a field."""
+        return self._fields[name]
+
+    def __getattr__(self, name: str) -> Any:
+        """Give a field."""
+        try:
+            return self._fields[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def __iter__(self) -> Iterator[str]:
+        """Name the fields."""
+        return iter(self._fields)
+
+    def __len__(self) -> int:
+        """Count the fields."""
+        return len(self._fields)
+
+    def __repr__(self) -> str:
+        """Show the fields."""
+        return f"Resource({self._fields!r})"
+
+
+class Client:
+    """Talks to a service.
+
+    What is safe to repeat is repeated when the connection breaks or the service is busy: reading, and
+    creating, which carries an idempotency key.
+
+    Args:
+        url: of the service; CHAINRULE_URL, or http://127.0.0.1:8000, by default.
+        timeout_s: how long an answer may take.
+    """
+
+    def __init__(self, url: str | None = None, *, timeout_s: float = 60.0) -> None:
+        self.url = (url or os.environ.get("CHAINRULE_URL") or DEFAULT_URL).rstrip("/")
+        self._http = httpx.Client(base_url=f"{self.url}/v1/", timeout=timeout_s)
+
+    def __enter__(self) -> Self:
+        """Use it in a with statement."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close its connections."""
+        self.close()
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._http.close()
+
+    def ready(self) -> bool:
+        """Tell whether the service can do its work."""
+        try:
+            return self._http.get("health/ready").status_code == httpx.codes.OK
+        except httpx.TransportError:
+            return False
+
+    # Datasets
+
+    def upload(self, file: str | Path | BinaryIO, *, labels: str | Path | None = None, **options: Any) -> Resource:
+        """Upload a dataset file: CSV, NPY, NPZ or IDX.
+
+        Args:
+            file: a path, or an open binary file.
+            labels: the labels file of an IDX pair.
+            options: `name`, `format`, `header`, `label_column`, `target_columns`, `divide_by`.
+        """
+        files = {"file": _named(file)}
+        if labels is not None:
+            files["labels_file"] = _named(labels)
+        fields = {name: _form_value(value) for name, value in options.items() if value is not None}
+        return Resource(self._create("datasets", data=fields, files=files).json())
+
+    def upload_rows(self, samples: Any, *, labels: Any = None, targets: Any = None, name: str = "") -> Resource:
+        """Make a dataset of arrays or lists: samples as rows, with class labels or numeric targets."""
+        body = {"name": name, "samples": np.asarray(samples, dtype=np.float64).tolist()}
+        if labels is not None:
+            body["labels"] = np.asarray(labels).tolist()
+        if targets is not None:
+            Y = np.asarray(targets, dtype=np.float64)
+            body["targets"] = Y.reshape(len(Y), -1).tolist()
+        return Resource(self._create("datasets", json=body).json())
+
+    def datasets(self) -> Iterator[Resource]:
+        """List the datasets."""
+        return self._pages("datasets", {})
+
+    def dataset(self, dataset_id: str) -> Resource:
+        """Look at one dataset."""
+        return Resource(self._get(f"datasets/{dataset_id}").json())
+
+    # Runs
+
+    def submit(self, spec: Mapping[str, Any], *, idempotency_key: str | None = None) -> Resource:
+        """Submit a run; under a key of your own, submitting it again is answered with the same run."""
+        return Resource(self._create("runs", json=dict(spec), key=idempotency_key).json())
+
+    def validate(self, spec: Mapping[str, Any]) -> Resource:
+        """Check a spec and estimate what it takes; submit nothing."""
+        response = self._send("POST", "runs", json=dict(spec), params={"validate_only": True})
+        return Resource(response.json())
+
+    def run(self, run_id: str) -> Resource:
+        """Look at one run."""
+        return Resource(self._get(f"runs/{run_id}").json())
+
+    def runs(self, **filters: Any) -> Iterator[Resource]:
+        """List runs, newest first; filters: `status`, `name`, `dataset`, `sort`."""
+        return self._pages("runs", filters)
+
+    def events(self, run_id: str, after: int = -1) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Follow a run: (`epoch`, …) for each epoch behind `after`, (`status`, …), and (`end`, the run).
+
+        A connection that breaks is taken up again behind the last epoch.
+        """
+        failures = 0
+        while True:
+            try:
+                for name, data in self._stream(run_id, after):
+                    failures = 0
+                    if name == "epoch":
+                        after = data["epoch"]
+                    yield name, data
+                    if name == "end":
+                        return
+            except (httpx.TransportError, ServiceError) as error:
+                failures += 1
+                if failures >= TRIES or (isinstance(error, ServiceError) and error.status < httpx.codes.BAD_GATEWAY):
+                    raise
+            time.sleep(min(0.1 * 2**failures, LONGEST_PAUSE_S))
+
+    def stream_epochs(self, run_id: str, after: int = -1) -> Iterator[dict[str, Any]]:
+        """Give each epoch behind `after` as it is recorded, until the run has ended."""
+        return (data for name, data in self.events(run_id, after) if name == "epoch")
+
+    def wait(self, run_id: str, *, timeout_s: float | None = None) -> Resource:
+        """Wait until a run has ended.
+
+        Raises:
+            TimeoutError: it has not in time.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            left = 30.0 if deadline is None else deadline - time.monotonic()
+            run = Resource(
+                self._get(f"runs/{run_id}", headers={"Prefer": f"wait={max(0, min(30, round(left)))}"}).json()
+            )
+            if run["done"]:
+                return run
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError(f"run {run_id} is still {run['status']}")
+
+    def cancel(self, run_id: str) -> Resource:
+        """Cancel a run: a waiting one at once, a running one at its next step."""
+        return Resource(self._send("POST", f"runs/{run_id}/cancel").json())
+
+    def delete(self, run_id: str) -> None:
+        """Delete a run that has ended."""
+        self._send("DELETE", f"runs/{run_id}")
+
+    # What a run recorded
+
+    def epochs(self, run_id: str, *, after: int = -1) -> dict[str, NDArray[Any]]:
+        """Fetch what each epoch came to, as one array for each column; NaN where there is no number."""
+        columns: dict[str, list[Any]] = {}
+        while True:
+            page = self._get(f"runs/{run_id}/epochs", params={"after": after, "limit": 10_000}).json()
+            for name, values in page["columns"].items():
+                columns.setdefault(name, []).extend(values)
+            if page["next_after"] is None:
+                break
+            after = page["next_after"]
+        return {
+            name: np.array(values, dtype=np.int64 if name == "epoch" else np.float64)
+            for name, values in columns.items()
+        }
+
+    def checkpoints(self, run_id: str) -> Iterator[Resource]:
+        """List the epochs whose weights are kept."""
+        return self._behind(f"runs/{run_id}/checkpoints", {})
+
+    def checkpoint(self, run_id: str, epoch: Epoch = "last") -> Resource:
+        """Look at one checkpoint."""
+        return Resource(self._get(f"runs/{run_id}/checkpoints/{epoch}").json())
+
+    def weights(self, run_id: str, epoch: Epoch = "last") -> dict[str, NDArray[Any]]:
+        """Fetch the weights of an epoch: W1, b1, W2, …"""
+        return _arrays(self._get(f"runs/{run_id}/checkpoints/{epoch}/weights", params={"format": "npz"}))
+
+    def save_weights(
+        self, run_id: str, path: str | Path, epoch: Epoch = "last", *, format: str = "safetensors"
+    ) -> Path:
+        """Save the weights of an epoch as `safetensors`, `npz` or `json`."""
+        response = self._get(f"runs/{run_id}/checkpoints/{epoch}/weights", params={"format": format})
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(response.content)
+        return target
+
+    def gradient_records(self, run_id: str, *, layer: int | None = None) -> Iterator[Resource]:
+        """List the recorded statistics of each gradient."""
+        return self._behind(f"runs/{run_id}/gradients", {} if layer is None else {"layer": layer})
+
+    def gradients(
+        self, run_id: str, *, epoch: Epoch = "last", names: Sequence[str] | None = None, per_sample: bool = False,
+        rows: Sequence[int] | None = None, samples: Any = None, labels: Any = None, targets: Any = None,
+    ) -> dict[str, NDArray[Any]]:  # fmt: skip
+        """Compute quantities of backpropagation: Z1, A1, dA1, dZ1, dW1, db1, … at the weights of an epoch.
+
+        Args:
+            run_id: of the run.
+            epoch: whose weights.
+            names: which quantities; all by default.
+            per_sample: dW and db of each sample, without the mean.
+            rows: row numbers of the run's dataset.
+            samples: or rows sent along, with `labels` or `targets`.
+            labels: their classes by name.
+            targets: their numeric targets.
+        """
+        query = _question(names, rows, samples, labels, targets) | {"per_sample": per_sample}
+        path = f"runs/{run_id}/checkpoints/{epoch}/gradients"
+        return _arrays(self._send("POST", path, json=query, params={"format": "npz"}))
+
+    def explain_gradients(
+        self, run_id: str, *, epoch: Epoch = "last", names: Sequence[str] | None = None, values: bool = False,
+        rows: Sequence[int] | None = None, samples: Any = None, labels: Any = None, targets: Any = None,
+    ) -> Resource:  # fmt: skip
+        """Compute the same with equations, shapes and norms, and without the arrays unless `values`."""
+        query = _question(names, rows, samples, labels, targets) | {"values": values}
+        return Resource(self._send("POST", f"runs/{run_id}/checkpoints/{epoch}/gradients", json=query).json())
+
+    def predict(self, run_id: str, samples: Any, *, epoch: Epoch = "last") -> Resource:
+        """Put samples through the network: `outputs` as an array, and for classifiers `labels` by name."""
+        body = {"samples": np.asarray(samples, dtype=np.float64).tolist()}
+        found = self._send("POST", f"runs/{run_id}/checkpoints/{epoch}/predict", json=body).json()
+        return Resource(found | {"outputs": np.array(found["outputs"], dtype=np.float64)})
+
+    def check_gradients(self, spec: Mapping[str, Any]) -> Resource:
+        """Check analytic gradients of a network against central differences."""
+        return Resource(self._send("POST", "gradient-checks", json=dict(spec)).json())
+
+    # Requests
+
+    def _get(self, path: str, **options: Any) -> httpx.Response:
+        return self._send("GET", path, **options)
+
+    def _create(self, path: str, *, key: str | None = None, **options: Any) -> httpx.Response:
+        return self._send("POST", path, headers={"Idempotency-Key": key or uuid.uuid4().hex}, **options)
+
+    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        for failed in range(1, TRIES + 1):
+            try:
+                response = self._http.request(method, path, **options)
+                if response.status_code not in (429, 503) or failed == TRIES:
+                    return _checked(response)
+                pause_s = _retry_after_s(response)
+            except httpx.TransportError:
+                if failed == TRIES or isinstance(options.get("files", {}).get("file", ("", b""))[1], io.IOBase):
+                    raise
+                pause_s = 0.0
+            time.sleep(min(max(pause_s, 0.1 * 2**failed), LONGEST_PAUSE_S))
+        raise AssertionError("unreachable")
+
+    def _stream(self, run_id: str, after: int) -> Iterator[tuple[str, dict[str, Any]]]:
+        # Without a word for a minute the connection is dead: the service sends a comment every 15 s.
+        with self._http.stream("GET", f"runs/{run_id}/events", params={"after": after}, timeout=60.0) as response:
+            if response.is_error:
+                response.read()
+            _checked(response)
+            name, data = "", ""
+            for line in response.iter_lines():
+                field, _, value = line.partition(": ")
+                if field == "event":
+                    name = value
+                elif field == "data":
+                    data += value
+                elif not line and data:
+                    yield name, json.loads(data)
+                    name, data = "", ""
+
+    def _pages(self, path: str, filters: dict[str, Any]) -> Iterator[Resource]:
+        cursor: str | None = None
+        while True:
+            page = self._get(path, params=filters | ({"cursor": cursor} if cursor else {})).json()
+            yield from map(Resource, page["items"])
+            cursor = page["next_cursor"]
+            if cursor is None:
+                return
+
+    def _behind(self, path: str, filters: dict[str, Any]) -> Iterator[Resource]:
+        after = -1
+        while True:
+            page = self._get(path, params=filters | {"after": after}).json()
+            yield from map(Resource, page["items"])
+            if page["next_after"] is None:
+                return
+            after = page["next_after"]
+
+
+def _question(
+    names: Sequence[str] | None, rows: Sequence[int] | None, samples: Any, labels: Any, targets: Any
+) -> dict[str, Any]:
+    query: dict[str, Any] = {}
+    if names is not None:
+        query["names"] = list(names)
+    if rows is not None:
+        query["rows"] = [int(row) for row in rows]
+    if samples is not None:
+        query["samples"] = np.asarray(samples, dtype=np.float64).tolist()
+    if labels is not None:
+        query["labels"] = np.asarray(labels).tolist()
+    if targets is not None:
+        Y = np.asarray(targets, dtype=np.float64)
+        query["targets"] = Y.reshape(len(Y), -1).tolist()
+    return query
+
+
+def _checked(response: httpx.Response) -> httpx.Response:
+    if response.is_error:
+        try:
+            problem = response.json()
+        except ValueError:
+            problem = {}
+        raise ServiceError(response.status_code, problem if isinstance(problem, dict) else {})
+    return response
+
+
+def _retry_after_s(response: httpx.Response) -> float:
+    given = response.headers.get("Retry-After", "")
+    return float(given) if given.isdigit() else 0.0
+
+
+def _arrays(response: httpx.Response) -> dict[str, NDArray[Any]]:
+    with np.load(io.BytesIO(response.content), allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+def _named(file: str | Path | BinaryIO) -> tuple[str, Any]:
+    if isinstance(file, str | Path):
+        return Path(file).name, Path(file).read_bytes()
+    return Path(str(getattr(file, "name", "dataset"))).name, file
+
+
+def _form_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(value) if isinstance(value, list | tuple) else str(value)

@@ -1,0 +1,108 @@
+"""The service's entry: `create_app(settings)` puts API, database and slots together; `serve` runs it."""
+
+import logging
+import signal
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import uvicorn
+from fastapi import FastAPI
+from fastapi.concurrency import run_in_threadpool
+
+import chainrule
+from chainrule.app.api import checkpoints, datasets, docs, epochs, gradients, health, problems, runs
+from chainrule.app.api.bodies import LimitBodies
+from chainrule.app.api.dependencies import Parts
+from chainrule.app.config import Settings
+from chainrule.app.execution.dispatcher import Dispatcher
+from chainrule.app.services.watching import Watching
+from chainrule.app.store.changes import Changes
+from chainrule.app.store.database import Database
+from chainrule.app.store.migrations import upgrade
+
+log = logging.getLogger(__name__)
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+BACKLOG = 2048
+ROUTERS = (datasets.router, runs.router, epochs.router, checkpoints.router, gradients.router, health.router)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Make the service; its slots begin to train when it starts and drain when it ends."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        database = Database(settings.database_url)
+        await run_in_threadpool(upgrade, database)
+        changes = Changes(database)
+        watching = Watching(database, changes, settings.poll_interval_s)
+        dispatcher = Dispatcher(database, settings, changes) if settings.slots else None
+        changes.start()
+        await watching.start()
+        if dispatcher is not None:
+            dispatcher.start()
+        app.state.parts = Parts(database, settings, watching)
+        try:
+            yield
+        finally:
+            await watching.stop()
+            if dispatcher is not None:
+                await run_in_threadpool(dispatcher.drain)
+            await run_in_threadpool(changes.stop)
+            database.dispose()
+
+    app = FastAPI(title="Chainrule", version=chainrule.__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    problems.install(app)
+    docs.install(app)
+    app.add_middleware(LimitBodies, settings=settings)
+    app.include_router(docs.router)
+    for router in ROUTERS:
+        app.include_router(router, prefix="/v1")
+    return app
+
+
+def serve(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT, then drain; return the exit status."""
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    if settings.host not in LOOPBACK:
+        log.warning("listening on %s: the service has no authentication of its own", settings.host)
+    try:
+        listening = _listen(settings.host, settings.port)
+    except OSError as error:
+        log.error("cannot listen on %s:%d: %s", settings.host, settings.port, error)
+        return 1
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # The server takes both while it runs, and raises them once more when it has ended.
+        signal.signal(number, lambda *_: None)
+    config = uvicorn.Config(create_app(settings), lifespan="on", log_config=None, access_log=False)
+    server = _Server(config)
+    server.run(sockets=[listening])
+    return 0 if server.started else 1
+
+
+class _Server(uvicorn.Server):
+    """Tells when it serves, and lets those go who wait before it waits for them."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to serve."""
+        await super().startup(sockets)
+        if self.started and sockets:
+            host, port = sockets[0].getsockname()[:2]
+            host = f"[{host}]" if ":" in host else host
+            print(f"Chainrule serves at http://{host}:{port}", flush=True)  # noqa: T201
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to end."""
+        app = self.config.app
+        assert isinstance(app, FastAPI)
+        app.state.parts.watching.close()
+        await super().shutdown(sockets)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    # Made by us: one made by the server would lose TCP_NODELAY, and each answer wait for 40 ms.
+    family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+    listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening

@@ -1,0 +1,182 @@
+"""Checkpoints: the weights at the end of an epoch, found by number, `last` or `best`; and what they predict."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from chainrule.app.config import Settings
+from chainrule.app.errors import InvalidInput, LimitExceeded, NotFound
+from chainrule.app.services import datasets, training
+from chainrule.app.services.formats import rows as sent
+from chainrule.app.services.runs import found
+from chainrule.app.services.weights import decode_safetensors
+from chainrule.app.store import checkpoints as store
+from chainrule.app.store import runs
+from chainrule.app.store.database import Database
+from chainrule.app.store.models import Checkpoint, Epoch, Run
+from chainrule.engine import Network, predict
+from chainrule.engine.arrays import FloatArray
+from chainrule.engine.network import classify
+
+LAST, BEST = "last", "best"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A checkpoint with the weights in it: safetensors bytes."""
+
+    run_id: str
+    epoch: int
+    sha256: str
+    weights: bytes
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A network as it was at the end of an epoch, with the config of its run."""
+
+    run_id: str
+    epoch: int
+    config: dict[str, Any]
+    network: Network
+
+
+def page(database: Database, run_id: str, *, after: int, limit: int) -> tuple[list[dict[str, Any]], int | None]:
+    """List checkpoints behind epoch `after`, and where more begin.
+
+    Raises:
+        NotFound: there is no such run.
+    """
+    with database.reading() as session:
+        found(runs.get(session, run_id), run_id)
+        read = [_view(*row) for row in store.page(session, run_id, after, limit + 1)]
+    return read[:limit], read[limit - 1]["epoch"] if len(read) > limit else None
+
+
+def get(database: Database, run_id: str, epoch: str) -> dict[str, Any]:
+    """Look at one checkpoint: its epoch, costs, hash and size.
+
+    Raises:
+        NotFound: there is no such run, or it keeps no such checkpoint.
+    """
+    with database.reading() as session:
+        run = found(runs.get(session, run_id), run_id)
+        row = store.get(session, run_id, _number(session, run, epoch))
+        if row is None:
+            raise _not_kept(run, epoch)
+        return _view(*row)
+
+
+def weights(database: Database, run_id: str, epoch: str) -> Kept:
+    """Read the weights of one checkpoint.
+
+    Raises:
+        NotFound: there is no such run, or it keeps no such checkpoint.
+    """
+    return _read(database, run_id, epoch)[1]
+
+
+def open_network(database: Database, run_id: str, epoch: str) -> Opened:
+    """Put the network of one checkpoint together.
+
+    Raises:
+        NotFound: there is no such run, or it keeps no such checkpoint.
+    """
+    run, kept = _read(database, run_id, epoch)
+    spec = training.network_spec(run.config["network"], run.config["network"]["inputs"])
+    return Opened(run.id, kept.epoch, run.config, Network.from_named(spec, decode_safetensors(kept.weights)))
+
+
+def predict_rows(
+    database: Database, settings: Settings, run_id: str, epoch: str, samples: list[list[float]]
+) -> dict[str, Any]:
+    """Put samples through the network; answer in class names where there are classes.
+
+    Raises:
+        NotFound: there is no such run or checkpoint.
+        InvalidInput: the samples do not fit the network.
+        LimitExceeded: too much to compute in one request.
+    """
+    opened = open_network(database, run_id, epoch)
+    X = fitting_samples(opened, samples)
+    values = len(X) * sum(opened.network.spec.sizes)
+    if values > settings.max_inspect_values:
+        raise LimitExceeded(
+            "The number of values to compute", values, settings.max_inspect_values, "CHAINRULE_MAX_INSPECT_VALUES",
+            pointer="/samples", hint="Send fewer samples at once.",
+        )  # fmt: skip
+    with np.errstate(over="ignore", invalid="ignore"):
+        outputs = predict(opened.network, X)
+    classes = datasets.describe(database, opened.config["dataset"]).classes
+    labels = [classes[number] for number in classify(outputs, len(classes))] if classes else None
+    return {
+        "run": opened.run_id,
+        "epoch": opened.epoch,
+        "outputs": outputs,
+        "labels": labels,
+        "classes": list(classes),
+    }
+
+
+def fitting_samples(opened: Opened, samples: list[list[float]]) -> FloatArray:
+    """Make X of rows that were sent along.
+
+    Raises:
+        InvalidInput: ragged, not as wide as the network's input, or not finite in the run's float type.
+    """
+    X = sent.matrix(samples, "/samples")
+    spec, dtype = opened.network.spec, opened.network.parameters.dtype
+    if X.shape[1] != spec.inputs:
+        raise InvalidInput.at(
+            "/samples/0", f"The samples have {X.shape[1]} values and the network takes {spec.inputs}."
+        )
+    largest = np.finfo(dtype).max
+    too_large = np.argwhere(np.abs(X) > largest)
+    if len(too_large):
+        row, column = (int(n) for n in too_large[0])
+        raise InvalidInput.at(f"/samples/{row}/{column}", f"The value is too large for {dtype}; the run's type.")
+    return X.astype(dtype)
+
+
+def _read(database: Database, run_id: str, epoch: str) -> tuple[Run, Kept]:
+    with database.reading() as session:
+        run = found(runs.get(session, run_id), run_id)
+        number = _number(session, run, epoch)
+        row, content = store.get(session, run_id, number), store.weights(session, run_id, number)
+        if row is None or content is None:
+            raise _not_kept(run, epoch)
+        return run, Kept(run_id, number, row[0].sha256, content)
+
+
+def _number(session: Any, run: Run, epoch: str) -> int:
+    if epoch == LAST:
+        number = store.last_epoch(session, run.id)
+    elif epoch == BEST:
+        number = store.best_epoch(session, run.id)
+    else:
+        return int(epoch)
+    if number is None:
+        raise NotFound(f"Run {run.id} has no checkpoint yet; it is {run.status}.")
+    return number
+
+
+def _not_kept(run: Run, epoch: str) -> NotFound:
+    return NotFound(
+        f"Run {run.id} has no checkpoint of epoch {epoch} ({run.epochs_done} of {run.epochs_total} epochs are done, "
+        f"checkpoints.every is {run.config['checkpoints']['every']}); "
+        f"GET /v1/runs/{run.id}/checkpoints lists those it has."
+    )
+
+
+def _view(checkpoint: Checkpoint, epoch: Epoch) -> dict[str, Any]:
+    return {
+        "run": checkpoint.run_id,
+        "epoch": checkpoint.epoch,
+        "sha256": checkpoint.sha256,
+        "size_bytes": checkpoint.size_bytes,
+        "cost": epoch.cost,
+        "error": epoch.error,
+        "validation_cost": epoch.validation_cost,
+        "validation_error": epoch.validation_error,
+    }

@@ -1,0 +1,38 @@
+"""Which columns hold labels or targets: by name or by number, as the client says."""
+
+import re
+from collections.abc import Sequence
+
+from chainrule.app.services.formats.table import Options, listed, refuse, shown
+
+_NUMBER = re.compile(r"-?[0-9]{1,9}")
+
+
+def choose(names: Sequence[str], options: Options) -> tuple[int | None, list[int]]:
+    """Find the columns the client names: that of the labels, those of numeric targets.
+
+    Raises:
+        InvalidInput: no such column, both, one twice, or none is left for the features.
+    """
+    if options.label_column is not None and options.target_columns:
+        raise refuse("Name either label_column or target_columns, not both.", "/label_column")
+    if options.label_column is not None:
+        return _column(names, options.label_column, "/label_column"), []
+    targets = [_column(names, name, "/target_columns") for name in options.target_columns]
+    if len(set(targets)) < len(targets):
+        raise refuse("target_columns names a column twice; name each once.", "/target_columns")
+    if len(targets) == len(names):
+        raise refuse("target_columns names every column; at least one must be a feature.", "/target_columns")
+    return None, targets
+
+
+def _column(names: Sequence[str], wanted: str, pointer: str) -> int:
+    if wanted in names:
+        return names.index(wanted)
+    if _NUMBER.fullmatch(wanted) and -len(names) <= int(wanted) < len(names):
+        return int(wanted) % len(names)
+    raise refuse(
+        f"There is no column {shown(wanted)}; the columns are: {listed(names)} (or their numbers, from 0, -1 being "
+        "the last).",
+        pointer,
+    )

@@ -1,0 +1,53 @@
+"""Gradient checks: analytic gradients of a spec against central differences."""
+
+from dataclasses import asdict
+from itertools import pairwise
+from typing import Any
+
+from chainrule.app.config import Settings
+from chainrule.app.errors import InvalidInput, LimitExceeded
+from chainrule.app.services import datasets, runs
+from chainrule.app.services.gradients import rows_of
+from chainrule.app.store.database import Database
+from chainrule.engine import EngineError, initialize
+from chainrule.engine.gradient_check import METHOD, check
+
+ROWS = 32
+EQUATION = "‖analytic − numeric‖ / (‖analytic‖ + ‖numeric‖)"
+
+
+def run(database: Database, settings: Settings, spec: dict[str, Any]) -> dict[str, Any]:
+    """Check the gradients of a network at its beginning, block by block.
+
+    Raises:
+        InvalidInput: the network, the cost or the rows do not fit the dataset.
+        LimitExceeded: too much to compute in one request.
+    """
+    engine = runs.training_of(database, settings, spec)
+    network_spec = engine.network
+    info = datasets.describe(database, spec["dataset"])
+    rows = spec["rows"] if spec.get("rows") is not None else list(range(min(ROWS, info.samples)))
+    sizes = network_spec.sizes
+    per_block = spec.get("entries") or network_spec.parameter_count
+    moved = sum(min(per_block, n * before) + min(per_block, n) for before, n in pairwise(sizes))
+    values = moved * 4 * len(rows) * sum(sizes)
+    if values > settings.max_inspect_values:
+        raise LimitExceeded(
+            "The number of values to compute", values, settings.max_inspect_values, "CHAINRULE_MAX_INSPECT_VALUES",
+            pointer="/entries", hint="Check fewer entries of each block, or on fewer rows.",
+        )  # fmt: skip
+    try:
+        X, Y = rows_of(datasets.open_data(database, settings, spec["dataset"]), rows, network_spec)
+        network = initialize(network_spec, spec["seed"], "float64")
+        blocks = check(network, engine.cost, X, Y, h=spec["h"], entries=spec.get("entries"), seed=spec["seed"])
+    except EngineError as error:
+        raise InvalidInput.at(f"/{error.field}" if error.field else "", str(error)) from error
+    return {
+        "passed": all(block.verdict == "pass" for block in blocks),
+        "worst_relative_error": max(block.relative_error for block in blocks),
+        "method": METHOD,
+        "equation": EQUATION,
+        "h": spec["h"],
+        "samples": len(rows),
+        "blocks": [{**asdict(block), "verdict": block.verdict} for block in blocks],
+    }

@@ -1,0 +1,199 @@
+"""Gradients: the statistics a run recorded, and any quantity of backpropagation on demand."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from chainrule.app.config import Settings
+from chainrule.app.errors import InvalidInput, LimitExceeded
+from chainrule.app.services import checkpoints, datasets
+from chainrule.app.services.formats import rows as sent
+from chainrule.app.services.runs import found
+from chainrule.app.store import gradients as store
+from chainrule.app.store import runs
+from chainrule.app.store.database import Database
+from chainrule.engine import Data, EngineError, NetworkSpec, cost, targets
+from chainrule.engine.arrays import FloatArray
+from chainrule.engine.gradients import equation, gradients, names, statistics
+from chainrule.engine.network import mean_cost
+
+RECORD = (
+    "epoch", "layer", "gradient", "norm", "mean", "standard_deviation", "minimum", "maximum", "zeros", "update_ratio",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Question:
+    """Which quantities, for which samples: rows of the run's dataset, or samples sent along."""
+
+    names: Sequence[str] | None = None
+    rows: Sequence[int] | None = None
+    samples: list[list[float]] | None = None
+    labels: Sequence[Any] | None = None
+    targets: list[list[float]] | None = None
+    per_sample: bool = False
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Quantities of backpropagation for some samples, at the weights of one epoch.
+
+    Attributes:
+        m: how many samples.
+        cost: C over them.
+        cost_name, cost_equation: which cost, and E of one sample.
+        arrays: by name.
+        norms: √Σx² of each.
+        equations: of each.
+    """
+
+    run_id: str
+    epoch: int
+    m: int
+    rows: list[int] | None
+    cost: float
+    cost_name: str
+    cost_equation: str
+    dtype: str
+    per_sample: bool
+    arrays: dict[str, FloatArray]
+    norms: dict[str, float]
+    equations: dict[str, str]
+
+
+def recorded(
+    database: Database, run_id: str, *, after: int, limit: int, layer: int | None
+) -> tuple[list[dict[str, Any]], int | None]:
+    """Read the recorded statistics of up to `limit` epochs behind `after`, and where more begin.
+
+    Raises:
+        NotFound: there is no such run.
+    """
+    with database.reading() as session:
+        found(runs.get(session, run_id), run_id)
+        records, more = store.page(session, run_id, after, limit, layer)
+        shown = [{name: getattr(record, name) for name in RECORD} for record in records]
+    return shown, shown[-1]["epoch"] if more and shown else None
+
+
+def inspect(database: Database, settings: Settings, run_id: str, epoch: str, question: Question) -> Inspection:
+    """Run forward and backward for the samples asked for, by the engine's reading path.
+
+    Weights and samples are read and the session is closed before anything is computed.
+
+    Raises:
+        NotFound: there is no such run or checkpoint.
+        InvalidInput: a name, a row or a sample does not fit.
+        LimitExceeded: too much to compute in one request.
+    """
+    opened = checkpoints.open_network(database, run_id, epoch)
+    spec, cost_name = opened.network.spec, opened.config["cost"]
+    wanted = _wanted(spec, question.names)
+    m = len(question.rows if question.rows is not None else question.samples or ())
+    _limit(settings, spec, wanted, m, per_sample=question.per_sample)
+    if question.rows is not None:
+        data = datasets.open_data(database, settings, opened.config["dataset"])
+        X, Y = rows_of(data, question.rows, spec)
+    else:
+        X = checkpoints.fitting_samples(opened, question.samples or [])
+        Y = _targets_sent(database, opened, question)
+    # What overflows is shown as it is: an infinity here is a finding, and no warning would say more.
+    with np.errstate(over="ignore", invalid="ignore"):
+        arrays = gradients(opened.network, cost_name, X, Y, wanted, per_sample=question.per_sample)
+        value = mean_cost(opened.network, cost_name, X, Y)
+        norms = {name: statistics(array).norm for name, array in arrays.items()}
+    return Inspection(
+        run_id=opened.run_id,
+        epoch=opened.epoch,
+        m=m,
+        rows=None if question.rows is None else list(question.rows),
+        cost=value,
+        cost_name=cost_name,
+        cost_equation=cost(cost_name).equation,
+        dtype=str(opened.network.parameters.dtype),
+        per_sample=question.per_sample,
+        arrays=arrays,
+        norms=norms,
+        equations={name: _equation(name, spec, cost_name, per_sample=question.per_sample) for name in wanted},
+    )
+
+
+def rows_of(data: Data, rows: Sequence[int], spec: NetworkSpec) -> tuple[FloatArray, FloatArray]:
+    """Take rows of a dataset, X and Y.
+
+    Raises:
+        InvalidInput: a row that is not there.
+    """
+    for position, row in enumerate(rows):
+        if not 0 <= row < data.samples:
+            raise InvalidInput.at(
+                f"/rows/{position}", f"There is no row {row}; the dataset has rows 0 to {data.samples - 1}."
+            )
+    chosen = data.take(np.array(rows, dtype=np.int64))
+    return np.asarray(chosen.X, dtype=np.float64), targets(chosen, spec.outputs)
+
+
+def _wanted(spec: NetworkSpec, asked: Sequence[str] | None) -> list[str]:
+    known = names(spec)
+    if asked is None:
+        return known
+    for position, name in enumerate(asked):
+        if name not in known:
+            raise InvalidInput.at(
+                f"/names/{position}", f"The network has no quantity {name!r}; it has {', '.join(known)}."
+            )
+    return list(dict.fromkeys(asked))
+
+
+def _limit(settings: Settings, spec: NetworkSpec, wanted: list[str], m: int, *, per_sample: bool) -> None:
+    sizes = spec.sizes
+    values = m * 4 * sum(sizes) + spec.parameter_count
+    if per_sample:
+        values += sum(m * sizes[int(n[2:])] * sizes[int(n[2:]) - 1] for n in wanted if n.startswith("dW"))
+    if values > settings.max_inspect_values:
+        raise LimitExceeded(
+            "The number of values to compute", values, settings.max_inspect_values, "CHAINRULE_MAX_INSPECT_VALUES",
+            pointer="/rows", hint="Ask for fewer samples at once.",
+        )  # fmt: skip
+
+
+def _targets_sent(database: Database, opened: checkpoints.Opened, question: Question) -> FloatArray:
+    spec, samples = opened.network.spec, len(question.samples or ())
+    classes = datasets.describe(database, opened.config["dataset"]).classes
+    if question.labels is not None:
+        if not classes:
+            raise InvalidInput.at("/labels", "The run is a regression; send targets in place of labels.")
+        position = {name: number for number, name in enumerate(classes)}
+        for at, label in enumerate(question.labels):
+            if str(label) not in position:
+                raise InvalidInput.at(
+                    f"/labels/{at}", f"There is no class {str(label)!r}; the classes are {', '.join(classes)}."
+                )
+        given = Data(
+            np.zeros((len(question.labels), spec.inputs)),
+            labels=np.array([position[str(label)] for label in question.labels]),
+            classes=classes,
+        )
+    else:
+        if classes:
+            raise InvalidInput.at("/targets", f"The run is a classifier; send labels: {', '.join(classes)}.")
+        Y = sent.matrix(question.targets or [], "/targets")
+        given = Data(np.zeros((len(Y), spec.inputs)), Y=Y)
+    if given.samples != samples:
+        name = "labels" if question.labels is not None else "targets"
+        raise InvalidInput.at(f"/{name}", f"There are {samples} samples and {given.samples} {name}.")
+    try:
+        return targets(given, spec.outputs)
+    except EngineError as error:
+        raise InvalidInput.at("/targets", str(error)) from error
+
+
+def _equation(name: str, spec: NetworkSpec, cost_name: str, *, per_sample: bool) -> str:
+    if per_sample and name.startswith("dW"):
+        number = int(name[2:])
+        return f"dW[{number}]⁽ⁱ⁾ = dZ[{number}]⁽ⁱ⁾ᵀ·A[{number - 1}]⁽ⁱ⁾"
+    if per_sample and name.startswith("db"):
+        return f"db[{name[2:]}]⁽ⁱ⁾ = dZ[{name[2:]}]⁽ⁱ⁾"
+    return equation(name, spec, cost_name)
