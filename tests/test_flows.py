@@ -78,9 +78,16 @@ def under_way(client: httpx.Client, run_id: str, epochs: int) -> bool:
 
 
 def training_process(service: Service) -> psutil.Process:
-    """Find the child that computes: the grandchild that used the most processor time."""
-    children = psutil.Process(service.process.pid).children(recursive=True)
-    return max(children, key=lambda child: child.cpu_times().user)
+    """Find the process that computes: the fork server's child."""
+    (training,) = (child for child in fork_server(service).children() if child.status() != psutil.STATUS_ZOMBIE)
+    return training
+
+
+def fork_server(service: Service) -> psutil.Process:
+    """Find the process that training processes are forked from."""
+    children = psutil.Process(service.process.pid).children()
+    (server,) = (child for child in children if "forkserver" in " ".join(child.cmdline()))
+    return server
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +119,20 @@ def test_a_run_whose_training_process_is_killed_ends_with_the_same_weights(
         assert "SIGKILL" in str(run["transitions"])
         assert last_weights(client, run_id) == undisturbed
         assert epochs_of(client, run_id) == list(range(LONG["epochs"] + 1))  # type: ignore[operator]
+
+
+def test_a_run_outlives_the_process_that_training_processes_are_forked_from(
+    fresh: Any, cache_dir: Path, undisturbed: str
+) -> None:
+    with (
+        serving(database_url=fresh.url("sqlite"), cache_dir=cache_dir, slots=1, **QUICK_RECOVERY) as service,
+        service.client() as client,
+    ):
+        run_id = submit(client, LONG)
+        wait_for(lambda: under_way(client, run_id, 50))
+        fork_server(service).kill()
+        assert ended(client, run_id)["status"] == "succeeded"
+        assert last_weights(client, run_id) == undisturbed
 
 
 @pytest.mark.parametrize("kind", KINDS)
