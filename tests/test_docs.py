@@ -54,7 +54,8 @@ def test_the_guide_runs_as_it_stands(server: Service, tmp_path: Path) -> None:
     script = tmp_path / "guide.py"
     script.write_text("\n".join(blocks(GUIDE, "python")))
     out += run_shell("python3 guide.py", server, tmp_path)
-    assert out.count("agrees") == len(re.findall(r"agrees", GUIDE)) > 0
+    assert "DIFFERS" not in out
+    assert out.count("agrees\n") == len(re.findall(r'^(?:show\(|print\("agrees")', GUIDE, flags=re.MULTILINE)) > 10
 
 
 def test_every_link_between_documents_leads_somewhere() -> None:
