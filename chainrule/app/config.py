@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1024 * 1024
@@ -91,6 +91,19 @@ class Settings(BaseSettings):
         ge=1,
         description="Largest number of values one gradients or predict request may compute.",
     )
+
+    @field_validator("database_url")
+    @classmethod
+    def _known_database(cls, url: str) -> str:
+        scheme, _, rest = url.partition("://")
+        if scheme == "sqlite" and len(rest) > 1:
+            return url
+        if scheme in ("postgresql", "postgresql+psycopg", "postgres") and rest:
+            return url
+        raise ValueError(
+            "the database must be a file (sqlite:///chainrule.sqlite3) or a PostgreSQL server "
+            f"(postgresql://user@host/name), not {scheme}://…"
+        )
 
     @property
     def sqlite(self) -> bool:

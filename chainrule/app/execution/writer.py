@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from chainrule.app.config import MIB, Settings
 from chainrule.app.run_status import Reason, RunStatus
 from chainrule.app.services.training import encode_resume_point
-from chainrule.app.services.weights import encode_safetensors, sha256
+from chainrule.app.services.weights import NetworkEncoder, sha256
 from chainrule.app.store import checkpoints, epochs, gradients, runs
 from chainrule.app.store.database import Database
 from chainrule.app.store.runs import Attempt
@@ -73,6 +73,7 @@ class Writer:
         self._keep: int | None = config["checkpoints"]["keep"]
         self._last_epoch: int = config["epochs"]
         self._steps_per_epoch = steps_per_epoch
+        self._encoder = NetworkEncoder()
         self._batch = _Batch()
         self._handed_over: tuple[_Batch, ResumePoint] | None = None
         self._condition = threading.Condition()
@@ -176,7 +177,7 @@ class Writer:
 
     def _write(self, batch: _Batch, point: ResumePoint | None, ending: Ending | None) -> None:
         """Write once, or again and again while the database is away, up to `blind_s`."""
-        rows = [_checkpoint(self._attempt.run_id, epoch, network) for epoch, network in batch.weights]
+        rows = [self._checkpoint(epoch, network) for epoch, network in batch.weights]
         content = None if point is None else encode_resume_point(point)
         deadline = time.monotonic() + self._settings.blind_s
         pause_s = 0.1
@@ -232,13 +233,12 @@ class Writer:
             values["steps_done"] = point.epoch * self._steps_per_epoch + point.step
         return values
 
-
-def _checkpoint(run_id: str, epoch: int, network: Network) -> dict[str, Any]:
-    weights = encode_safetensors(network.named())
-    return {
-        "run_id": run_id,
-        "epoch": epoch,
-        "sha256": sha256(weights),
-        "size_bytes": len(weights),
-        "weights": weights,
-    }
+    def _checkpoint(self, epoch: int, network: Network) -> dict[str, Any]:
+        weights = self._encoder.encode(network)
+        return {
+            "run_id": self._attempt.run_id,
+            "epoch": epoch,
+            "sha256": sha256(weights),
+            "size_bytes": len(weights),
+            "weights": weights,
+        }

@@ -234,9 +234,9 @@ def _report(table: Table) -> dict[str, Any]:
     lows, highs = shown.min(axis=0), shown.max(axis=0)
     with np.errstate(over="ignore", invalid="ignore"):
         means = shown.mean(axis=0, dtype=np.float64)
-    if not np.isfinite(means).all():
-        # The sum of numbers near the largest is infinite, which JSON cannot say; their parts can be added.
-        means = np.clip((shown / float(len(shown))).sum(axis=0), lows, highs)
+        if not np.isfinite(means).all():
+            # The sum of numbers near the largest is infinite, which JSON cannot say; their parts can be added.
+            means = np.clip((shown / float(len(shown))).sum(axis=0), lows, highs)
     report["ranges"] = [
         {"feature": name, "minimum": float(low), "maximum": float(high), "mean": float(mean)}
         for name, low, high, mean in zip(table.feature_names, lows, highs, means, strict=False)

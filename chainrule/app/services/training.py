@@ -15,8 +15,8 @@ from chainrule.app.store import checkpoints as store
 from chainrule.app.store.database import Database
 from chainrule.engine import Data, LayerSpec, NetworkSpec, OptimizerSpec, ResumePoint, TrainingConfig, split_size
 
-RECORDS = 200
-"""How many epochs' gradient statistics a run keeps when it does not say."""
+RECORDED_EPOCHS = 100
+"""Of how many epochs a run keeps gradient statistics when it does not say."""
 
 
 def network_spec(network: Mapping[str, Any], inputs: int) -> NetworkSpec:
@@ -53,7 +53,7 @@ def engine_config(config: Mapping[str, Any], inputs: int) -> TrainingConfig:
 
 def default_gradients_every(epochs: int) -> int:
     """Choose how often statistics are kept, so that a run has a few hundred records at most."""
-    return math.ceil(epochs / RECORDS)
+    return math.ceil(epochs / RECORDED_EPOCHS)
 
 
 def split_sizes(samples: int, validation: Mapping[str, Any] | None, validation_samples: int | None) -> tuple[int, int]:

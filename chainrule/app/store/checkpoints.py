@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
+from chainrule.app.store.database import insert_rows
 from chainrule.app.store.models import Checkpoint, Epoch, ResumePoint
 
 
 def add(session: Session, rows: Sequence[dict[str, Any]]) -> None:
     """Store checkpoints."""
-    if rows:
-        session.execute(insert(Checkpoint.__table__), rows)  # type: ignore[arg-type]
+    insert_rows(session, Checkpoint, rows)
 
 
 def page(session: Session, run_id: str, after: int, limit: int) -> list[tuple[Checkpoint, Epoch]]:

@@ -2,17 +2,17 @@
 
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, event, insert, make_url, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
 
 CHANNEL = "chainrule"
@@ -101,6 +101,22 @@ class Database:
     def dispose(self) -> None:
         """Close all pooled connections."""
         self.engine.dispose()
+
+
+def insert_rows(session: Session, table: type[DeclarativeBase], rows: Sequence[dict[str, Any]]) -> None:
+    """Insert many rows of numbers, texts and bytes.
+
+    They go to the driver as they are: converting each value of each row, of which there are thousands
+    a second, would cost more than the database does.
+    """
+    if rows:
+        connection = session.connection()
+        statement = insert(table).compile(dialect=connection.dialect, column_keys=list(rows[0]))
+        if statement.positional:
+            names = statement.positiontup or ()
+            connection.exec_driver_sql(str(statement), [tuple(row[name] for name in names) for row in rows])
+        else:
+            connection.exec_driver_sql(str(statement), list(rows))
 
 
 def _prepare_sqlite(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:

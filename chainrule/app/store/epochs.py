@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from chainrule.app.store.database import insert_rows
 from chainrule.app.store.models import Epoch
 
 
 def add(session: Session, rows: Sequence[dict[str, Any]]) -> None:
     """Store epochs; one that is there already is an error, for no epoch happens twice."""
-    if rows:
-        session.execute(insert(Epoch.__table__), rows)  # type: ignore[arg-type]
+    insert_rows(session, Epoch, rows)
 
 
 def page(session: Session, run_id: str, after: int, limit: int) -> Sequence[Epoch]:

@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from chainrule.app.store.database import insert_rows
 from chainrule.app.store.models import GradientRecord
 
 
 def add(session: Session, rows: Sequence[dict[str, Any]]) -> None:
     """Store records."""
-    if rows:
-        session.execute(insert(GradientRecord.__table__), rows)  # type: ignore[arg-type]
+    insert_rows(session, GradientRecord, rows)
 
 
 def page(

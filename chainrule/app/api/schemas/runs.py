@@ -85,7 +85,7 @@ class GradientsSpec(Request):
         default=None,
         ge=0,
         le=MOST,
-        description="Record every so many epochs; 0 never; by default so that a run keeps about 200 records.",
+        description="Record every so many epochs; 0 never; by default so that about 100 epochs are recorded.",
     )
 
 

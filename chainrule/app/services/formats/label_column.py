@@ -1,5 +1,6 @@
 """The column of a text file that may hold class labels or numeric targets, until all of it is known."""
 
+import math
 from array import array
 
 import numpy as np
@@ -46,7 +47,7 @@ class LabelColumn:
             self._words += 1
             if self._words == 1:
                 self._first_word = (line, text)
-        elif not np.isfinite(value):
+        elif not math.isfinite(value):
             return f"Line {line}, column {shown(self.name)} is {shown(text)}; it needs a label or a finite number."
         self._numbers.append(np.nan if value is None else value)
         if text not in self._known:

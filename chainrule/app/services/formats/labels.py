@@ -1,6 +1,7 @@
 """Class labels: their names, their order, and each sample's position among them."""
 
 import re
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -62,13 +63,17 @@ def encode_texts(values: Sequence[str], pointer: str = "/file") -> Encoded:
 
 def encode_array(values: NDArray[Any], pointer: str = "/file") -> Encoded:
     """Number class labels that are an array of numbers, booleans or strings."""
+    unreadable = "A label is not Unicode text; save the labels as UTF-8 or as numbers."
+    # NumPy trusts its files here, and fails in ways nobody can catch in earnest.
+    if values.dtype.kind == "U" and np.ascontiguousarray(values).view(np.uint32).max() > sys.maxunicode:
+        raise refuse(unreadable, pointer)
     distinct, positions = np.unique(values, return_inverse=True)
     if len(distinct) > MOST_CLASSES:
         raise too_many(pointer)
     try:
         names = [value.decode() if isinstance(value, bytes) else str(value) for value in distinct]
-    except (UnicodeDecodeError, ValueError) as error:
-        raise refuse("A label is not Unicode text; save the labels as UTF-8 or as numbers.", pointer) from error
+    except UnicodeDecodeError as error:
+        raise refuse(unreadable, pointer) from error
     return encode(positions, names, pointer)
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -185,7 +186,7 @@ def test_target_columns_are_numbers_to_predict_wherever_they_are() -> None:
         ({"target_columns": ("a",), "label_column": "b"}, "not both"),
     ],
 )
-def test_target_columns_that_make_no_sense_are_refused(options: dict[str, object], says: str) -> None:
+def test_target_columns_that_make_no_sense_are_refused(options: dict[str, Any], says: str) -> None:
     assert says in refusal(b"a,b,c\n1,2,3\n4,5,6\n", **options).detail
 
 
@@ -200,7 +201,22 @@ def test_ragged_rows_are_named_with_their_columns() -> None:
 
 @pytest.mark.parametrize(
     "cell",
-    ["abc", "1_000", "１２", "0x10", "1e400", "-1e400", "nan", "NaN", "inf", "-Infinity", "1 2", "1.2.3", "True", "٣"],
+    [
+        "abc",
+        "1_000",
+        "\uff11\uff12",
+        "0x10",
+        "1e400",
+        "-1e400",
+        "nan",
+        "NaN",
+        "inf",
+        "-Infinity",
+        "1 2",
+        "1.2.3",
+        "True",
+        "\u0663",
+    ],
 )
 def test_what_is_no_finite_number_is_refused_by_line_and_column(cell: str) -> None:
     refused = refusal(f"a,b,label\n1,2,x\n3,{cell},y\n".encode())
@@ -225,8 +241,10 @@ def test_a_decimal_comma_is_explained() -> None:
 
 @pytest.mark.parametrize("cell", ["", " ", "nan", "inf", "1e400"])
 def test_a_label_or_target_that_is_missing_is_refused_by_line_and_column(cell: str) -> None:
-    for options in ({}, {"label_column": "b"}):
-        assert refusal(f"a,b\n1,2\n3,{cell}\n".encode(), **options).detail.startswith("Line 3, column 'b' is ")
+    for column in (None, "b"):
+        assert refusal(f"a,b\n1,2\n3,{cell}\n".encode(), label_column=column).detail.startswith(
+            "Line 3, column 'b' is "
+        )
 
 
 def test_a_few_words_among_numeric_targets_are_refused_by_line() -> None:

@@ -1,0 +1,194 @@
+"""The command line, as a person or a script uses it."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.service import Service
+
+SPEC: dict[str, Any] = {
+    "name": "fruit",
+    "network": {"layers": [{"units": 4, "activation": "tanh"}, {"units": 2, "activation": "softmax"}]},
+    "optimizer": {"name": "adam", "learning_rate": 0.05},
+    "epochs": 60,
+}
+CSV = "weight,round,fruit\n" + "\n".join(f"{n / 40},{n % 2},{'apple' if n % 2 else 'pear'}" for n in range(40))
+
+
+def chainrule(*arguments: str, url: str = "", status: int = 0, **options: Any) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"COLUMNS": "160"} | ({"CHAINRULE_URL": url} if url else {})
+    done = subprocess.run(
+        [sys.executable, "-m", "chainrule", *arguments],
+        env=environment, capture_output=True, text=True, timeout=120, check=False, **options,
+    )  # fmt: skip
+    assert done.returncode == status, done.stdout + done.stderr
+    return done
+
+
+def as_json(*arguments: str, url: str) -> Any:
+    return json.loads(chainrule(*arguments, "--json", url=url).stdout)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[str, str]:
+    (tmp_path / "spec.json").write_text(json.dumps(SPEC))
+    (tmp_path / "train.csv").write_text(CSV)
+    return str(tmp_path / "spec.json"), str(tmp_path / "train.csv")
+
+
+def test_submitting_with_data_and_watching_shows_progress_and_the_result(
+    server: Service, files: tuple[str, str]
+) -> None:
+    spec, data = files
+    out = chainrule("submit", spec, "--data", data, "--watch", url=server.url).stdout
+    assert "60/60" in out
+    assert "2 → 4 tanh → 2 softmax" in out
+    assert "succeeded (completed)" in out
+
+
+def test_every_command_that_reads_gives_json(server: Service, files: tuple[str, str], tmp_path: Path) -> None:
+    spec, data = files
+    run = as_json("submit", spec, "--data", data, "--watch", url=server.url)
+    assert (run["status"], run["name"]) == ("succeeded", "fruit")
+    run_id = run["id"]
+    assert as_json("show", run_id, url=server.url)["id"] == run_id
+    assert run_id in [found["id"] for found in as_json("runs", "--name", "fruit", url=server.url)]
+    assert [row["epoch"] for row in as_json("epochs", run_id, "--after", "57", url=server.url)] == [58, 59, 60]
+    weights = as_json("weights", run_id, "--epoch", "0", url=server.url)
+    assert np.shape(weights["W1"]) == (4, 2)
+    saved = as_json("weights", run_id, "--out", str(tmp_path / "w.npz"), url=server.url)
+    assert np.load(saved["path"])["W2"].shape == (2, 4)
+    records = as_json("gradients", run_id, url=server.url)
+    assert {record["gradient"] for record in records} == {"dW1", "db1", "dW2", "db2"}
+    found = as_json("gradients", run_id, "--rows", "0,1", "--names", "dZ2,dW2", url=server.url)
+    assert list(found["quantities"]) == ["dZ2", "dW2"]
+    assert np.shape(found["quantities"]["dZ2"]["values"]) == (2, 2)
+    predicted = as_json("predict", "[[0.1, 0], [0.1, 1]]", "--run", run_id, url=server.url)
+    assert predicted["labels"] == ["pear", "apple"]
+    assert "xor" in [found["id"] for found in as_json("datasets", url=server.url)]
+    assert as_json("upload", data, url=server.url)["id"] == run["dataset"]
+    assert as_json("delete", run_id, url=server.url) == {"deleted": run_id}
+
+
+def test_every_command_that_reads_gives_a_table(server: Service, files: tuple[str, str], tmp_path: Path) -> None:
+    spec, data = files
+    run_id = as_json("submit", spec, "--data", data, "--watch", url=server.url)["id"]
+    for arguments, shown in (
+        (("show", run_id), "cross_entropy, adam"),
+        (("runs",), "fruit"),
+        (("epochs", run_id), "learning_rate"),
+        (("weights", run_id), "(4, 2)"),
+        (("weights", run_id, "--out", str(tmp_path / "w.safetensors")), "saved"),
+        (("gradients", run_id), "standard_deviation"),
+        (("gradients", run_id, "--rows", "0,1"), "dW[1] = (1/m)·dZ[1]ᵀ·A[0]"),
+        (("predict", "[[0.1, 1]]", "--run", run_id), "apple"),
+        (("datasets",), "digits"),
+        (("upload", data), "the last column, and its values are words"),
+        (("watch", run_id), "60/60"),
+        (("delete", run_id), f"deleted {run_id}"),
+    ):
+        assert shown in chainrule(*arguments, url=server.url).stdout, arguments
+
+
+def test_a_spec_is_read_from_standard_input_and_cancelled(server: Service) -> None:
+    endless = SPEC | {"dataset": "moons", "epochs": 10**7, "checkpoints": {"every": 10**6}}
+    run = json.loads(chainrule("submit", "-", "--json", url=server.url, input=json.dumps(endless)).stdout)
+    cancelled = as_json("cancel", run["id"], url=server.url)
+    assert cancelled["cancel_requested"] or cancelled["status"] == "cancelled"
+    watched = chainrule("watch", run["id"], url=server.url, status=1)
+    assert "cancelled" in watched.stdout
+
+
+def test_a_refusal_is_one_line_and_status_2(server: Service, tmp_path: Path) -> None:
+    (tmp_path / "bad.json").write_text(json.dumps(SPEC | {"dataset": "nowhere"}))
+    done = chainrule("submit", str(tmp_path / "bad.json"), url=server.url, status=2)
+    assert done.stderr.startswith("refused (422 invalid_input): There is no dataset 'nowhere'")
+    assert "Traceback" not in done.stderr
+    (tmp_path / "no.json").write_text("{")
+    assert "is not JSON" in chainrule("submit", str(tmp_path / "no.json"), url=server.url, status=2).stderr
+    assert "No such file" in chainrule("submit", str(tmp_path / "gone.json"), url=server.url, status=2).stderr
+    assert "is no row number" in chainrule("gradients", "latest", "--rows", "a", url=server.url, status=2).stderr
+
+
+def test_a_service_that_cannot_be_reached_is_one_line_and_status_2() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        done = chainrule("runs", url=f"http://127.0.0.1:{taken.getsockname()[1]}", status=2)
+    assert "cannot be reached" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_lists_every_command() -> None:
+    out = chainrule("--help").stdout
+    for command in ("serve", "worker", "migrate", "demo", "submit", "watch", "runs", "show", "epochs", "weights",
+                    "gradients", "predict", "cancel", "delete", "datasets", "upload"):  # fmt: skip
+        assert re.search(rf"\b{command}\b", out), command
+
+
+def test_migrate_says_what_it_did(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/fresh.sqlite3"
+    assert chainrule("migrate", "--database-url", url).stdout == "schema none → 0001\n"
+    assert chainrule("migrate", "--database-url", url).stdout == "schema 0001\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("serve", "--slots", "-1"), "CHAINRULE_SLOTS"),
+        (("serve", "--port", "99999"), "CHAINRULE_PORT"),
+        (("worker", "--slots", "0"), "at least one slot"),
+        (("serve", "--database-url", "mysql://nowhere/x"), "mysql"),
+        (("migrate", "--database-url", "sqlite://"), "must be a file"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_in_a_line(arguments: tuple[str, ...], said: str) -> None:
+    done = chainrule(*arguments, status=2)
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_taken_port_is_said_in_the_log(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = chainrule("serve", "--port", port, "--database-url", f"sqlite:///{tmp_path}/x.sqlite3", status=1)
+    assert f"cannot listen on 127.0.0.1:{port}" in done.stderr
+
+
+def test_the_demonstration_trains_digits_below_five_percent_and_ends(tmp_path: Path) -> None:
+    out = chainrule("demo", "--exit", "--folder", str(tmp_path / "demo")).stdout
+    found = re.search(r"Test-set classification error: ([\d.]+)%", out)
+    assert found is not None, out
+    assert float(found.group(1)) < 5
+    for shown in ("Cost and error", "Gradient norms", "dW1", "db2", "epoch 1", "epoch 40", "/docs"):
+        assert shown in out
+    (saved,) = (tmp_path / "demo").glob("*.safetensors")
+    assert saved.name in re.sub(r"\s", "", out)
+
+
+def test_the_demonstration_serves_until_ctrl_c(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "chainrule", "demo", "--folder", str(tmp_path / "demo")]
+    environment = os.environ | {"PYTHONUNBUFFERED": "1", "COLUMNS": "160"}
+    demo = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    assert demo.stdout is not None
+    lines = []
+    for line in demo.stdout:
+        lines.append(line)
+        if "Serving until Ctrl-C" in line:
+            break
+    time.sleep(0.2)
+    url = re.search(r"http://127\.0\.0\.1:\d+", "".join(lines))
+    assert url is not None
+    assert "succeeded" in chainrule("show", "latest", url=url.group()).stdout
+    demo.send_signal(signal.SIGINT)
+    rest, _ = demo.communicate(timeout=30)
+    assert demo.returncode == 0, rest

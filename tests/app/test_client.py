@@ -1,0 +1,203 @@
+"""The Python client, against the real service."""
+
+import http.server
+import json
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from chainrule.app.client import Client, ServiceError
+from chainrule.engine import LayerSpec, NetworkSpec, OptimizerSpec, TrainingConfig, forward, train, xor
+from tests.service import Service
+
+XOR: dict[str, Any] = {
+    "name": "client",
+    "dataset": "xor",
+    "network": {"layers": [{"units": 4, "activation": "tanh"}, {"units": 1, "activation": "sigmoid"}]},
+    "optimizer": {"name": "adam", "learning_rate": 0.05},
+    "epochs": 30,
+    "seed": 3,
+}
+
+
+@pytest.fixture
+def client(server: Service) -> Iterator[Client]:
+    with Client(server.url) as client:
+        yield client
+
+
+def test_a_run_is_submitted_waited_for_and_looked_into(client: Client) -> None:
+    run = client.wait(client.submit(XOR).id)
+    assert (run.status, run["done"], run.progress["epochs_done"]) == ("succeeded", True, 30)
+    columns = client.epochs(run.id)
+    assert columns["epoch"].tolist() == list(range(31))
+    assert columns["cost"][-1] == run.cost < columns["cost"][0]
+    assert np.isnan(columns["validation_cost"]).all()
+    assert [checkpoint.epoch for checkpoint in client.checkpoints(run.id)] == list(range(31))
+    assert {(record.layer, record.gradient) for record in client.gradient_records(run.id, layer=2)} == {
+        (2, "dW2"),
+        (2, "db2"),
+    }
+
+
+def test_weights_are_those_of_the_bare_engine_to_the_bit(client: Client) -> None:
+    run = client.wait(client.submit(XOR).id)
+    network = NetworkSpec(2, (LayerSpec(4, "tanh"), LayerSpec(1, "sigmoid")))
+    config = TrainingConfig(network, optimizer=OptimizerSpec("adam", 0.05), epochs=30, batch_size=None, seed=3)
+    for epoch in train(config, xor()):
+        weights = client.weights(run.id, epoch.epoch)
+        expected = epoch.network.named()  # type: ignore[union-attr]
+        assert list(weights) == ["W1", "b1", "W2", "b2"]
+        assert all(np.array_equal(weights[name], expected[name]) for name in expected)
+        assert all(weights[name].dtype == np.float32 for name in weights)
+
+
+def test_epochs_are_streamed_as_they_are_recorded_and_from_where_one_left(client: Client) -> None:
+    run = client.submit(XOR | {"epochs": 200})
+    assert [epoch["epoch"] for epoch in client.stream_epochs(run.id)] == list(range(201))
+    assert [epoch["epoch"] for epoch in client.stream_epochs(run.id, after=197)] == [198, 199, 200]
+    names = [name for name, _ in client.events(run.id, after=199)]
+    assert names == ["epoch", "status", "end"]
+
+
+def test_gradients_are_arrays_by_name_for_rows_or_samples(client: Client) -> None:
+    run = client.wait(client.submit(XOR).id)
+    by_row = client.gradients(run.id, epoch=1, rows=[1, 2], names=["dW1", "dA0"])
+    sent = client.gradients(
+        run.id, epoch=1, samples=[[0, 1], [1, 0]], labels=["1", "1"], names=["dW1", "dA0"], per_sample=True
+    )
+    assert list(by_row) == ["dW1", "dA0"]
+    assert by_row["dA0"].shape == (2, 2)
+    np.testing.assert_allclose(sent["dW1"].mean(axis=0), by_row["dW1"], rtol=1e-5)
+    explained = client.explain_gradients(run.id, epoch=1, rows=[1, 2], names=["dW1"])
+    assert explained.quantities["dW1"]["equation"] == "dW[1] = (1/m)·dZ[1]ᵀ·A[0]"
+    assert "values" not in explained.quantities["dW1"]
+
+
+def test_predictions_are_the_networks_outputs_and_class_names(client: Client) -> None:
+    run = client.wait(client.submit(XOR | {"epochs": 500}).id)
+    found = client.predict(run.id, xor().X)
+    assert found.labels == ["0", "1", "1", "0"]
+    config = NetworkSpec(2, (LayerSpec(4, "tanh"), LayerSpec(1, "sigmoid")))
+    from chainrule.engine import Network
+
+    network = Network.from_named(config, client.weights(run.id))
+    np.testing.assert_allclose(found.outputs, forward(network, xor().X)[-1].A, rtol=1e-6)
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "npz", "json"])
+def test_weights_are_saved_in_every_format(client: Client, tmp_path: Path, ending: str) -> None:
+    run = client.wait(client.submit(XOR).id)
+    path = client.save_weights(run.id, tmp_path / "deep" / f"w.{ending}", format=ending)
+    weights = client.weights(run.id)
+    if ending == "json":
+        stored = {name: np.array(v, np.float32) for name, v in json.loads(path.read_text())["weights"].items()}
+    elif ending == "npz":
+        stored = dict(np.load(path))
+    else:
+        from safetensors.numpy import load_file
+
+        stored = load_file(path)
+    assert {name: array.tolist() for name, array in stored.items()} == {n: a.tolist() for n, a in weights.items()}
+
+
+def test_files_and_rows_become_datasets(client: Client, tmp_path: Path) -> None:
+    path = tmp_path / "fruit.csv"
+    path.write_text(
+        "weight,round,fruit\n" + "\n".join(f"{n},{n % 2},{'apple' if n % 2 else 'pear'}" for n in range(20))
+    )
+    dataset = client.upload(path, label_column="fruit", name="fruit")
+    assert (dataset.name, dataset.classes, dataset.samples) == ("fruit", ["apple", "pear"], 20)
+    with path.open("rb") as file:
+        assert client.upload(file, label_column="fruit").id == dataset.id
+    assert client.dataset(dataset.id).sha256 == dataset.sha256
+    assert dataset.id in [found.id for found in client.datasets()]
+    regression = client.upload_rows(np.eye(3), targets=[0.1, 0.2, 0.3])
+    assert (regression.targets, regression.classes) == (1, [])
+
+
+def test_submitting_again_under_a_key_gives_the_same_run(client: Client) -> None:
+    first = client.submit(XOR, idempotency_key="client-test-key")
+    assert client.submit(XOR, idempotency_key="client-test-key").id == first.id
+    with pytest.raises(ServiceError) as refused:
+        client.submit(XOR | {"seed": 4}, idempotency_key="client-test-key")
+    assert (refused.value.status, refused.value.code) == (422, "idempotency_mismatch")
+
+
+def test_a_refusal_says_where_and_why(client: Client) -> None:
+    with pytest.raises(ServiceError, match="Unknown activation 'swish'; known: sigmoid") as refused:
+        client.submit(XOR | {"network": {"layers": [{"units": 4, "activation": "swish"}]}})
+    assert refused.value.errors[0]["pointer"] == "/network/layers/0/activation"
+    with pytest.raises(ServiceError, match="There is no run 'run_nowhere'"):
+        client.run("run_nowhere")
+
+
+def test_validating_submits_nothing(client: Client) -> None:
+    before = client.run(client.submit(XOR).id).id
+    assert client.validate(XOR).estimate["parameters"] == 17
+    assert next(iter(client.runs(name="client"))).id == before
+
+
+def test_runs_are_listed_cancelled_and_deleted(client: Client) -> None:
+    endless = XOR | {"name": "endless", "epochs": 10**7, "checkpoints": {"every": 10**6}}
+    run = client.submit(endless)
+    assert run.id in [found.id for found in client.runs(name="endless", limit=1)]
+    with pytest.raises(TimeoutError):
+        client.wait(run.id, timeout_s=0.2)
+    client.cancel(run.id)
+    assert client.wait(run.id).status == "cancelled"
+    client.delete(run.id)
+    with pytest.raises(ServiceError):
+        client.run(run.id)
+
+
+def test_a_busy_service_is_asked_again_and_a_key_makes_that_harmless() -> None:
+    keys: list[str] = []
+
+    class Busy(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            keys.append(self.headers["Idempotency-Key"])
+            body = b'{"id": "run_1"}' if len(keys) == 3 else b'{"code": "unavailable", "detail": "later"}'
+            self.send_response(201 if len(keys) == 3 else 503)
+            self.send_header("Retry-After", "0")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Busy) as busy:
+        threading.Thread(target=busy.serve_forever, daemon=True).start()
+        with Client(f"http://127.0.0.1:{busy.server_port}") as client:
+            assert client.submit({}).id == "run_1"
+        busy.shutdown()
+    assert len(keys) == 3
+    assert len(set(keys)) == 1
+
+
+def test_a_service_that_is_not_there_is_not_ready() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        with Client(f"http://127.0.0.1:{taken.getsockname()[1]}") as client:
+            assert not client.ready()
+
+
+def test_the_client_works_without_the_packages_of_the_service() -> None:
+    script = (
+        "import sys\n"
+        "for name in ('fastapi', 'pydantic', 'sqlalchemy', 'safetensors', 'typer', 'rich'):\n"
+        "    sys.modules[name] = None\n"
+        "from chainrule.app.client import Client\n"
+        "print(Client('http://127.0.0.1:1').url)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "http://127.0.0.1:1\n", done.stderr
