@@ -20,6 +20,7 @@ hypothesis_settings.register_profile("chainrule", deadline=None, max_examples=60
 hypothesis_settings.load_profile("chainrule")
 
 KINDS = ("sqlite", "postgresql")
+VERSIONS: dict[str, str] = {}
 
 
 @pytest.fixture(scope="session")
@@ -45,6 +46,20 @@ def postgresql_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         pytest.skip(message)
     yield server.get_uri()
     server.cleanup()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what ran on PostgreSQL, and shout if nothing did."""
+    ran, skipped = (
+        sum("[postgresql" in report.nodeid for report in terminalreporter.getreports(outcome))
+        for outcome in ("passed", "skipped")
+    )
+    if skipped:
+        terminalreporter.write_line(
+            f"THE POSTGRESQL SUITE DID NOT RUN: {skipped} tests were skipped", red=True, bold=True
+        )
+    elif ran:
+        terminalreporter.write_line(f"PostgreSQL {VERSIONS.get('postgresql', '?')}: {ran} tests passed")
 
 
 class _Fresh:
@@ -76,6 +91,7 @@ class _Fresh:
     def _create(self, base: str, template: str) -> str:
         name = f"chainrule_{uuid.uuid4().hex}"
         with psycopg.connect(base, autocommit=True) as connection:
+            VERSIONS["postgresql"] = connection.execute("SHOW server_version").fetchone()[0]  # type: ignore[index]
             connection.execute(f'CREATE DATABASE "{name}" {template}'.encode())
         path, mark, query = base.partition("?")
         return f"{path.rpartition('/')[0]}/{name}{mark}{query}"

@@ -104,8 +104,3 @@ class Settings(BaseSettings):
             "the database must be a file (sqlite:///chainrule.sqlite3) or a PostgreSQL server "
             f"(postgresql://user@host/name), not {scheme}://…"
         )
-
-    @property
-    def sqlite(self) -> bool:
-        """Whether the embedded database is in use."""
-        return self.database_url.startswith("sqlite")

@@ -106,7 +106,7 @@ class TrainingConfig:
         data = orders * samples * (sizes[0] + 1) + 4 * samples * sizes[-1] + validation_samples * sizes[-1]
         passes = 4 * (batch + samples % batch) * units
         judged = min(EVALUATION_ROWS, max(samples, validation_samples))
-        judging = 2 * judged * units + min(EVALUATION_ROWS, validation_samples) * sizes[0]
+        judging = 4 * judged * units + min(EVALUATION_ROWS, validation_samples) * sizes[0]
         recording = 0 if self.gradients_every is None else 4 * min(PROBE, samples) * (sizes[0] + units)
         # Parameters, their gradient, those before the last step, room to compute in; and a resume point's copies.
         vectors = 6 + 2 * len(OPTIMIZERS[self.optimizer.name].state)

@@ -110,9 +110,8 @@ def test_weights_are_saved_in_every_format(client: Client, tmp_path: Path, endin
 
 def test_files_and_rows_become_datasets(client: Client, tmp_path: Path) -> None:
     path = tmp_path / "fruit.csv"
-    path.write_text(
-        "weight,round,fruit\n" + "\n".join(f"{n},{n % 2},{'apple' if n % 2 else 'pear'}" for n in range(20))
-    )
+    lines = [f"{n},{n % 2},{'apple' if n % 2 else 'pear'}" for n in range(20)]
+    path.write_text("\n".join(["weight,round,fruit", *lines]))
     dataset = client.upload(path, label_column="fruit", name="fruit")
     assert (dataset.name, dataset.classes, dataset.samples) == ("fruit", ["apple", "pear"], 20)
     with path.open("rb") as file:

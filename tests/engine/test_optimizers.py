@@ -1,0 +1,153 @@
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from chainrule.engine import ConfigError, OptimizerSpec, UnknownNameError
+from chainrule.engine.arrays import FloatArray
+from chainrule.engine.optimizers import FLUSH_EVERY, OPTIMIZERS, Stepper
+
+STEPS, PARAMETERS = 50, 9
+SPEC = {"learning_rate": 0.05, "momentum": 0.8, "beta1": 0.85, "beta2": 0.95, "rho": 0.7, "epsilon": 1e-3}
+Textbook = Callable[[OptimizerSpec, FloatArray, list[FloatArray]], FloatArray]
+
+
+def sgd(o: OptimizerSpec, P: FloatArray, gradients: list[FloatArray]) -> FloatArray:
+    for G in gradients:
+        P = P - o.learning_rate * G
+    return P
+
+
+def momentum(o: OptimizerSpec, P: FloatArray, gradients: list[FloatArray]) -> FloatArray:
+    V = np.zeros_like(P)
+    for G in gradients:
+        V = o.momentum * V + G
+        P = P - o.learning_rate * V
+    return P
+
+
+def nesterov(o: OptimizerSpec, P: FloatArray, gradients: list[FloatArray]) -> FloatArray:
+    V = np.zeros_like(P)
+    for G in gradients:
+        V = o.momentum * V + G
+        P = P - o.learning_rate * (G + o.momentum * V)
+    return P
+
+
+def rmsprop(o: OptimizerSpec, P: FloatArray, gradients: list[FloatArray]) -> FloatArray:
+    S = np.zeros_like(P)
+    for G in gradients:
+        S = o.rho * S + (1 - o.rho) * G**2
+        P = P - o.learning_rate * G / (np.sqrt(S) + o.epsilon)
+    return P
+
+
+def adam(o: OptimizerSpec, P: FloatArray, gradients: list[FloatArray]) -> FloatArray:
+    M, S = np.zeros_like(P), np.zeros_like(P)
+    for t, G in enumerate(gradients, start=1):
+        M = o.beta1 * M + (1 - o.beta1) * G
+        S = o.beta2 * S + (1 - o.beta2) * G**2
+        M_hat, S_hat = M / (1 - o.beta1**t), S / (1 - o.beta2**t)
+        P = P - o.learning_rate * M_hat / (np.sqrt(S_hat) + o.epsilon)
+    return P
+
+
+TEXTBOOK: dict[str, Textbook] = {
+    "sgd": sgd,
+    "momentum": momentum,
+    "nesterov": nesterov,
+    "rmsprop": rmsprop,
+    "adam": adam,
+}
+every_optimizer = pytest.mark.parametrize("name", OPTIMIZERS)
+
+
+def start(dtype: str = "float64") -> tuple[FloatArray, list[FloatArray]]:
+    rng = np.random.default_rng(0)
+    P = rng.normal(size=PARAMETERS).astype(dtype)
+    return P, [rng.normal(size=PARAMETERS).astype(dtype) for _ in range(STEPS)]
+
+
+def test_every_registered_optimizer_has_its_textbook_form_here() -> None:
+    assert set(TEXTBOOK) == set(OPTIMIZERS)
+
+
+@every_optimizer
+@pytest.mark.parametrize(("dtype", "rtol"), [("float64", 1e-11), ("float32", 1e-4)])
+def test_fifty_steps_equal_the_textbook(name: str, dtype: str, rtol: float) -> None:
+    spec, (P, gradients) = OptimizerSpec(name, **SPEC), start(dtype)
+    expected = TEXTBOOK[name](spec, P.astype(np.float64), [G.astype(np.float64) for G in gradients])
+    stepper = Stepper(spec, P)
+    for t, G in enumerate(gradients, start=1):
+        kept = G.copy()
+        stepper.step(P, G, t)
+        assert G.tobytes() == kept.tobytes()
+    assert P.dtype == dtype
+    np.testing.assert_allclose(P, expected, rtol=rtol, atol=rtol)
+
+
+def test_the_first_step_of_adam_is_the_learning_rate_in_each_direction() -> None:
+    P, G = np.zeros(3), np.array([5.0, -0.01, 300.0])
+    Stepper(OptimizerSpec("adam", learning_rate=0.1), P).step(P, G, 1)
+    np.testing.assert_allclose(P, [-0.1, 0.1, -0.1], rtol=1e-5)
+
+
+@every_optimizer
+def test_going_on_from_a_copy_of_the_state_gives_the_same_bits(name: str) -> None:
+    spec, (P, gradients) = OptimizerSpec(name, **SPEC), start("float32")
+    stepper, halfway = Stepper(spec, P), STEPS // 2
+    for t, G in enumerate(gradients[:halfway], start=1):
+        stepper.step(P, G, t)
+    kept = {state: vector.copy() for state, vector in stepper.state.items()}
+    again, resumed = P.copy(), Stepper(spec, P, kept)
+    for t, G in enumerate(gradients[halfway:], start=halfway + 1):
+        stepper.step(P, G, t)
+        resumed.step(again, G, t)
+    assert again.tobytes() == P.tobytes()
+    for state, vector in stepper.state.items():
+        assert resumed.state[state].tobytes() == vector.tobytes()
+        assert not np.shares_memory(resumed.state[state], kept[state])
+
+
+@every_optimizer
+def test_state_never_ends_as_denormal_numbers(name: str) -> None:
+    P, nothing = np.ones(PARAMETERS, np.float32), np.zeros(PARAMETERS, np.float32)
+    stepper = Stepper(OptimizerSpec(name, momentum=0.5, beta1=0.5, beta2=0.5, rho=0.5), P)
+    stepper.step(P, np.full(PARAMETERS, 1e-3, np.float32), 1)
+    for t in range(2, FLUSH_EVERY + 1):
+        stepper.step(P, nothing, t)
+    assert not any(vector.any() for vector in stepper.state.values())
+    assert set(stepper.state) == set(OPTIMIZERS[name].state)
+
+
+@every_optimizer
+def test_it_uses_the_numbers_it_says_and_no_others(name: str) -> None:
+    def end(**changed: float) -> bytes:
+        P, gradients = start()
+        stepper = Stepper(OptimizerSpec(name, **(SPEC | changed)), P)
+        for t, G in enumerate(gradients, start=1):
+            stepper.step(P, G, t)
+        return P.tobytes()
+
+    changed = {number for number in SPEC if end(**{number: SPEC[number] * 0.9}) != end()}
+    assert changed == {"learning_rate", *OPTIMIZERS[name].uses}
+
+
+@pytest.mark.parametrize(
+    ("number", "value"),
+    [
+        *[("learning_rate", value) for value in (0.0, -1.0, float("inf"), float("nan"))],
+        *[("epsilon", value) for value in (0.0, float("nan"))],
+        *[(number, value) for number in ("momentum", "beta1", "beta2", "rho") for value in (-0.1, 1.0, float("nan"))],
+    ],
+)
+def test_a_number_that_makes_no_sense_is_refused_with_its_field(number: str, value: float) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        OptimizerSpec("adam", **(SPEC | {number: value}))
+    assert refusal.value.field == f"optimizer/{number}"
+
+
+def test_an_unknown_optimizer_is_refused_with_those_known() -> None:
+    with pytest.raises(UnknownNameError, match=r"'lion'.*sgd, momentum, nesterov, rmsprop, adam") as refusal:
+        OptimizerSpec("lion")
+    assert refusal.value.field == "optimizer/name"
