@@ -34,12 +34,14 @@ State = dict[str, FloatArray]
 class OptimizerSpec:
     """An optimizer with its numbers; each uses only some of them (`OPTIMIZERS[name].uses`).
 
+    Without a learning rate it takes the optimizer's usual one.
+
     Raises:
         ConfigError, UnknownNameError: with the path of the wrong field.
     """
 
     name: str = "sgd"
-    learning_rate: float = 0.1
+    learning_rate: float = None  # type: ignore[assignment]  # filled in below
     momentum: float = 0.9
     beta1: float = 0.9
     beta2: float = 0.999
@@ -50,6 +52,8 @@ class OptimizerSpec:
         """Check every number."""
         if self.name not in OPTIMIZERS:
             raise UnknownNameError("optimizer", self.name, OPTIMIZERS, "optimizer/name")
+        if self.learning_rate is None:
+            object.__setattr__(self, "learning_rate", OPTIMIZERS[self.name].learning_rate)
         for field in ("learning_rate", "epsilon"):
             if not 0 < getattr(self, field) < float("inf"):
                 raise ConfigError(f"{field} must be a number above 0.", f"optimizer/{field}")
@@ -147,17 +151,18 @@ def _adam(n: Numbers, P: FloatArray, G: FloatArray, state: State, t: int, work: 
 
 @dataclass(frozen=True)
 class Optimizer:
-    """One optimizer: the numbers it uses besides the learning rate, its state, and its step."""
+    """One optimizer: its usual learning rate, the other numbers it uses, its state, and its step."""
 
+    learning_rate: float
     uses: tuple[str, ...]
     state: tuple[str, ...]
     update: Callable[[Numbers, FloatArray, FloatArray, State, int, FloatArray], None]
 
 
 OPTIMIZERS: dict[str, Optimizer] = {
-    "sgd": Optimizer((), (), _sgd),
-    "momentum": Optimizer(("momentum",), ("V",), _momentum),
-    "nesterov": Optimizer(("momentum",), ("V",), _nesterov),
-    "rmsprop": Optimizer(("rho", "epsilon"), ("S",), _rmsprop),
-    "adam": Optimizer(("beta1", "beta2", "epsilon"), ("M", "S"), _adam),
+    "sgd": Optimizer(0.1, (), (), _sgd),
+    "momentum": Optimizer(0.01, ("momentum",), ("V",), _momentum),
+    "nesterov": Optimizer(0.01, ("momentum",), ("V",), _nesterov),
+    "rmsprop": Optimizer(0.001, ("rho", "epsilon"), ("S",), _rmsprop),
+    "adam": Optimizer(0.001, ("beta1", "beta2", "epsilon"), ("M", "S"), _adam),
 }

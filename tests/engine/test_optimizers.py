@@ -151,3 +151,9 @@ def test_an_unknown_optimizer_is_refused_with_those_known() -> None:
     with pytest.raises(UnknownNameError, match=r"'lion'.*sgd, momentum, nesterov, rmsprop, adam") as refusal:
         OptimizerSpec("lion")
     assert refusal.value.field == "optimizer/name"
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_without_a_learning_rate_an_optimizer_takes_its_usual_one(name: str) -> None:
+    assert OptimizerSpec(name).learning_rate == OPTIMIZERS[name].learning_rate
+    assert OptimizerSpec(name, 0.5).learning_rate == 0.5

@@ -45,7 +45,13 @@ class OptimizerSpec(Request):
     """How the parameters step against their gradient; each optimizer takes only the numbers it uses."""
 
     name: str = Field(default="sgd", description="Which optimizer.", json_schema_extra=_one_of(OPTIMIZERS))
-    learning_rate: float | None = Field(default=None, gt=0, description="Length of a step, η; 0.1 by default.")
+    learning_rate: float | None = Field(
+        default=None,
+        gt=0,
+        description="Length of a step, η; by default "
+        + ", ".join(f"{found.learning_rate} for {name}" for name, found in OPTIMIZERS.items())
+        + ".",
+    )
     momentum: float | None = Field(default=None, ge=0, lt=1, description="μ of momentum and nesterov; 0.9 by default.")
     beta1: float | None = Field(default=None, ge=0, lt=1, description="β₁ of adam; 0.9 by default.")
     beta2: float | None = Field(default=None, ge=0, lt=1, description="β₂ of adam; 0.999 by default.")
