@@ -18,6 +18,7 @@ from typing import Any
 
 import httpx
 
+from chainrule.app.services.training import default_gradients_every
 from chainrule.engine import BUILT_IN, LayerSpec, NetworkSpec, OptimizerSpec, TrainingConfig, train
 from tests.service import Service, serving
 
@@ -64,8 +65,8 @@ def main() -> None:
 
 def _latency(kind: str, url: str, arguments: argparse.Namespace) -> None:
     bare_ms = [1000 * _train_bare(XOR) for _ in range(arguments.runs)]
-    with _service(url, slots=1) as service, service.client(headers={"Prefer": "wait=10"}) as client:
-        _submit(client, XOR)  # the first child also starts the fork server
+    with _service(url) as service, service.client(headers={"Prefer": "wait=10"}) as client:
+        _submit(client, XOR)
         total_ms = [1000 * _timed(lambda: _submit(client, XOR)) for _ in range(arguments.runs)]
     median, bare = statistics.median(total_ms), statistics.median(bare_ms)
     p95 = statistics.quantiles(total_ms, n=20)[-1]
@@ -78,7 +79,7 @@ def _latency(kind: str, url: str, arguments: argparse.Namespace) -> None:
 
 def _digits(kind: str, url: str, arguments: argparse.Namespace) -> None:
     ratios, bare_s, service_s = [], [], []
-    with _service(url, slots=1) as service, service.client(headers={"Prefer": "wait=60"}) as client:
+    with _service(url) as service, service.client(headers={"Prefer": "wait=60"}) as client:
         _submit(client, XOR)
         for _ in range(arguments.repeats):
             bare_s.append(_train_bare(DIGITS))
@@ -139,7 +140,7 @@ def _train_bare(spec: dict[str, Any]) -> float:
         epochs=spec["epochs"],
         batch_size=spec["batch_size"],
         seed=spec["seed"],
-        gradients_every=1,
+        gradients_every=spec.get("gradients", {}).get("every", default_gradients_every(spec["epochs"])),
     )
     for _ in train(config, data, validation):
         pass
@@ -171,10 +172,10 @@ def _epochs(client: httpx.Client, run_id: str) -> list[int]:
 
 
 @contextmanager
-def _service(url: str, slots: int) -> Iterator[Service]:
+def _service(url: str, **settings: Any) -> Iterator[Service]:
     with (
         tempfile.TemporaryDirectory() as cache,
-        serving(database_url=url, cache_dir=Path(cache), slots=slots) as service,
+        serving(database_url=url, cache_dir=Path(cache), **settings) as service,
     ):
         yield service
 

@@ -14,9 +14,10 @@ from chainrule.app.config import Settings
 from chainrule.app.execution.writer import Ending, RunLost, Writer
 from chainrule.app.run_status import Reason, RunStatus
 from chainrule.app.services import training
-from chainrule.app.store.database import Database
+from chainrule.app.store import checkpoints, runs
+from chainrule.app.store.database import UNREACHABLE, Database
 from chainrule.app.store.runs import Attempt
-from chainrule.engine import DivergedError, Epoch, train
+from chainrule.engine import DivergedError, Epoch, TrainingConfig, dense, train, xor
 
 CANCEL = "cancel"
 DRAIN = "drain"
@@ -28,6 +29,7 @@ _ENDINGS = {
     CANCEL: Ending(RunStatus.CANCELLED, Reason.CANCEL_REQUESTED),
     DRAIN: Ending(RunStatus.QUEUED, Reason.DRAINED),
 }
+_rehearsed: dict[str, Database] = {}
 log = logging.getLogger(__name__)
 
 
@@ -48,7 +50,6 @@ class _Supervisor:
         self.wish: str | None = None
         self._pipe = pipe
         self._attention = attention
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to pass on
         signal.signal(signal.SIGTERM, lambda *_: self._wish(DRAIN))
         threading.Thread(target=self._listen, name="supervisor", daemon=True).start()
 
@@ -68,13 +69,18 @@ class _Supervisor:
         self._attention.set()
 
 
-def main(settings: Settings, order: Order, pipe: Connection) -> None:
-    """Train one attempt from its resume point to its end, or until it is told to stop."""
+def main(settings: Settings, pipe: Connection) -> None:
+    """Wait for an order; train its attempt from its resume point to its end, or until told to stop."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to pass on
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    database = _rehearsed.get(settings.database_url) or _database(settings.database_url)
+    try:
+        order: Order = pipe.recv()
+    except (EOFError, OSError):
+        os._exit(0)  # nobody will order anything any more
     attention = threading.Event()
     supervisor = _Supervisor(pipe, attention)
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
-        database = Database(settings.database_url, pool_size=2, max_overflow=0)
         database.on_commit(lambda: supervisor.tell(WRITTEN))
         _train(database, settings, order, supervisor, attention)
         supervisor.tell(ENDED)
@@ -89,6 +95,30 @@ def main(settings: Settings, order: Order, pipe: Connection) -> None:
         status = 1
     pipe.close()
     os._exit(status)  # all is committed; the interpreter's farewell would only take time
+
+
+def rehearse(database_url: str) -> None:
+    """Prepare the statements of an attempt, and train a little, for all children that are forked from here.
+
+    Nothing of it is left but what was compiled on the way: the run does not exist, and the
+    connection is closed, for no child may share it.
+    """
+    database = _database(database_url)
+    try:
+        with database.writing(announce=False) as session:
+            runs.rehearse(session)
+            checkpoints.get_resume_point(session, "")
+            checkpoints.drop_resume_point(session, "")
+    except UNREACHABLE as error:
+        log.warning("cannot reach the database yet: %s", error)
+    database.dispose()
+    _rehearsed[database_url] = database
+    for _ in train(TrainingConfig(dense(2, (2, "tanh"), (1, "sigmoid")), epochs=1), xor()):
+        pass
+
+
+def _database(url: str) -> Database:
+    return Database(url, pool_size=2, max_overflow=0)
 
 
 def _train(

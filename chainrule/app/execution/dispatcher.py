@@ -9,7 +9,8 @@ from sqlalchemy.exc import DBAPIError
 from chainrule.app.config import Settings
 from chainrule.app.execution.placement import make_executor
 from chainrule.app.execution.reaper import Reaper
-from chainrule.app.execution.supervisor import prepare, supervise_once
+from chainrule.app.execution.standby import Standby
+from chainrule.app.execution.supervisor import supervise_once
 from chainrule.app.store import runs
 from chainrule.app.store.changes import Changes
 from chainrule.app.store.database import Database
@@ -26,6 +27,7 @@ class Dispatcher:
         self._changes = changes
         self._executor = make_executor(settings.slots)
         self._reaper = Reaper(database, settings)
+        self._standby = Standby(settings)
         self._stopping = threading.Event()
         self._pilots: set[Future[str | None]] = set()
         self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
@@ -42,7 +44,7 @@ class Dispatcher:
 
     def start(self) -> None:
         """Begin to train what waits."""
-        prepare(self._settings)
+        self._standby.start()
         self._reaper.start()
         self._thread.start()
 
@@ -52,6 +54,7 @@ class Dispatcher:
         self._changes.notify()
         self._thread.join()
         self._executor.shutdown(wait=True)
+        self._standby.close()
         self._reaper.stop()
 
     def _run(self) -> None:
@@ -72,7 +75,7 @@ class Dispatcher:
             return 0
 
     def _send_pilot(self) -> None:
-        pilot = self._executor.submit(supervise_once, self._database, self._settings, self._stopping)
+        pilot = self._executor.submit(supervise_once, self._database, self._settings, self._standby, self._stopping)
         self._pilots.add(pilot)
         pilot.add_done_callback(self._land)
 

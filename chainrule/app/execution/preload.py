@@ -1,8 +1,16 @@
-"""What the fork server loads once, so that a child need not."""
+"""What the fork server does once, so that no child need do it: load, connect, compile."""
+
+import gc
+import os
 
 import sqlalchemy.dialects.postgresql.psycopg
 import sqlalchemy.dialects.sqlite.pysqlite
 
-import chainrule.app.execution.child
+from chainrule.app.execution.child import rehearse
 
-__all__ = ["chainrule", "sqlalchemy"]
+__all__ = ["rehearse", "sqlalchemy"]
+
+rehearse(os.environ["CHAINRULE_DATABASE_URL"])
+# What is here now is shared by all children; no collection need ever look through it again.
+gc.collect()
+gc.freeze()

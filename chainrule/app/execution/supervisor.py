@@ -1,7 +1,6 @@
 """The supervisor: claims one run, has a child train it, beats for it, and ends what must end."""
 
 import logging
-import multiprocessing
 import os
 import signal
 import socket
@@ -11,12 +10,12 @@ import uuid
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 
 from chainrule.app.config import Settings
 from chainrule.app.execution import child
+from chainrule.app.execution.standby import Standby
 from chainrule.app.run_status import Reason, RunStatus
 from chainrule.app.services.training import builds
 from chainrule.app.store import runs
@@ -27,20 +26,8 @@ from chainrule.app.store.runs import Attempt
 LOOK_INTERVAL_S = 0.1
 log = logging.getLogger(__name__)
 
-# A fork server starts a child in milliseconds, NumPy loaded; where there is none, children start afresh.
-_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-_context: Any = multiprocessing.get_context(_METHOD)
 
-
-def prepare(settings: Settings) -> None:
-    """Set up how children start; call it before the first one does."""
-    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = str(settings.blas_threads)
-    if _METHOD == "forkserver":
-        _context.set_forkserver_preload(["chainrule.app.execution.preload"])
-
-
-def supervise_once(database: Database, settings: Settings, stopping: threading.Event) -> str | None:
+def supervise_once(database: Database, settings: Settings, standby: Standby, stopping: threading.Event) -> str | None:
     """Claim the best waiting run and see its attempt through; return the run's id, None if none waited.
 
     Carries no run: where and when this is called decides nothing about what is trained next, the
@@ -48,14 +35,11 @@ def supervise_once(database: Database, settings: Settings, stopping: threading.E
     """
     attempt_id = uuid.uuid4().hex
     with database.writing(announce=False) as session:
-        run = runs.claim(session, attempt_id, f"{socket.gethostname()}:{os.getpid()}")
+        run = runs.claim(session, attempt_id, f"{socket.gethostname()}:{os.getpid()}", builds(settings))
         if run is None:
             return None
-        attempt = Attempt(run.id, attempt_id)
-        if run.builds is None:
-            runs.advance(session, attempt, {"builds": builds(settings)})
         database.announce(session)
-    _Attempt(database, settings, stopping, run, attempt).see_through()
+    _Attempt(database, settings, standby, stopping, run, Attempt(run.id, attempt_id)).see_through()
     return run.id
 
 
@@ -73,10 +57,17 @@ class _Attempt:
     """One claimed run and the process that trains it."""
 
     def __init__(
-        self, database: Database, settings: Settings, stopping: threading.Event, run: Run, attempt: Attempt
+        self,
+        database: Database,
+        settings: Settings,
+        standby: Standby,
+        stopping: threading.Event,
+        run: Run,
+        attempt: Attempt,
     ) -> None:
         self._database = database
         self._settings = settings
+        self._standby = standby
         self._stopping = stopping
         self._attempt = attempt
         self._order = child.Order(attempt, run.config, run.config["network"]["inputs"], run.steps_per_epoch)
@@ -85,30 +76,23 @@ class _Attempt:
         self._stop: _Stop | None = None
 
     def see_through(self) -> None:
-        """Start the child, watch it to its end, and take the run back if the child did not end it."""
+        """Give a child the order, watch it to its end, and take the run back if the child did not end it."""
         try:
-            ours, theirs = _context.Pipe()
-            process = _context.Process(
-                target=child.main,
-                args=(self._settings, self._order, theirs),
-                daemon=True,
-                name=self._attempt.run_id,
-            )
-            process.start()
-            theirs.close()
-        except Exception as error:
+            ours = self._standby.give(self._order)
+        except OSError as error:
             log.exception("cannot start a training process")
             self._take_back(f"no training process could be started: {error}")
             return
         try:
-            self._watch(process, ours)
+            self._watch(ours.process, ours.pipe)
         finally:
-            process.kill()
-            process.join()
-            self._drain(ours)
-            ours.close()
+            if not self._ended:
+                ours.process.kill()
+                ours.process.join()
+                self._drain(ours.pipe)
+            self._standby.dismiss(ours)
         if not self._ended:
-            self._take_back(self._crash or _how_it_died(process))
+            self._take_back(self._crash or _how_it_died(ours.process))
 
     def _watch(self, process: BaseProcess, pipe: Connection) -> None:
         beat_at = time.monotonic() + self._settings.heartbeat_interval_s

@@ -206,7 +206,13 @@ class Writer:
         ending: Ending | None,
     ) -> None:
         attempt = self._attempt
-        if not runs.advance(session, attempt, self._progress(batch, point)):
+        progress = self._progress(batch, point)
+        held = (
+            runs.advance(session, attempt, progress)
+            if ending is None
+            else runs.end_attempt(session, attempt, ending.status, ending.reason, ending.detail, progress)
+        )
+        if not held:
             raise RunLost(attempt.run_id)
         epochs.add(session, batch.epochs)
         checkpoints.add(session, rows)
@@ -215,11 +221,8 @@ class Writer:
             checkpoints.drop_older(session, attempt.run_id, self._keep)
         if content is not None and point is not None:
             checkpoints.put_resume_point(session, attempt.run_id, point.epoch, point.step, content)
-        if ending is not None:
-            if ending.status.terminal:
-                checkpoints.drop_resume_point(session, attempt.run_id)
-            if not runs.end_attempt(session, attempt, ending.status, ending.reason, ending.detail):
-                raise RunLost(attempt.run_id)
+        if ending is not None and ending.status.terminal:
+            checkpoints.drop_resume_point(session, attempt.run_id)
 
     def _progress(self, batch: _Batch, point: ResumePoint | None) -> dict[str, Any]:
         values: dict[str, Any] = {}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, CursorResult, and_, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, CursorResult, and_, delete, func, insert, literal, or_, select, update
 from sqlalchemy.orm import Session
 
 from chainrule.app.run_status import TRANSITIONS, Reason, RunStatus
@@ -100,8 +100,8 @@ def uses_dataset(session: Session, dataset: str) -> bool:
     return session.scalar(query) is not None
 
 
-def claim(session: Session, attempt_id: str, worker: str) -> Run | None:
-    """Take the best waiting run, for one attempt only.
+def claim(session: Session, attempt_id: str, worker: str, builds: dict[str, Any] | None = None) -> Run | None:
+    """Take the best waiting run, for one attempt only; the builds of the first one stay with it.
 
     Concurrency: one statement. PostgreSQL skips rows another claim has locked; on SQLite the lock
     clause compiles away and the caller's `BEGIN IMMEDIATE` makes claims take turns.
@@ -127,6 +127,7 @@ def claim(session: Session, attempt_id: str, worker: str) -> Run | None:
             attempts=Run.attempts + 1,
             heartbeat=0,
             not_before=None,
+            builds=func.coalesce(Run.builds, literal(builds, Run.builds.type)),
             started_at=func.coalesce(Run.started_at, moment),
             revision=Run.revision + 1,
         )
@@ -159,9 +160,16 @@ def advance(session: Session, attempt: Attempt, values: dict[str, Any]) -> bool:
     return _touched(session, update(Run).where(_held(attempt)).values(**values, revision=Run.revision + 1))
 
 
-def end_attempt(session: Session, attempt: Attempt, status: RunStatus, reason: Reason, detail: str = "") -> bool:
+def end_attempt(
+    session: Session,
+    attempt: Attempt,
+    status: RunStatus,
+    reason: Reason,
+    detail: str = "",
+    progress: dict[str, Any] | None = None,
+) -> bool:
     """Move a held run on: to its end, or back into the queue; False if the attempt holds it no longer."""
-    return _leave_running(session, attempt, _held(attempt), status, reason, detail, failures=0)
+    return _leave_running(session, attempt, _held(attempt), status, reason, detail, failures=0, progress=progress)
 
 
 def lose_attempt(
@@ -239,6 +247,16 @@ def request_cancel(session: Session, run_id: str) -> bool:
     )
 
 
+def rehearse(session: Session) -> None:
+    """Prepare the statements of an attempt by running them for a run that does not exist."""
+    nobody = Attempt("", "")
+    names = ("cost", "error", "validation_cost", "validation_error", "epochs_done", "steps_done")
+    progress = dict.fromkeys(names, 0)
+    advance(session, nobody, progress)
+    end_attempt(session, nobody, RunStatus.SUCCEEDED, Reason.COMPLETED, progress=progress)
+    _record(session, "", RunStatus.SUCCEEDED, Reason.COMPLETED, "", None, None, now())
+
+
 def heartbeats(session: Session) -> list[Heartbeat]:
     """Read every running attempt's heartbeat, for an observer."""
     query = select(Run.id, Run.attempt_id, Run.heartbeat).where(Run.status == RunStatus.RUNNING)
@@ -269,6 +287,7 @@ def _leave_running(
     *,
     failures: int,
     not_before: datetime | None = None,
+    progress: dict[str, Any] | None = None,
 ) -> bool:
     if status not in TRANSITIONS[RunStatus.RUNNING]:
         raise ValueError(f"a running run cannot become {status}")
@@ -287,6 +306,7 @@ def _leave_running(
             not_before=not_before,
             finished_at=moment if status.terminal else None,
             revision=Run.revision + 1,
+            **(progress or {}),
         ),
     )
     if moved:
@@ -309,18 +329,14 @@ def _record(
         .where(RunTransition.run_id == run_id)
         .scalar_subquery()
     )
-    session.execute(
-        insert(RunTransition).values(
-            run_id=run_id,
-            position=position,
-            status=status,
-            reason=reason,
-            detail=detail,
-            attempt_id=attempt_id,
-            worker=worker,
-            at=at,
-        )
-    )
+    given = {
+        "status": status, "reason": reason, "detail": detail, "attempt_id": attempt_id, "worker": worker, "at": at,
+    }  # fmt: skip
+    table = RunTransition.__table__.c
+    values = [literal(value, table[name].type) for name, value in given.items()]
+    # Of a run that is there: rehearsed for one that is not, it records nothing.
+    of_run = select(Run.id, position, *values).where(Run.id == run_id)
+    session.execute(insert(RunTransition).from_select(["run_id", "position", *given], of_run))
 
 
 def _touched(session: Session, statement: Any) -> bool:

@@ -1,0 +1,121 @@
+"""Children at hand: processes that have started and rehearsed, each waiting for one order.
+
+To start a process, connect it and prepare its statements takes longer than to train a small network,
+so it is done beforehand. Each child still trains for one attempt only, and ends.
+"""
+
+import logging
+import multiprocessing
+import os
+import threading
+from collections import deque
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from chainrule.app.config import Settings
+from chainrule.app.execution import child
+
+REFILL_AFTER_S = 0.03
+log = logging.getLogger(__name__)
+
+# A fork server starts a child in milliseconds, NumPy loaded; where there is none, children start afresh.
+_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+_context: Any = multiprocessing.get_context(_METHOD)
+
+
+@dataclass
+class Child:
+    """A training process and our end of the pipe to it."""
+
+    process: BaseProcess
+    pipe: Connection
+
+
+class Standby:
+    """Keeps one child at hand for each slot."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._waiting: deque[Child] = deque()
+        self._leaving: deque[Child] = deque()
+        self._wanted = threading.Event()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="standby", daemon=True)
+
+    def start(self) -> None:
+        """Set up how children start, and begin to start them."""
+        for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+            os.environ[name] = str(self._settings.blas_threads)
+        os.environ["CHAINRULE_DATABASE_URL"] = self._settings.database_url
+        if _METHOD == "forkserver":
+            _context.set_forkserver_preload(["chainrule.app.execution.preload"])
+        self._thread.start()
+
+    def give(self, order: child.Order) -> Child:
+        """Give a child an order: one that waits, or a new one if none does.
+
+        Raises:
+            OSError: no process can be started.
+        """
+        try:
+            while (taken := _next(self._waiting)) is not None:
+                try:
+                    taken.pipe.send(order)
+                    return taken
+                except OSError:  # it was killed while it waited
+                    self.dismiss(taken)
+            started = self._start()
+            started.pipe.send(order)
+            return started
+        finally:
+            self._wanted.set()
+
+    def dismiss(self, gone: Child) -> None:
+        """End a child whose work is over, without waiting for its end."""
+        gone.process.kill()
+        self._leaving.append(gone)
+        self._wanted.set()
+
+    def close(self) -> None:
+        """End the children that wait, and see all to their end."""
+        self._closing.set()
+        self._wanted.set()
+        self._thread.join()
+        while (waiting := _next(self._waiting)) is not None:
+            self.dismiss(waiting)
+        self._bury()
+
+    def _keep(self) -> None:
+        """Start children until there are enough, each time some are wanted."""
+        while not self._closing.is_set():
+            try:
+                while len(self._waiting) < self._settings.slots and not self._closing.is_set():
+                    self._waiting.append(self._start())
+            except OSError as error:
+                log.warning("cannot start a training process beforehand: %s", error)
+            self._wanted.wait()
+            self._wanted.clear()
+            # The child that just took an order shall have the processor to itself for a moment.
+            self._closing.wait(REFILL_AFTER_S)
+            self._bury()
+
+    def _bury(self) -> None:
+        while (gone := _next(self._leaving)) is not None:
+            gone.process.join()
+            gone.pipe.close()
+
+    def _start(self) -> Child:
+        ours, theirs = _context.Pipe()
+        process = _context.Process(target=child.main, args=(self._settings, theirs), daemon=True, name="training")
+        process.start()
+        theirs.close()
+        return Child(process, ours)
+
+
+def _next(children: deque[Child]) -> Child | None:
+    try:
+        return children.popleft()
+    except IndexError:
+        return None
