@@ -140,6 +140,10 @@ def cost(name: str, field: str = "cost") -> Cost:
 
 
 def costs_for(output: str) -> tuple[str, ...]:
-    """Name the costs that fit an output activation."""
+    """Name the costs that fit an output activation.
+
+    >>> costs_for("softmax")
+    ('mse', 'cross_entropy')
+    """
     activation(output)
     return tuple(name for name, found in COSTS.items() if output in found.fits)

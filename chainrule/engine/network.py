@@ -87,7 +87,11 @@ class NetworkSpec:
 
 
 def dense(inputs: int, *shape: tuple[int, str]) -> NetworkSpec:
-    """Write a network down in one line: `dense(64, (32, "relu"), (10, "softmax"))`."""
+    """Write a network down in one line.
+
+    >>> dense(64, (32, "relu"), (10, "softmax")).sizes
+    (64, 32, 10)
+    """
     return NetworkSpec(inputs, tuple(LayerSpec(units, name) for units, name in shape))
 
 
