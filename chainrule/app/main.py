@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import uvicorn
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.concurrency import run_in_threadpool
 
 import chainrule
 from chainrule.app.api import checkpoints, datasets, docs, epochs, gradients, health, problems, runs
 from chainrule.app.api.bodies import LimitBodies
-from chainrule.app.api.dependencies import Parts
+from chainrule.app.api.dependencies import Parts, known_parameters
+from chainrule.app.api.head import AnswerHead
 from chainrule.app.config import Settings
 from chainrule.app.execution.dispatcher import Dispatcher
 from chainrule.app.services.watching import Watching
@@ -24,7 +25,7 @@ from chainrule.app.store.migrations import upgrade
 log = logging.getLogger(__name__)
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 BACKLOG = 2048
-ROUTERS = (datasets.router, runs.router, epochs.router, checkpoints.router, gradients.router, health.router)
+ROUTERS = (datasets.router, runs.router, epochs.router, checkpoints.router, gradients.router)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -51,13 +52,22 @@ def create_app(settings: Settings) -> FastAPI:
             await run_in_threadpool(changes.stop)
             database.dispose()
 
-    app = FastAPI(title="Chainrule", version=chainrule.__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="Chainrule",
+        version=chainrule.__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,  # a redirect would name the scheme and host we see, not those the client sees
+    )
     problems.install(app)
     docs.install(app)
     app.add_middleware(LimitBodies, settings=settings)
+    app.add_middleware(AnswerHead)
     app.include_router(docs.router)
+    app.include_router(health.router, prefix="/v1")
     for router in ROUTERS:
-        app.include_router(router, prefix="/v1")
+        app.include_router(router, prefix="/v1", dependencies=[Depends(known_parameters)])
     return app
 
 

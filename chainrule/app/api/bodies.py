@@ -24,7 +24,9 @@ class LimitBodies:
         if scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "DELETE"):
             await self._app(scope, receive, send)
             return
-        headers = {name: value for name, value in scope["headers"] if name in (b"content-length", b"content-type")}
+        headers = {
+            name: value for name, value in scope["headers"] if name in (b"content-length", b"content-type", b"expect")
+        }
         limit, setting = self._limit(scope["path"], headers.get(b"content-type", b""))
         refusal = response(
             TooLarge(
@@ -34,7 +36,9 @@ class LimitBodies:
         )
         declared = headers.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > limit:
-            await _read_on(receive, READ_ON_BYTES if int(declared) <= limit + READ_ON_BYTES else 0)
+            waits = b"expect" in headers  # reading would tell the client to send it
+            if waits or int(declared) > limit + READ_ON_BYTES or not await _read_to_end(receive):
+                refusal.headers["Connection"] = "close"  # what still comes of the body is no next request
             await refusal(scope, receive, send)
             return
         received, over = 0, False
@@ -45,7 +49,8 @@ class LimitBodies:
             received += len(message.get("body", b""))
             if received > limit:
                 over = True
-                await _read_on(receive, READ_ON_BYTES)
+                if message.get("more_body", False) and not await _read_to_end(receive):
+                    refusal.headers["Connection"] = "close"
                 return {"type": "http.disconnect"}
             return message
 
@@ -70,10 +75,12 @@ class LimitBodies:
         return settings.max_rows_bytes, "CHAINRULE_MAX_ROWS_BYTES"
 
 
-async def _read_on(receive: Receive, most: int) -> None:
+async def _read_to_end(receive: Receive) -> bool:
+    """Read what is left of a refused body; False if that is too much."""
     read = 0
-    while read < most:
+    while read < READ_ON_BYTES:
         message = await receive()
         read += len(message.get("body", b""))
         if message["type"] != "http.request" or not message.get("more_body", False):
-            return
+            return True
+    return False

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from chainrule.app.api.dependencies import After, EpochName, IfNoneMatch, RunId, Service, json_only, matches
@@ -26,7 +26,11 @@ router = APIRouter(prefix="/runs/{run_id}/checkpoints", tags=["checkpoints"])
 
 
 @router.get(
-    "", summary="List a run's checkpoints", response_model=CheckpointPage, responses=documented(NotFound, InvalidInput)
+    "",
+    summary="List a run's checkpoints",
+    response_description="The checkpoints.",
+    response_model=CheckpointPage,
+    responses=documented(NotFound, InvalidInput),
 )
 def list_checkpoints(
     service: Service,
@@ -42,6 +46,7 @@ def list_checkpoints(
 @router.get(
     "/{epoch}",
     summary="Look at a checkpoint",
+    response_description="The checkpoint.",
     response_model=Checkpoint,
     responses=documented(NotFound, InvalidInput),
 )
@@ -69,14 +74,13 @@ def get_checkpoint(service: Service, run_id: RunId, epoch: EpochName) -> Any:
         **documented(NotFound, NotAcceptable, RangeNotSatisfiable, InvalidInput),
     },
 )
-@router.head("/{epoch}/weights", include_in_schema=False)
 def fetch_weights(
     request: Request,
     service: Service,
     run_id: RunId,
     epoch: EpochName,
     format: Annotated[str | None, Query(description="safetensors, npz or json; in place of `Accept`.")] = None,
-    if_none_match: Annotated[IfNoneMatch, Header()] = None,
+    if_none_match: IfNoneMatch = None,
 ) -> Response:
     """As they were at the end of the epoch. The ETag is their SHA-256, and ranges of bytes are served."""
     chosen = choose(request, format, {"safetensors": SAFETENSORS, "npz": NPZ, "json": JSON})
@@ -103,6 +107,7 @@ def fetch_weights(
 @router.post(
     "/{epoch}/predict",
     summary="Predict with the weights of an epoch",
+    response_description="The outputs, and the classes they mean.",
     response_model=Predictions,
     dependencies=[Depends(json_only)],
     responses=documented(Malformed, NotFound, TooLarge, UnsupportedMediaType, InvalidInput, LimitExceeded),

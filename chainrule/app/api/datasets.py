@@ -2,9 +2,10 @@
 
 import hashlib
 import json
+from codecs import BOM_UTF8
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
@@ -50,6 +51,8 @@ FORM: dict[str, dict[str, Any]] = {
     "divide_by": {"type": "number", "description": "Divide every feature by this; IDX bytes by 255 by default."},
 }
 MOST_FIELD_BYTES = 1 << 20
+MOST_FILES, MOST_FIELDS = 10, 100
+"""More than are known, so that what is not known is named and not counted."""
 
 
 @router.post(
@@ -93,10 +96,12 @@ async def create_dataset(
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type == "multipart/form-data":
-        async with request.form(max_files=len(FILES), max_fields=len(FORM), max_part_size=MOST_FIELD_BYTES) as form:
+        async with request.form(max_files=MOST_FILES, max_fields=MOST_FIELDS, max_part_size=MOST_FIELD_BYTES) as form:
             created = await run_in_threadpool(_create_from_form, service, request, idempotency_key, form)
     elif media_type == "application/json":
         body = await request.body()
+        if not body:
+            raise Malformed("The body is missing; send rows as JSON.")
         created = await run_in_threadpool(_create_from_rows, service, request, idempotency_key, body)
     else:
         raise UnsupportedMediaType(
@@ -108,7 +113,13 @@ async def create_dataset(
     return created.dataset
 
 
-@router.get("", summary="List datasets", response_model=DatasetPage, responses=documented(InvalidInput))
+@router.get(
+    "",
+    summary="List datasets",
+    response_description="A page of datasets.",
+    response_model=DatasetPage,
+    responses=documented(),
+)
 def list_datasets(
     service: Service,
     cursor: Cursor = None,
@@ -123,6 +134,7 @@ def list_datasets(
 @router.get(
     "/{dataset_id}",
     summary="Look at a dataset",
+    response_description="The dataset.",
     response_model=Dataset,
     responses={304: {"description": "It is what you have."}, **documented(NotFound)},
 )
@@ -130,7 +142,7 @@ def get_dataset(
     service: Service,
     response: Response,
     dataset_id: DatasetId,
-    if_none_match: Annotated[IfNoneMatch, Header()] = None,
+    if_none_match: IfNoneMatch = None,
 ) -> Any:
     """What it is, and the report made when it was read. A dataset never changes."""
     found = datasets.get(service.database, dataset_id)
@@ -144,6 +156,7 @@ def get_dataset(
 @router.get(
     "/{dataset_id}/preview",
     summary="See the first samples of a dataset",
+    response_description="The first samples.",
     response_model=Preview,
     responses=documented(NotFound, InvalidInput),
 )
@@ -156,7 +169,13 @@ def preview_dataset(
     return datasets.preview(service.database, service.settings, dataset_id, limit)
 
 
-@router.delete("/{dataset_id}", status_code=204, summary="Delete a dataset", responses=documented(NotFound, Conflict))
+@router.delete(
+    "/{dataset_id}",
+    status_code=204,
+    summary="Delete a dataset",
+    response_description="It is deleted.",
+    responses=documented(NotFound, Conflict),
+)
 def delete_dataset(service: Service, dataset_id: DatasetId) -> None:
     """Only a dataset that no run uses; built-in sets stay."""
     datasets.delete(service.database, dataset_id)
@@ -179,6 +198,8 @@ def _upload(form: FormData) -> datasets.Upload:
         if isinstance(value, UploadFile) != (name in FILES):
             wanted = "a file" if name in FILES else "text, not a file"
             raise InvalidInput.at(f"/{name}", f"The field must be {wanted}.")
+        if name != "target_columns" and len(form.getlist(name)) > 1:
+            raise InvalidInput.at(f"/{name}", "The field is given more than once; give it once.")
     file, labels = (form.get(name) for name in FILES)
     if not isinstance(file, UploadFile):
         raise InvalidInput.at("/file", "There is no file; send one: curl -F file=@data.csv …")
@@ -232,7 +253,7 @@ def _sha256(file: Any) -> str:
 
 def _create_from_rows(service: Service, request: Request, key_name: str | None, body: bytes) -> datasets.Created:
     try:
-        rows = DatasetRows.model_validate_json(body)
+        rows = DatasetRows.model_validate_json(body.removeprefix(BOM_UTF8))
     except ValidationError as error:
         raise RequestValidationError(
             [

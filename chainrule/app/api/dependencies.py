@@ -4,8 +4,9 @@ import base64
 import binascii
 import hashlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any, get_args, get_origin
 
 from fastapi import Depends, Header, Path, Query, Request
 from fastapi.concurrency import run_in_threadpool
@@ -20,6 +21,7 @@ from chainrule.app.store.database import Database
 LATEST = "latest"
 MOST_WAIT_S = 60
 _ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_EPOCH = re.compile(r"last|best|0|[1-9][0-9]{0,17}")
 
 
 @dataclass(frozen=True)
@@ -80,15 +82,24 @@ def _known_form(given: str, noun: str) -> str:
 RunId = Annotated[str, Depends(_run_id)]
 ExactRunId = Annotated[str, Depends(_exact_run_id)]
 DatasetId = Annotated[str, Depends(_dataset_id)]
-EpochName = Annotated[
-    str,
-    Path(
-        pattern=r"^(last|best|0|[1-9][0-9]{0,9})$",
-        description="An epoch by number (0 is the untrained network), `last`, or `best`: that of the lowest "
-        "validation cost, or of the lowest cost where there is no validation.",
-        openapi_examples={"last": {"value": "last"}},
-    ),
-]
+
+
+async def _epoch_name(
+    epoch: Annotated[
+        str,
+        Path(
+            description="An epoch by number (0 is the untrained network), `last`, or `best`: that of the lowest "
+            "validation cost, or of the lowest cost where there is no validation.",
+            openapi_examples={"last": {"value": "last"}},
+        ),
+    ],
+) -> str:
+    if not _EPOCH.fullmatch(epoch):
+        raise NotFound(f"There is no epoch {epoch!r}; name one by its number, or `last` or `best`.")
+    return epoch
+
+
+EpochName = Annotated[str, Depends(_epoch_name)]
 After = Annotated[int, Query(ge=-1, le=10**12, description="Only what lies behind this epoch; -1 for all.")]
 
 
@@ -96,6 +107,7 @@ async def _wait_s(
     prefer: Annotated[
         str | None,
         Header(
+            alias="Prefer",
             description=f"`wait=N`: answer when the run has ended, or after N seconds (at most {MOST_WAIT_S}).",
             openapi_examples={"wait": {"value": "wait=10"}},
         ),
@@ -107,18 +119,21 @@ async def _wait_s(
 
 WaitSeconds = Annotated[int, Depends(_wait_s)]
 IfNoneMatch = Annotated[
-    str | None, Header(description="ETags you have; the answer is 304 if one of them is still true.")
+    str | None,
+    Header(alias="If-None-Match", description="ETags you have; the answer is 304 if one of them is still true."),
 ]
 
 
 async def _if_match(
-    if_match: Annotated[str | None, Header(description="The ETag you decided by; 412 if the run has changed.")] = None,
+    if_match: Annotated[
+        str | None, Header(alias="If-Match", description="The ETag you decided by; 412 if the run has changed.")
+    ] = None,
 ) -> int | None:
     if if_match is None or if_match.strip() == "*":
         return None
     found = re.fullmatch(r'(?:W/)?"r(\d{1,15})"', if_match.strip())
     if not found:
-        raise PreconditionFailed(f'If-Match is {if_match}, and no ETag of a run; they look like "r12".')
+        raise PreconditionFailed(f'If-Match is {if_match[:100]}, and not the ETag of a run; they look like "r12".')
     return int(found.group(1))
 
 
@@ -182,5 +197,34 @@ async def json_only(request: Request) -> None:
         UnsupportedMediaType: it says that it is something else.
     """
     given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if given and given != "application/json" and not given.endswith("+json"):
-        raise UnsupportedMediaType(f"The body is {given}; send JSON, with Content-Type: application/json.")
+    if given != "application/json" and not (given.startswith("application/") and given.endswith("+json")):
+        raise UnsupportedMediaType(
+            f"The body is {given or 'of no stated type'}; send JSON, with the header Content-Type: application/json."
+        )
+
+
+async def known_parameters(request: Request) -> None:
+    """Refuse query parameters that the operation does not have: overlooking a mistyped one would mislead.
+
+    Raises:
+        InvalidInput: a parameter has no meaning here, or is given twice and can have one value.
+    """
+    known = dict(_query_parameters(request.scope["route"].dependant))
+    for name in request.query_params:
+        if name not in known:
+            there = f"known: {', '.join(sorted(known))}" if known else "there are none"
+            raise InvalidInput.at(f"/{name}", f"There is no query parameter {name!r} here; {there}.")
+        if not known[name] and len(request.query_params.getlist(name)) > 1:
+            raise InvalidInput.at(f"/{name}", f"The query parameter {name!r} is given more than once; give it once.")
+
+
+def _query_parameters(dependant: Any) -> Iterator[tuple[str, bool]]:
+    """Name each query parameter, and tell whether it may be repeated."""
+    for field in dependant.query_params:
+        yield field.alias, _holds_list(field.field_info.annotation)
+    for part in dependant.dependencies:
+        yield from _query_parameters(part)
+
+
+def _holds_list(annotation: Any) -> bool:
+    return get_origin(annotation) is list or any(map(_holds_list, get_args(annotation)))

@@ -94,6 +94,7 @@ async def root() -> Response:
 
 
 @router.get("/docs")
+@router.get("/docs/")
 async def docs() -> Response:
     """Show the interactive documentation."""
     return HTMLResponse(PAGE, headers={"Content-Security-Policy": POLICY})
@@ -149,6 +150,4 @@ def _document(app: FastAPI) -> dict[str, Any]:
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas.update(schema.pop("$defs", {}))
         schemas[model.__name__] = schema
-    for name in ("HTTPValidationError", "ValidationError"):
-        schemas.pop(name, None)
     return document

@@ -1,5 +1,6 @@
 """Epochs over HTTP: by polling, and as server-sent events."""
 
+import asyncio
 import csv
 import io
 import json
@@ -18,9 +19,11 @@ from chainrule.app.api.schemas.epochs import Epochs
 from chainrule.app.errors import InvalidInput, NotAcceptable, NotFound
 from chainrule.app.services import epochs, runs
 from chainrule.app.services.epochs import COLUMNS, Page
+from chainrule.app.store.database import UNREACHABLE
 
 router = APIRouter(prefix="/runs/{run_id}", tags=["epochs"])
 KEEP_ALIVE_S = 15.0
+UNREACHABLE_S = 1.0
 EVENTS_PAGE = 1000
 RETRY_MS = 1000
 
@@ -97,22 +100,35 @@ async def follow_run(
     run_id: RunId,
     after: After = -1,
     last_event_id: Annotated[
-        str | None, Header(pattern=r"^-?\d{0,12}$", description="The last epoch you have; in place of `after`.")
+        str | None,
+        Header(
+            alias="Last-Event-ID",
+            pattern=r"^(-?[0-9]{1,12})?$",
+            description="The last epoch you have; in place of `after`.",
+        ),
     ] = None,
 ) -> StreamingResponse:
     """All epochs behind `after`, then each new one as it is recorded, until the run has ended.
 
-    A browser's EventSource takes up where it left by itself.
+    A browser's EventSource takes up where it left by itself; close it on `end`, or it will do so for ever.
     """
-    if last_event_id and last_event_id != "-":
+    if last_event_id:
         after = int(last_event_id)
-    first = await run_in_threadpool(epochs.page, service.database, run_id, after=after, limit=EVENTS_PAGE)
+    first = await run_in_threadpool(_look, service, run_id, after)
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
     return StreamingResponse(_events(service, first, after), headers=headers, media_type="text/event-stream")
 
 
-async def _events(service: Parts, page: Page, after: int) -> AsyncIterator[bytes]:
+def _look(service: Parts, run_id: str, after: int) -> tuple[Page, dict[str, Any] | None]:
+    """Read the epochs behind `after`, and the run if that was all there will be."""
+    page = epochs.page(service.database, run_id, after=after, limit=EVENTS_PAGE)
+    ended = page.next_after is None and page.done
+    return page, runs.get(service.database, run_id) if ended else None
+
+
+async def _events(service: Parts, first: tuple[Page, dict[str, Any] | None], after: int) -> AsyncIterator[bytes]:
     status = None
+    page, run = first
     yield format_sse_event(retry=RETRY_MS)
     while True:
         chunks = [_event("epoch", _named(row), str(row[0])) for row in page.rows]
@@ -120,8 +136,7 @@ async def _events(service: Parts, page: Page, after: int) -> AsyncIterator[bytes
         if page.next_after is None and page.status != status:
             status = page.status
             chunks.append(_event("status", {"status": status, "reason": page.reason, "detail": page.detail}))
-        if page.next_after is None and page.done:
-            run = await run_in_threadpool(runs.get, service.database, page.run_id)
+        if run is not None:
             chunks.append(_event("end", run))
             yield b"".join(chunks)
             return
@@ -137,10 +152,16 @@ async def _events(service: Parts, page: Page, after: int) -> AsyncIterator[bytes
                 if service.watching.closed:
                     return
                 yield KEEPALIVE_COMMENT
-        try:
-            page = await run_in_threadpool(epochs.page, service.database, page.run_id, after=after, limit=EVENTS_PAGE)
-        except NotFound:
-            return  # deleted while somebody looked on: coming back they will be told
+        while True:
+            try:
+                page, run = await run_in_threadpool(_look, service, page.run_id, after)
+                break
+            except NotFound:
+                return  # deleted while somebody looked on: coming back they will be told
+            except UNREACHABLE:
+                # The run trains on without the database for a while, and so long its watchers wait.
+                yield KEEPALIVE_COMMENT
+                await asyncio.sleep(UNREACHABLE_S)
 
 
 def _named(row: tuple[Any, ...]) -> dict[str, Any]:

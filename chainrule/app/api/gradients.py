@@ -33,6 +33,7 @@ router = APIRouter(tags=["gradients"])
 @router.get(
     "/runs/{run_id}/gradients",
     summary="Read recorded gradient statistics",
+    response_description="The statistics.",
     response_model=GradientRecords,
     responses=documented(NotFound, InvalidInput),
 )
@@ -91,6 +92,7 @@ def compute_gradients(
 @router.post(
     "/gradient-checks",
     summary="Check gradients against central differences",
+    response_description="The comparison, block by block.",
     response_model=GradientCheck,
     dependencies=[Depends(json_only)],
     responses=documented(Malformed, TooLarge, UnsupportedMediaType, InvalidInput, LimitExceeded),

@@ -27,13 +27,18 @@ class Ready(Answer):
     slots: int = Field(description="How many runs this process trains at once.")
 
 
-@router.get("/health/live", summary="Tell whether the process answers")
+@router.get("/health/live", summary="Tell whether the process answers", response_description="It does.")
 async def live() -> Live:
     """Answers as soon as the process does; asks nothing of the database. For restarting what hangs."""
     return Live(status="live")
 
 
-@router.get("/health/ready", summary="Tell whether the service can do its work", responses=documented())
+@router.get(
+    "/health/ready",
+    summary="Tell whether the service can do its work",
+    response_description="It can.",
+    responses=documented(),
+)
 def ready(service: Service) -> Ready:
     """Asks the database: it must answer and have the newest schema. For sending traffic."""
     current, newest = migrations.revisions(service.database)

@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from chainrule.app.errors import (
     AppError,
@@ -24,6 +25,8 @@ from chainrule.app.store.database import UNREACHABLE
 
 MEDIA_TYPE = "application/problem+json"
 MOST_ERRORS = 20
+MOST_POINTER = 200
+METHODS = ("GET", "POST", "DELETE")
 RETRY_AFTER_S = 5
 log = logging.getLogger(__name__)
 
@@ -39,7 +42,7 @@ def response(error: AppError) -> Response:
     }
     if error.errors:
         body["errors"] = [{"pointer": found.pointer, "detail": found.detail} for found in error.errors]
-    content = json.dumps(body | error.extra, ensure_ascii=False)
+    content = json.dumps(body | error.extra, ensure_ascii=False).encode(errors="replace")
     return Response(content, error.status, error.headers, MEDIA_TYPE)
 
 
@@ -56,8 +59,8 @@ def install(app: FastAPI) -> None:
 def documented(*refusals: type[AppError]) -> dict[int | str, dict[str, Any]]:
     """Describe for OpenAPI the refusals an operation may answer with."""
     found: dict[int | str, dict[str, Any]] = {}
-    every: tuple[type[AppError], ...] = (*refusals, Unavailable)
-    for kind in every:
+    every: tuple[type[AppError], ...] = (*refusals, InvalidInput, Unavailable)
+    for kind in dict.fromkeys(every):
         shown = {
             "summary": kind.title,
             "value": {
@@ -95,21 +98,35 @@ async def _refused(_request: Request, error: Exception) -> Response:
 
 async def _invalid(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        return response(Malformed(_not_json(first, error.body)))
+    if first["type"] == "missing" and first["loc"] == ("body",):
+        return response(Malformed("The body is missing; send JSON."))
     problems = [_field_error(found) for found in error.errors()[:MOST_ERRORS]]
+    place = f"{problems[0].pointer}: " if problems[0].pointer else ""
     more = f" ({len(problems)} problems are listed.)" if len(problems) > 1 else ""
-    return response(InvalidInput(f"{problems[0].pointer}: {problems[0].detail}{more}", errors=tuple(problems)))
+    return response(InvalidInput(f"{place}{problems[0].detail}{more}", errors=tuple(problems)))
+
+
+def _not_json(found: dict[str, Any], body: Any) -> str:
+    """Say where JSON ends to be JSON: at a byte, or as the parser says."""
+    reason, position = found["ctx"]["error"], found["loc"][1:]
+    if position and isinstance(body, str):
+        reason = f"{reason} at byte {len(body[: position[0]].encode(errors='surrogatepass'))}"
+    return f"The body is not JSON: {reason}."
 
 
 def _field_error(found: dict[str, Any]) -> FieldError:
     """Say where and what; the input itself is left out, it may be huge or no JSON."""
     place, *path = found["loc"] or ("body",)
-    if found["type"] == "json_invalid":
-        return FieldError("", f"The body is not JSON: {found['ctx']['error']} (at byte {path[0]}).")
-    pointer = "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
+    pointer = "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)[:MOST_POINTER]
     if found["type"] == "missing":
-        detail = "The body is missing." if not path else "This field is required."
+        detail = "This field is required."
     elif found["type"] == "extra_forbidden":
         detail = "There is no such field here."
+    elif found["type"] in ("model_type", "model_attributes_type"):
+        detail = "This must be a JSON object."
     else:
         detail = found["msg"].removeprefix("Value error, ")
         detail = detail if detail.endswith(".") else f"{detail}."
@@ -120,15 +137,37 @@ def _field_error(found: dict[str, Any]) -> FieldError:
 
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    headers = dict(error.headers or {})
+    path = request.scope["path"]
     if error.status_code == HTTPStatus.NOT_FOUND:
-        return response(NotFound(f"There is nothing at {request.url.path}; /docs lists what there is."))
+        slash = "leave the slash at its end out, or see /docs for" if path.endswith("/") else "/docs lists"
+        return response(NotFound(f"There is nothing at {path}; {slash} what there is."))
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = headers.get("Allow", "")
-        return response(
-            NotAllowed(f"{request.method} is not for {request.url.path}; allowed: {allowed}.", headers=headers)
-        )
-    return response(Malformed(f"The request cannot be read: {error.detail}.", headers=headers))
+        allowed = ", ".join(_allowed(request))
+        refusal = f"{request.method} is not for {path}; allowed: {allowed}."
+        return response(NotAllowed(refusal, headers={"Allow": allowed}))
+    return response(Malformed(f"The request cannot be read: {_unreadable(error)}"))
+
+
+def _allowed(request: Request) -> list[str]:
+    """List the methods of all routes of a path; the framework names those of the first."""
+    found = [
+        method
+        for method in METHODS
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in request.app.routes)
+    ]
+    return ["GET", "HEAD", *found[1:]] if found[:1] == ["GET"] else found
+
+
+def _unreadable(error: HTTPException) -> str:
+    match error.__cause__:
+        case RecursionError():
+            return "the body is nested too deeply."
+        case UnicodeDecodeError() as cause:
+            return f"the body is not UTF-8, at byte {cause.start}."
+        case ValueError():
+            return "the body holds a number of thousands of digits."
+        case _:
+            return f"{error.detail.rstrip('.')}."
 
 
 async def _unreachable(_request: Request, error: Exception) -> Response:

@@ -1,9 +1,10 @@
 """Runs over HTTP."""
 
 import hashlib
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from chainrule.app.api.dependencies import (
@@ -99,16 +100,18 @@ async def submit_run(
     headers = {"Location": f"/v1/runs/{run['id']}"}
     if submitted.replayed:
         headers["Idempotency-Replayed"] = "true"
-    if wait_s and await _ended(service, run["id"], wait_s):
-        run = await run_in_threadpool(runs.get, service.database, run["id"])
     if wait_s:
         headers["Preference-Applied"] = f"wait={wait_s}"
+        await _ended(service, run["id"], wait_s)
+        with suppress(NotFound):  # repeated under its key after the run was deleted: the answer stays
+            run = await run_in_threadpool(runs.get, service.database, run["id"])
     return json_response(run, 201, headers | {"ETag": _etag(run)})
 
 
 @router.get(
     "",
     summary="List runs",
+    response_description="A page of runs.",
     response_model=RunPage,
     responses={304: {"description": "The page is what you have."}, **documented(InvalidInput)},
 )
@@ -126,7 +129,7 @@ def list_runs(
     sort: Annotated[
         Literal["created_at", "-created_at"], Query(description="Order of submission; `-` for newest first.")
     ] = "-created_at",
-    if_none_match: Annotated[IfNoneMatch, Header()] = None,
+    if_none_match: IfNoneMatch = None,
 ) -> Any:
     """Where each run stands, without its epochs."""
     items = runs.page(
@@ -156,9 +159,7 @@ def list_runs(
         **documented(NotFound),
     },
 )
-async def get_run(
-    service: Service, run_id: RunId, wait_s: WaitSeconds, if_none_match: Annotated[IfNoneMatch, Header()] = None
-) -> Any:
+async def get_run(service: Service, run_id: RunId, wait_s: WaitSeconds, if_none_match: IfNoneMatch = None) -> Any:
     """Status, progress and newest costs, and the history of its states.
 
     With `Prefer: wait=N` the answer comes when the run has ended; with an `If-None-Match` beside it,
@@ -205,6 +206,7 @@ def cancel_run(service: Service, run_id: ExactRunId, if_match: IfMatch) -> Any:
     "/{run_id}",
     status_code=204,
     summary="Delete a run",
+    response_description="It is deleted.",
     responses=documented(NotFound, Conflict, PreconditionFailed),
 )
 def delete_run(service: Service, run_id: ExactRunId, if_match: IfMatch) -> None:
@@ -212,11 +214,11 @@ def delete_run(service: Service, run_id: ExactRunId, if_match: IfMatch) -> None:
     runs.delete(service.database, run_id, if_match=if_match)
 
 
-async def _ended(service: Parts, run_id: str, wait_s: int) -> bool:
+async def _ended(service: Parts, run_id: str, wait_s: int) -> None:
     def until(state: State | None) -> bool:
         return state is None or RunStatus(state[0]).terminal
 
-    return await service.watching.wait(run_id, until, wait_s)
+    await service.watching.wait(run_id, until, wait_s)
 
 
 def _etag(run: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from chainrule.app.config import Settings
 from chainrule.app.execution.writer import Ending, RunLost, Writer
 from chainrule.app.run_status import Reason, RunStatus
 from chainrule.app.services import training
+from chainrule.app.services.weights import NetworkEncoder
 from chainrule.app.store import checkpoints, runs
 from chainrule.app.store.database import UNREACHABLE, Database
 from chainrule.app.store.runs import Attempt
@@ -29,6 +30,9 @@ _ENDINGS = {
     CANCEL: Ending(RunStatus.CANCELLED, Reason.CANCEL_REQUESTED),
     DRAIN: Ending(RunStatus.QUEUED, Reason.DRAINED),
 }
+REHEARSALS = 30
+"""Python runs code faster that it has run some dozens of times."""
+
 _rehearsed: dict[str, Database] = {}
 log = logging.getLogger(__name__)
 
@@ -106,15 +110,18 @@ def rehearse(database_url: str) -> None:
     database = _database(database_url)
     try:
         with database.writing(announce=False) as session:
-            runs.rehearse(session)
-            checkpoints.get_resume_point(session, "")
-            checkpoints.drop_resume_point(session, "")
+            for _ in range(REHEARSALS):
+                runs.rehearse(session)
+                checkpoints.get_resume_point(session, "")
+                checkpoints.drop_resume_point(session, "")
     except UNREACHABLE as error:
         log.warning("cannot reach the database yet: %s", error)
     database.dispose()
     _rehearsed[database_url] = database
-    for _ in train(TrainingConfig(dense(2, (2, "tanh"), (1, "sigmoid")), epochs=1), xor()):
-        pass
+    encoder = NetworkEncoder()
+    for epoch in train(TrainingConfig(dense(2, (2, "tanh"), (1, "sigmoid")), epochs=REHEARSALS), xor()):
+        if isinstance(epoch, Epoch):
+            encoder.encode(epoch.network)
 
 
 def _database(url: str) -> Database:

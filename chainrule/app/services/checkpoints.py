@@ -126,17 +126,24 @@ def fitting_samples(opened: Opened, samples: list[list[float]]) -> FloatArray:
         InvalidInput: ragged, not as wide as the network's input, or not finite in the run's float type.
     """
     X = sent.matrix(samples, "/samples")
-    spec, dtype = opened.network.spec, opened.network.parameters.dtype
-    if X.shape[1] != spec.inputs:
-        raise InvalidInput.at(
-            "/samples/0", f"The samples have {X.shape[1]} values and the network takes {spec.inputs}."
-        )
-    largest = np.finfo(dtype).max
-    too_large = np.argwhere(np.abs(X) > largest)
+    inputs = opened.network.spec.inputs
+    if X.shape[1] != inputs:
+        raise InvalidInput.at("/samples/0", f"The samples have {X.shape[1]} values and the network takes {inputs}.")
+    return fitting_type(opened, X, "/samples")
+
+
+def fitting_type(opened: Opened, rows: FloatArray, pointer: str) -> FloatArray:
+    """Turn rows that were sent along into the run's float type.
+
+    Raises:
+        InvalidInput: a value is too large for it.
+    """
+    dtype = opened.network.parameters.dtype
+    too_large = np.argwhere(np.abs(rows) > np.finfo(dtype).max)
     if len(too_large):
         row, column = (int(n) for n in too_large[0])
-        raise InvalidInput.at(f"/samples/{row}/{column}", f"The value is too large for {dtype}; the run's type.")
-    return X.astype(dtype)
+        raise InvalidInput.at(f"{pointer}/{row}/{column}", f"The value is too large for {dtype}, the run's type.")
+    return rows.astype(dtype)
 
 
 def _read(database: Database, run_id: str, epoch: str) -> tuple[Run, Kept]:
@@ -157,7 +164,7 @@ def _number(session: Any, run: Run, epoch: str) -> int:
     else:
         return int(epoch)
     if number is None:
-        raise NotFound(f"Run {run.id} has no checkpoint yet; it is {run.status}.")
+        raise NotFound(f"Run {run.id} has no checkpoint; its status is {run.status}.")
     return number
 
 

@@ -1,8 +1,11 @@
 """Gradient checks: analytic gradients of a spec against central differences."""
 
+import math
 from dataclasses import asdict
 from itertools import pairwise
 from typing import Any
+
+import numpy as np
 
 from chainrule.app.config import Settings
 from chainrule.app.errors import InvalidInput, LimitExceeded
@@ -39,9 +42,14 @@ def run(database: Database, settings: Settings, spec: dict[str, Any]) -> dict[st
     try:
         X, Y = rows_of(datasets.open_data(database, settings, spec["dataset"]), rows, network_spec)
         network = initialize(network_spec, spec["seed"], "float64")
-        blocks = check(network, engine.cost, X, Y, h=spec["h"], entries=spec.get("entries"), seed=spec["seed"])
+        with np.errstate(over="ignore", invalid="ignore"):
+            blocks = check(network, engine.cost, X, Y, h=spec["h"], entries=spec.get("entries"), seed=spec["seed"])
     except EngineError as error:
         raise InvalidInput.at(f"/{error.field}" if error.field else "", str(error)) from error
+    if not all(math.isfinite(block.relative_error) for block in blocks):
+        raise InvalidInput.at(
+            "/dataset", "The cost or a gradient is infinite for these samples; scale the features or the targets."
+        )
     return {
         "passed": all(block.verdict == "pass" for block in blocks),
         "worst_relative_error": max(block.relative_error for block in blocks),

@@ -92,7 +92,7 @@ def inspect(database: Database, settings: Settings, run_id: str, epoch: str, que
     spec, cost_name = opened.network.spec, opened.config["cost"]
     wanted = _wanted(spec, question.names)
     m = len(question.rows if question.rows is not None else question.samples or ())
-    _limit(settings, spec, wanted, m, per_sample=question.per_sample)
+    _limit(settings, spec, wanted, question, m)
     if question.rows is not None:
         data = datasets.open_data(database, settings, opened.config["dataset"])
         X, Y = rows_of(data, question.rows, spec)
@@ -144,18 +144,20 @@ def _wanted(spec: NetworkSpec, asked: Sequence[str] | None) -> list[str]:
             raise InvalidInput.at(
                 f"/names/{position}", f"The network has no quantity {name!r}; it has {', '.join(known)}."
             )
-    return list(dict.fromkeys(asked))
+        if name in asked[:position]:
+            raise InvalidInput.at(f"/names/{position}", f"{name} is asked for twice; ask once.")
+    return list(asked)
 
 
-def _limit(settings: Settings, spec: NetworkSpec, wanted: list[str], m: int, *, per_sample: bool) -> None:
+def _limit(settings: Settings, spec: NetworkSpec, wanted: list[str], question: Question, m: int) -> None:
     sizes = spec.sizes
     values = m * 4 * sum(sizes) + spec.parameter_count
-    if per_sample:
+    if question.per_sample:
         values += sum(m * sizes[int(n[2:])] * sizes[int(n[2:]) - 1] for n in wanted if n.startswith("dW"))
     if values > settings.max_inspect_values:
         raise LimitExceeded(
             "The number of values to compute", values, settings.max_inspect_values, "CHAINRULE_MAX_INSPECT_VALUES",
-            pointer="/rows", hint="Ask for fewer samples at once.",
+            pointer="/samples" if question.rows is None else "/rows", hint="Ask for fewer samples at once.",
         )  # fmt: skip
 
 
@@ -179,7 +181,7 @@ def _targets_sent(database: Database, opened: checkpoints.Opened, question: Ques
     else:
         if classes:
             raise InvalidInput.at("/targets", f"The run is a classifier; send labels: {', '.join(classes)}.")
-        Y = sent.matrix(question.targets or [], "/targets")
+        Y = checkpoints.fitting_type(opened, sent.matrix(question.targets or [], "/targets"), "/targets")
         given = Data(np.zeros((len(Y), spec.inputs)), Y=Y)
     if given.samples != samples:
         name = "labels" if question.labels is not None else "targets"

@@ -5,7 +5,7 @@ from typing import Any, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from chainrule.app.api.schemas.runs import NetworkSpec
-from chainrule.app.api.schemas.wire import Answer, DatasetName, Label, Request, Rows
+from chainrule.app.api.schemas.wire import Answer, Choice, DatasetName, Label, Request, Rows
 
 MOST_SAMPLES = 1_000_000
 
@@ -56,7 +56,7 @@ class GradientsRequest(Request):
     targets: Rows | None = Field(
         default=None, max_length=MOST_SAMPLES, description="Numeric targets of the rows sent along."
     )
-    names: list[str] | None = Field(
+    names: list[Choice] | None = Field(
         default=None,
         min_length=1,
         max_length=1000,
@@ -117,13 +117,13 @@ class GradientCheckRequest(Request):
     )
 
     network: NetworkSpec = Field(description="The shape; weights begin at random.")
-    cost: str | None = Field(default=None, description="As in a run.")
+    cost: Choice | None = Field(default=None, description="As in a run.")
     dataset: DatasetName = Field(description="Where the samples come from.")
     rows: list[int] | None = Field(
         default=None, min_length=1, max_length=10_000, description="Which rows of it; the first 32 by default."
     )
     seed: int = Field(default=0, ge=0, le=2**63 - 1, description="Of the initial weights, and of what is drawn.")
-    h: float = Field(default=1e-5, gt=0, le=1, description="How far an entry is moved.")
+    h: float = Field(default=1e-5, ge=1e-9, le=1, description="How far an entry is moved, 1e-9 to 1.")
     entries: int | None = Field(
         default=None, ge=1, le=10**9, description="Entries checked of each block, drawn at random; all by default."
     )

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import ConfigDict, Field, JsonValue, model_validator
 
-from chainrule.app.api.schemas.wire import MOST, Answer, DatasetName, Name, Request
+from chainrule.app.api.schemas.wire import MOST, Answer, Choice, DatasetName, Name, Request
 from chainrule.engine import ACTIVATIONS, COSTS, INITIALIZERS, OPTIMIZERS
 from chainrule.engine.arrays import DTYPES
 
@@ -13,7 +13,7 @@ Count = Annotated[int, Field(ge=1, le=MOST)]
 
 
 def _one_of(names: Any) -> dict[str, Any]:
-    # For readers of the schema. The engine does the refusing, and its error lists the names.
+    # For readers of the schema; see `Choice` for who refuses.
     return {"enum": list(names)}
 
 
@@ -21,11 +21,11 @@ class Layer(Request):
     """One dense layer."""
 
     units: Count = Field(description="Width of the layer, n_l.")
-    activation: str = Field(
+    activation: Choice = Field(
         description="Activation function g of A[l] = g(Z[l]); softmax is for the last layer only.",
         json_schema_extra=_one_of(ACTIVATIONS),
     )
-    initializer: str | None = Field(
+    initializer: Choice | None = Field(
         default=None,
         description="Where W begins; by default He for the rectifiers and Xavier for the rest. b begins at zero.",
         json_schema_extra=_one_of(INITIALIZERS),
@@ -44,7 +44,7 @@ class NetworkSpec(Request):
 class OptimizerSpec(Request):
     """How the parameters step against their gradient; each optimizer takes only the numbers it uses."""
 
-    name: str = Field(default="sgd", description="Which optimizer.", json_schema_extra=_one_of(OPTIMIZERS))
+    name: Choice = Field(default="sgd", description="Which optimizer.", json_schema_extra=_one_of(OPTIMIZERS))
     learning_rate: float | None = Field(
         default=None,
         gt=0,
@@ -126,7 +126,7 @@ class RunSpec(Request):
     dataset: DatasetName = Field(description="Id of a dataset, or the name of a built-in one, to learn from.")
     validation: ValidationSpec | None = Field(default=None, description="What it is judged by; nothing by default.")
     network: NetworkSpec = Field(description="The shape of the network.")
-    cost: str | None = Field(
+    cost: Choice | None = Field(
         default=None,
         description="What is made smaller; by default cross_entropy for sigmoid and softmax outputs of classifiers, "
         "else mse.",
@@ -137,7 +137,7 @@ class RunSpec(Request):
     batch_size: Count | None = Field(default=None, description="Samples of a step; all of them by default.")
     shuffle: bool = Field(default=True, description="Whether each epoch takes the samples in an order of its own.")
     seed: int = Field(default=0, ge=0, le=2**63 - 1, description="Seed of initial weights and orders.")
-    dtype: str = Field(
+    dtype: Choice = Field(
         default="float32", description="Type of all numbers of the training.", json_schema_extra=_one_of(DTYPES)
     )
     checkpoints: CheckpointsSpec = Field(default=CheckpointsSpec(), description="Which epochs' weights are kept.")

@@ -10,6 +10,8 @@ MOST = 10**9
 """Where a size stops being a size; the limits of the service are far below and say so by name."""
 
 Name = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Choice = Annotated[str, StringConstraints(max_length=64)]
+"""One of a list of names that the engine knows; it does the refusing, and its error lists them."""
 DatasetName = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.-]+$")]
 Rows = list[list[float]]
 
@@ -24,7 +26,8 @@ def _label(given: Any) -> str:
         return str(int(given)) if given == int(given) else str(given)
     if not isinstance(given, str) or not given.strip() or len(given) > MOST_LABEL:
         raise ValueError(f"A label is a name of 1 to {MOST_LABEL} characters, or a number.")
-    given.encode()  # half a surrogate pair is no text
+    if any("\ud800" <= character <= "\udfff" for character in given):
+        raise ValueError("A label must not hold half of a surrogate pair; it is no text.")
     return given
 
 

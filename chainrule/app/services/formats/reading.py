@@ -79,7 +79,7 @@ def _unpacked(file: BinaryIO, limits: Limits, pointer: str) -> BinaryIO:
     start = file.read(2)
     file.seek(0)
     plain = cast("BinaryIO", tempfile.SpooledTemporaryFile(max_size=IN_MEMORY_BYTES))  # noqa: SIM115
-    source: BinaryIO = cast("BinaryIO", gzip.GzipFile(fileobj=file)) if start == b"\x1f\x8b" else file
+    source: BinaryIO = cast("BinaryIO", gzip.GzipFile(fileobj=file, mode="rb")) if start == b"\x1f\x8b" else file
     size = 0
     try:
         while block := source.read(BLOCK_BYTES):
