@@ -1,4 +1,4 @@
-"""The child: one process that trains for one attempt, and ends with its supervisor."""
+"""The child: a process that trains one attempt at a time, and ends with its supervisor."""
 
 import contextlib
 import logging
@@ -8,21 +8,25 @@ import threading
 import traceback
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from queue import SimpleQueue
 from typing import Any
 
-from chainrule.app.config import Settings
+from sqlalchemy.exc import SQLAlchemyError
+
+from chainrule.app.config import MIB, Settings
 from chainrule.app.execution.writer import Ending, RunLost, Writer
 from chainrule.app.run_status import Reason, RunStatus
 from chainrule.app.services import training
 from chainrule.app.services.weights import NetworkEncoder
 from chainrule.app.store import checkpoints, runs
-from chainrule.app.store.database import UNREACHABLE, Database
+from chainrule.app.store.database import Database
 from chainrule.app.store.runs import Attempt
 from chainrule.engine import DivergedError, Epoch, TrainingConfig, dense, train, xor
 
 CANCEL = "cancel"
 DRAIN = "drain"
 WRITTEN = "written"
+READY = "ready"
 ENDED = "ended"
 CRASHED = "crashed"
 
@@ -30,10 +34,14 @@ _ENDINGS = {
     CANCEL: Ending(RunStatus.CANCELLED, Reason.CANCEL_REQUESTED),
     DRAIN: Ending(RunStatus.QUEUED, Reason.DRAINED),
 }
+MOST_ATTEMPTS = 100
+"""A child that has trained so often ends, whatever may have gathered in it."""
+SMALL_BYTES = 64 * MIB
+"""A child that has trained something larger ends, for its memory may not all come back."""
 REHEARSALS = 30
 """Python runs code faster that it has run some dozens of times."""
 
-_rehearsed: dict[str, Database] = {}
+_prepared: dict[str, Database] = {}
 log = logging.getLogger(__name__)
 
 
@@ -48,12 +56,14 @@ class Order:
 
 
 class _Supervisor:
-    """The child's end of the pipe: hears wishes, tells of writes, and dies when the other end does."""
+    """The child's end of the pipe: hears orders and wishes, tells of writes, and dies when the other end does."""
 
-    def __init__(self, pipe: Connection, attention: threading.Event) -> None:
+    def __init__(self, pipe: Connection) -> None:
         self.wish: str | None = None
+        self.attention = threading.Event()
+        self.orders: SimpleQueue[Order | None] = SimpleQueue()
         self._pipe = pipe
-        self._attention = attention
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to pass on
         signal.signal(signal.SIGTERM, lambda *_: self._wish(DRAIN))
         threading.Thread(target=self._listen, name="supervisor", daemon=True).start()
 
@@ -64,62 +74,76 @@ class _Supervisor:
     def _listen(self) -> None:
         try:
             while True:
-                self._wish(self._pipe.recv())
+                heard = self._pipe.recv()
+                if isinstance(heard, Order):
+                    self.orders.put(heard)
+                else:
+                    self._wish(heard)
         except (EOFError, OSError):
             os._exit(1)  # nobody beats for this attempt any more: whatever it did now would be in vain
 
     def _wish(self, word: str) -> None:
         self.wish = word
-        self._attention.set()
+        self.attention.set()
+        self.orders.put(None)  # whoever was asked to stop takes no other order
 
 
 def main(settings: Settings, pipe: Connection) -> None:
-    """Wait for an order; train its attempt from its resume point to its end, or until told to stop."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to pass on
+    """Train one attempt after another, each from its resume point to its end, or until told to stop."""
+    supervisor = _Supervisor(pipe)
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    database = _rehearsed.get(settings.database_url) or _database(settings.database_url)
+    database = _prepared.get(settings.database_url) or _database(settings.database_url)
+    database.on_commit(lambda: supervisor.tell(WRITTEN))
+    for left in range(MOST_ATTEMPTS - 1, -1, -1):
+        order = supervisor.orders.get()
+        if order is None or not _obey(database, settings, order, supervisor, last=left == 0):
+            break
+    pipe.close()
+    os._exit(0)  # all is committed; the interpreter's farewell would only take time
+
+
+def _obey(database: Database, settings: Settings, order: Order, supervisor: _Supervisor, *, last: bool) -> bool:
+    """Train one attempt and say how it went; whether another order may come."""
+    supervisor.attention.clear()
+    small = False
     try:
-        order: Order = pipe.recv()
-    except (EOFError, OSError):
-        os._exit(0)  # nobody will order anything any more
-    attention = threading.Event()
-    supervisor = _Supervisor(pipe, attention)
-    try:
-        database.on_commit(lambda: supervisor.tell(WRITTEN))
-        _train(database, settings, order, supervisor, attention)
-        supervisor.tell(ENDED)
-        status = 0
+        small = _train(database, settings, order, supervisor)
     except RunLost:
         log.warning("%s belongs to another attempt; stopping", order.attempt.run_id)
-        supervisor.tell(ENDED)
-        status = 0
     except Exception as error:
         log.exception("attempt on %s failed", order.attempt.run_id)
         supervisor.tell(CRASHED, "".join(traceback.format_exception_only(error)).strip())
-        status = 1
-    pipe.close()
-    os._exit(status)  # all is committed; the interpreter's farewell would only take time
+        return False
+    ready = small and supervisor.wish is None and not last
+    supervisor.tell(READY if ready else ENDED)
+    return ready
 
 
-def rehearse(database_url: str) -> None:
-    """Prepare the statements of an attempt, and train a little, for all children that are forked from here.
+def prepare(database_url: str) -> None:
+    """Rehearse for all children that are forked from here.
 
-    Nothing of it is left but what was compiled on the way: the run does not exist, and the
-    connection is closed, for no child may share it.
+    The connection is closed at the end, for no child may share it.
     """
-    database = _database(database_url)
+    database = _prepared[database_url] = _database(database_url)
+    _rehearse(database, REHEARSALS)
+    database.dispose()
+
+
+def _rehearse(database: Database, times: int) -> None:
+    """Connect, run every statement of an attempt for a run that does not exist, and train a little.
+
+    What is left of it is what was compiled, loaded and copied on the way.
+    """
     try:
         with database.writing(announce=False) as session:
-            for _ in range(REHEARSALS):
+            for _ in range(times):
                 runs.rehearse(session)
                 checkpoints.get_resume_point(session, "")
                 checkpoints.drop_resume_point(session, "")
-    except UNREACHABLE as error:
-        log.warning("cannot reach the database yet: %s", error)
-    database.dispose()
-    _rehearsed[database_url] = database
+    except SQLAlchemyError as error:
+        log.warning("cannot rehearse: %s", error)
     encoder = NetworkEncoder()
-    for epoch in train(TrainingConfig(dense(2, (2, "tanh"), (1, "sigmoid")), epochs=REHEARSALS), xor()):
+    for epoch in train(TrainingConfig(dense(2, (2, "tanh"), (1, "sigmoid")), epochs=times), xor()):
         if isinstance(epoch, Epoch):
             encoder.encode(epoch.network)
 
@@ -128,12 +152,12 @@ def _database(url: str) -> Database:
     return Database(url, pool_size=2, max_overflow=0)
 
 
-def _train(
-    database: Database, settings: Settings, order: Order, supervisor: _Supervisor, attention: threading.Event
-) -> None:
+def _train(database: Database, settings: Settings, order: Order, supervisor: _Supervisor) -> bool:
+    """Train; whether it was a small thing."""
     config = training.engine_config(order.config, order.inputs)
     data, validation = training.load_split(database, settings, order.config)
     resume = training.load_resume_point(database, order.attempt.run_id)
+    attention = supervisor.attention
     writer = Writer(
         database, settings, order.attempt, order.config, steps_per_epoch=order.steps_per_epoch, due=attention
     )
@@ -144,11 +168,12 @@ def _train(
                 writer.add(event)
                 if event.epoch == config.epochs:
                     writer.end(Ending(RunStatus.SUCCEEDED, Reason.COMPLETED), None)
-                    return
+                    break
             if attention.is_set():
                 if supervisor.wish is not None:
                     writer.end(_ENDINGS[supervisor.wish], event.resume_point())
-                    return
+                    break
                 writer.hand_over(event.resume_point())
     except DivergedError as error:
         writer.end(Ending(RunStatus.FAILED, Reason.DIVERGED, str(error)), None)
+    return config.memory_bytes(data.samples, validation.samples if validation else 0) <= SMALL_BYTES

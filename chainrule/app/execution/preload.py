@@ -6,11 +6,11 @@ import os
 import sqlalchemy.dialects.postgresql.psycopg
 import sqlalchemy.dialects.sqlite.pysqlite
 
-from chainrule.app.execution.child import rehearse
+from chainrule.app.execution.child import prepare
 
-__all__ = ["rehearse", "sqlalchemy"]
+__all__ = ["prepare", "sqlalchemy"]
 
-rehearse(os.environ["CHAINRULE_DATABASE_URL"])
+prepare(os.environ["CHAINRULE_DATABASE_URL"])
 # What is here now is shared by all children; no collection need ever look through it again.
 gc.collect()
 gc.freeze()

@@ -1,7 +1,8 @@
-"""Children at hand: processes that have started and rehearsed, each waiting for one order.
+"""Children at hand: processes that have started and wait for an order.
 
 To start a process, connect it and prepare its statements takes longer than to train a small network,
-so it is done beforehand. Each child still trains for one attempt only, and ends.
+so it is done beforehand, and a child that has trained something small comes back for another order.
+An attempt has its process to itself all the same: whatever is killed is one attempt.
 """
 
 import logging
@@ -17,7 +18,6 @@ from typing import Any
 from chainrule.app.config import Settings
 from chainrule.app.execution import child
 
-REFILL_AFTER_S = 0.03
 log = logging.getLogger(__name__)
 
 # A fork server starts a child in milliseconds, NumPy loaded; where there is none, children start afresh.
@@ -34,12 +34,14 @@ class Child:
 
 
 class Standby:
-    """Keeps one child at hand for each slot."""
+    """Keeps as many children as there are slots, at work or waiting for it."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._waiting: deque[Child] = deque()
         self._leaving: deque[Child] = deque()
+        self._living = 0
+        self._guard = threading.Lock()
         self._wanted = threading.Event()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="standby", daemon=True)
@@ -59,22 +61,28 @@ class Standby:
         Raises:
             OSError: no process can be started.
         """
-        try:
-            while (taken := _next(self._waiting)) is not None:
-                try:
-                    taken.pipe.send(order)
-                    return taken
-                except OSError:  # it was killed while it waited
-                    self.dismiss(taken)
-            started = self._start()
-            started.pipe.send(order)
-            return started
-        finally:
-            self._wanted.set()
+        while (taken := _next(self._waiting)) is not None:
+            try:
+                taken.pipe.send(order)
+                return taken
+            except OSError:  # it was killed while it waited
+                self.dismiss(taken)
+        started = self._start()
+        started.pipe.send(order)
+        return started
+
+    def take_back(self, ready: Child) -> None:
+        """Keep a child that is ready for another order."""
+        if self._closing.is_set() or self._living > self._settings.slots:
+            self.dismiss(ready)
+        else:
+            self._waiting.appendleft(ready)  # the one that ran last is the warmest
 
     def dismiss(self, gone: Child) -> None:
         """End a child whose work is over, without waiting for its end."""
         gone.process.kill()
+        with self._guard:
+            self._living -= 1
         self._leaving.append(gone)
         self._wanted.set()
 
@@ -88,18 +96,16 @@ class Standby:
         self._bury()
 
     def _keep(self) -> None:
-        """Start children until there are enough, each time some are wanted."""
+        """Start children until there are enough, and again when one has gone."""
         while not self._closing.is_set():
+            self._wanted.clear()
+            self._bury()
             try:
-                while len(self._waiting) < self._settings.slots and not self._closing.is_set():
+                while self._living < self._settings.slots and not self._closing.is_set():
                     self._waiting.append(self._start())
             except OSError as error:
                 log.warning("cannot start a training process beforehand: %s", error)
             self._wanted.wait()
-            self._wanted.clear()
-            # The child that just took an order shall have the processor to itself for a moment.
-            self._closing.wait(REFILL_AFTER_S)
-            self._bury()
 
     def _bury(self) -> None:
         while (gone := _next(self._leaving)) is not None:
@@ -111,6 +117,8 @@ class Standby:
         process = _context.Process(target=child.main, args=(self._settings, theirs), daemon=True, name="training")
         process.start()
         theirs.close()
+        with self._guard:
+            self._living += 1
         return Child(process, ours)
 
 

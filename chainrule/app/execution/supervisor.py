@@ -71,7 +71,7 @@ class _Attempt:
         self._stopping = stopping
         self._attempt = attempt
         self._order = child.Order(attempt, run.config, run.config["network"]["inputs"], run.steps_per_epoch)
-        self._ended = False
+        self._ended = self._ready = False
         self._crash = ""
         self._stop: _Stop | None = None
 
@@ -90,7 +90,10 @@ class _Attempt:
                 ours.process.kill()
                 ours.process.join()
                 self._drain(ours.pipe)
-            self._standby.dismiss(ours)
+            if self._ready and self._stop is None:
+                self._standby.take_back(ours)
+            else:
+                self._standby.dismiss(ours)
         if not self._ended:
             self._take_back(self._crash or _how_it_died(ours.process))
 
@@ -152,8 +155,8 @@ class _Attempt:
             return False
         if word == child.WRITTEN:
             self._database.wake()
-        elif word == child.ENDED:
-            self._ended = True
+        elif word in (child.ENDED, child.READY):
+            self._ended, self._ready = True, word == child.READY
         else:
             self._crash = detail
         return bool(word == child.WRITTEN)
