@@ -110,6 +110,8 @@ async def create_dataset(
         )
     response.status_code = 201 if created.created else 200
     response.headers["Location"] = f"/v1/datasets/{created.dataset['id']}"
+    if created.replayed:
+        response.headers["Idempotency-Replayed"] = "true"
     return created.dataset
 
 

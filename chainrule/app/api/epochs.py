@@ -26,6 +26,7 @@ KEEP_ALIVE_S = 15.0
 UNREACHABLE_S = 1.0
 EVENTS_PAGE = 1000
 RETRY_MS = 1000
+END = "end"
 
 
 @router.get(
@@ -92,6 +93,7 @@ def read_epochs(
                 }
             },
         },
+        204: {"description": "You have it all: `Last-Event-ID` was `end`. An EventSource stops."},
         **documented(NotFound, InvalidInput),
     },
 )
@@ -103,15 +105,17 @@ async def follow_run(
         str | None,
         Header(
             alias="Last-Event-ID",
-            pattern=r"^(-?[0-9]{1,12})?$",
-            description="The last epoch you have; in place of `after`.",
+            pattern=r"^(-?[0-9]{1,12}|end)?$",
+            description="The last epoch you have, in place of `after`; `end` if you have it all.",
         ),
     ] = None,
-) -> StreamingResponse:
+) -> Response:
     """All epochs behind `after`, then each new one as it is recorded, until the run has ended.
 
-    A browser's EventSource takes up where it left by itself; close it on `end`, or it will do so for ever.
+    A browser's EventSource takes up by itself where it left, and is told by 204 that there is no more.
     """
+    if last_event_id == END:
+        return Response(status_code=204)
     if last_event_id:
         after = int(last_event_id)
     first = await run_in_threadpool(_look, service, run_id, after)
@@ -137,7 +141,7 @@ async def _events(service: Parts, first: tuple[Page, dict[str, Any] | None], aft
             status = page.status
             chunks.append(_event("status", {"status": status, "reason": page.reason, "detail": page.detail}))
         if run is not None:
-            chunks.append(_event("end", run))
+            chunks.append(_event(END, run, END))
             yield b"".join(chunks)
             return
         if chunks:

@@ -7,9 +7,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
 from chainrule.app.config import Settings
-from chainrule.app.errors import Conflict, NotFound
+from chainrule.app.errors import Conflict, InvalidInput, NotFound
 from chainrule.app.services import idempotency
 from chainrule.app.services.dataset_files import Content, Names, open_copy
 from chainrule.app.services.formats import Limits, Options, Table, read, rows
@@ -45,10 +46,11 @@ class DatasetInfo:
 
 @dataclass(frozen=True)
 class Created:
-    """The dataset as clients see it, and whether it is new."""
+    """The dataset as clients see it, whether it is new, and whether a repeated request is answered."""
 
     dataset: dict[str, Any]
     created: bool
+    replayed: bool = False
 
 
 def create_from_upload(
@@ -61,7 +63,7 @@ def create_from_upload(
     """
     with idempotency.in_flight(key):
         if given := idempotency.find(database, key):
-            return Created(given.body, given.status_code == 201)
+            return Created(given.body, given.status_code == 201, replayed=True)
         table = read(upload.content, upload.labels, upload.options, _limits(settings))
         return _create(database, upload.name or upload.options.filename or "dataset", table, key)
 
@@ -84,7 +86,7 @@ def create_from_rows(
     """
     with idempotency.in_flight(key):
         if given := idempotency.find(database, key):
-            return Created(given.body, given.status_code == 201)
+            return Created(given.body, given.status_code == 201, replayed=True)
         table = rows.read(samples, targets, labels, feature_names, _limits(settings))
         return _create(database, name or "dataset", table, key)
 
@@ -137,10 +139,21 @@ def delete(database: Database, dataset_id: str) -> None:
     if dataset_id in BUILT_IN:
         raise Conflict(f"Dataset {dataset_id!r} is built in and cannot be deleted.")
     with database.writing() as session:
-        _found(store.get(session, dataset_id), dataset_id)
+        if not store.hold(session, dataset_id, to_delete=True):
+            raise _not_there(dataset_id)
         if runs.uses_dataset(session, dataset_id):
             raise Conflict(f"Dataset {dataset_id} is used by runs; delete them first.")
         store.remove(session, dataset_id)
+
+
+def hold(session: Session, dataset_id: str | None, pointer: str) -> None:
+    """Keep a dataset from being deleted until this transaction ends.
+
+    Raises:
+        InvalidInput: it has been deleted meanwhile.
+    """
+    if dataset_id is not None and dataset_id not in BUILT_IN and not store.hold(session, dataset_id):
+        raise InvalidInput.at(pointer, _not_there(dataset_id).detail)
 
 
 def describe(database: Database, dataset_id: str) -> DatasetInfo:
@@ -211,7 +224,7 @@ def _store(database: Database, dataset: Dataset, content: Content, key: idempote
     """
     with database.writing() as session:
         if given := idempotency.begin(session, key):
-            return Created(given.body, given.status_code == 201)
+            return Created(given.body, given.status_code == 201, replayed=True)
         known = store.get(session, dataset.id)
         shown = _view(known or dataset)
         if known is None:
@@ -299,5 +312,9 @@ def _view_built_in(name: str) -> dict[str, Any]:
 
 def _found(dataset: Dataset | None, dataset_id: str) -> Dataset:
     if dataset is None:
-        raise NotFound(f"There is no dataset {dataset_id!r}; built in are {', '.join(BUILT_IN)}.")
+        raise _not_there(dataset_id)
     return dataset
+
+
+def _not_there(dataset_id: str) -> NotFound:
+    return NotFound(f"There is no dataset {dataset_id!r}; built in are {', '.join(BUILT_IN)}.")

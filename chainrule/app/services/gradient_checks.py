@@ -9,7 +9,7 @@ import numpy as np
 
 from chainrule.app.config import Settings
 from chainrule.app.errors import InvalidInput, LimitExceeded
-from chainrule.app.services import datasets, runs
+from chainrule.app.services import datasets, plans
 from chainrule.app.services.gradients import rows_of
 from chainrule.app.store.database import Database
 from chainrule.engine import EngineError, initialize
@@ -26,7 +26,7 @@ def run(database: Database, settings: Settings, spec: dict[str, Any]) -> dict[st
         InvalidInput: the network, the cost or the rows do not fit the dataset.
         LimitExceeded: too much to compute in one request.
     """
-    engine = runs.training_of(database, settings, spec)
+    engine = plans.make(database, settings, {**spec, "epochs": 1}).engine
     network_spec = engine.network
     info = datasets.describe(database, spec["dataset"])
     rows = spec["rows"] if spec.get("rows") is not None else list(range(min(ROWS, info.samples)))

@@ -1,30 +1,22 @@
 """Runs: what may be submitted, and what a client sees of them."""
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 from chainrule.app.config import Settings
 from chainrule.app.errors import (
     Conflict,
-    InvalidInput,
-    LimitExceeded,
     NotFound,
     PreconditionFailed,
     QueueFull,
 )
 from chainrule.app.run_status import Reason, RunStatus
-from chainrule.app.services import datasets, idempotency, training
+from chainrule.app.services import datasets, idempotency, plans
 from chainrule.app.store import runs as store
 from chainrule.app.store.database import Database, new_id, now
 from chainrule.app.store.models import Run, RunTransition
-from chainrule.engine import EngineError, TrainingConfig, activation, cost, default_initializer
-from chainrule.engine.optimizers import OPTIMIZERS, OptimizerSpec
 
 RETRY_AFTER_S = 5
-_EPOCH_BYTES = 150
-_RECORD_BYTES = 130
-_TENSOR_HEADER_BYTES = 80
 
 
 @dataclass(frozen=True)
@@ -35,20 +27,11 @@ class Submitted:
     replayed: bool
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """A spec found good: the complete config and what running it will take."""
-
-    config: dict[str, Any]
-    engine: TrainingConfig
-    steps_per_epoch: int
-    estimate: dict[str, int]
-
-
 def submit(database: Database, settings: Settings, spec: dict[str, Any], *, key: idempotency.Key | None) -> Submitted:
     """Store a run so that it will be trained, or refuse it before anything is taken.
 
-    Transaction: the run and the answer to its idempotency key are stored in one.
+    Transaction: the run and the answer to its idempotency key are stored in one, while its datasets
+    are held against being deleted.
 
     Raises:
         InvalidInput: the spec is wrong or over a limit.
@@ -58,11 +41,13 @@ def submit(database: Database, settings: Settings, spec: dict[str, Any], *, key:
     with idempotency.in_flight(key):
         if given := idempotency.find(database, key):
             return Submitted(given.body, replayed=True)
-        plan = _plan(database, settings, spec)
+        plan = plans.make(database, settings, spec)
         run = _new_run(plan)
         with database.writing() as session:
             if given := idempotency.begin(session, key):
                 return Submitted(given.body, replayed=True)
+            for pointer, dataset in (("/dataset", run.dataset), ("/validation/dataset", run.validation_dataset)):
+                datasets.hold(session, dataset, pointer)
             queued = store.count_queued(session, settings.max_queued_runs)
             if queued >= settings.max_queued_runs:
                 raise QueueFull(queued, settings.max_queued_runs, RETRY_AFTER_S)
@@ -74,17 +59,8 @@ def submit(database: Database, settings: Settings, spec: dict[str, Any], *, key:
 
 def validate(database: Database, settings: Settings, spec: dict[str, Any]) -> dict[str, Any]:
     """Check a spec as `submit` would and tell what it will take; store nothing."""
-    plan = _plan(database, settings, spec)
+    plan = plans.make(database, settings, spec)
     return {"valid": True, "config": plan.config, "estimate": plan.estimate}
-
-
-def training_of(database: Database, settings: Settings, spec: dict[str, Any]) -> TrainingConfig:
-    """Check a network, a cost and a dataset as `submit` would, and give the engine's config of one epoch.
-
-    Raises:
-        InvalidInput: they do not fit together or are over a limit.
-    """
-    return _plan(database, settings, {**spec, "epochs": 1}).engine
 
 
 def get(database: Database, run_id: str) -> dict[str, Any]:
@@ -216,165 +192,7 @@ def view(run: Run, transitions: list[RunTransition] | None = None) -> dict[str, 
     return shown
 
 
-def _plan(database: Database, settings: Settings, spec: dict[str, Any]) -> _Plan:
-    info = _describe(database, spec["dataset"], "/dataset")
-    validation = spec.get("validation")
-    held_out = None
-    if validation and validation.get("dataset") is not None:
-        held_out = _describe(database, validation["dataset"], "/validation/dataset")
-        _same_shape(info, held_out)
-    try:
-        config = _complete(spec, info)
-        engine = training.engine_config(config, info.features)
-        _fit(engine, info)
-        samples, validating = training.split_sizes(
-            info.samples, config["validation"], held_out.samples if held_out else None
-        )
-    except EngineError as error:
-        raise InvalidInput.at(f"/{error.field}" if error.field else "", str(error)) from error
-    if samples < 1 or (validation and validating < 1):
-        raise InvalidInput.at(
-            "/validation/fraction",
-            f"A fraction of {validation['fraction'] if validation else 0} leaves {samples} samples for training and "
-            f"{validating} for validation out of {info.samples}; each needs at least one.",
-        )
-    steps = engine.steps_per_epoch(samples)
-    estimate = {
-        "parameters": engine.network.parameter_count,
-        "steps": steps * engine.epochs,
-        "memory_bytes": engine.memory_bytes(samples, validating),
-        "storage_bytes": _storage_bytes(config, engine),
-    }
-    _limit(settings, estimate)
-    return _Plan(config, engine, steps, estimate)
-
-
-def _complete(spec: dict[str, Any], info: datasets.DatasetInfo) -> dict[str, Any]:
-    """Fill every default in, so that the stored config says all that determines the run."""
-    layers = [dict(layer) for layer in spec["network"]["layers"]]
-    for position, layer in enumerate(layers):
-        try:
-            activation(layer["activation"])
-        except EngineError as error:
-            error.field = f"network/layers/{position}/activation"
-            raise
-        if layer.get("initializer") is None:
-            layer["initializer"] = default_initializer(layer["activation"])
-    features = info.features
-    inputs = spec["network"].get("inputs") or features
-    if inputs != features:
-        raise InvalidInput.at(
-            "/network/inputs",
-            f"The network takes {inputs} inputs and the dataset has {features} features; "
-            f"set inputs to {features} or leave it out.",
-        )
-    entropic = info.classes and layers and layers[-1]["activation"] in cost("cross_entropy").fits
-    gradients = spec.get("gradients") or {}
-    every = gradients.get("every")
-    return {
-        "name": spec.get("name") or "",
-        "dataset": spec["dataset"],
-        "validation": spec.get("validation"),
-        "network": {"inputs": inputs, "layers": layers},
-        "cost": spec.get("cost") or ("cross_entropy" if entropic else "mse"),
-        "optimizer": _complete_optimizer(spec.get("optimizer") or {}),
-        "epochs": spec["epochs"],
-        "batch_size": spec.get("batch_size"),
-        "shuffle": spec.get("shuffle", True),
-        "seed": spec.get("seed", 0),
-        "dtype": spec.get("dtype", "float32"),
-        "checkpoints": {"every": 1, "keep": None, **(spec.get("checkpoints") or {})},
-        "gradients": {"every": training.default_gradients_every(spec["epochs"]) if every is None else every},
-        "priority": spec.get("priority", 0),
-    }
-
-
-def _complete_optimizer(given: dict[str, Any]) -> dict[str, Any]:
-    chosen = {name: value for name, value in given.items() if value is not None}
-    spec = OptimizerSpec(**chosen)
-    uses = OPTIMIZERS[spec.name].uses
-    unused = sorted(set(chosen) - {"name", "learning_rate", *uses})
-    if unused:
-        raise InvalidInput.at(
-            f"/optimizer/{unused[0]}",
-            f"Optimizer {spec.name!r} does not use {unused[0]}; it uses {', '.join(('learning_rate', *uses))}.",
-        )
-    return {
-        "name": spec.name,
-        "learning_rate": spec.learning_rate,
-        **{name: getattr(spec, name) for name in uses},
-    }
-
-
-def _fit(engine: TrainingConfig, info: datasets.DatasetInfo) -> None:
-    """Check that the dataset's targets fit the network's output."""
-    units = engine.network.outputs
-    last = len(engine.network.layers) - 1
-    output = engine.network.layers[last].activation
-    if not info.classes:
-        if units != info.targets:
-            raise InvalidInput.at(
-                f"/network/layers/{last}/units",
-                f"The dataset has {info.targets} targets and the output layer {units} units; set it to {info.targets}.",
-            )
-        if engine.cost == "cross_entropy":
-            raise InvalidInput.at(
-                "/cost",
-                "Cost 'cross_entropy' needs a dataset with class labels; for numeric targets use 'mse'.",
-            )
-        return
-    fitting = {len(info.classes)} | ({1} if len(info.classes) == 2 and output != "softmax" else set())
-    if units not in fitting:
-        wanted = " or ".join(str(n) for n in sorted(fitting))
-        raise InvalidInput.at(
-            f"/network/layers/{last}/units",
-            f"The dataset has {len(info.classes)} classes and the output layer {units} units; set it to {wanted}.",
-        )
-
-
-def _limit(settings: Settings, estimate: dict[str, int]) -> None:
-    every = "Keep fewer weights: raise checkpoints.every or set checkpoints.keep."
-    for what, value, limit, setting, pointer, hint in (
-        ("The number of parameters", estimate["parameters"], settings.max_parameters, "PARAMETERS", "/network", ""),
-        ("The number of steps", estimate["steps"], settings.max_steps, "STEPS", "/epochs", ""),
-        ("The memory in bytes", estimate["memory_bytes"], settings.max_memory_bytes, "MEMORY_BYTES", "/network", ""),
-        ("The storage in bytes", estimate["storage_bytes"], settings.max_storage_bytes, "STORAGE_BYTES",
-         "/checkpoints/every", every),
-    ):  # fmt: skip
-        if value > limit:
-            raise LimitExceeded(what, value, limit, f"CHAINRULE_MAX_{setting}", pointer=pointer, hint=hint)
-
-
-def _storage_bytes(config: dict[str, Any], engine: TrainingConfig) -> int:
-    epochs: int = engine.epochs
-    layers = len(engine.network.layers)
-    itemsize = 8 if engine.dtype == "float64" else 4
-    checkpoint: int = engine.network.parameter_count * itemsize + 2 * layers * _TENSOR_HEADER_BYTES + 100
-    kept: int = math.ceil(epochs / config["checkpoints"]["every"]) + 2
-    if config["checkpoints"]["keep"] is not None:
-        kept = min(kept, config["checkpoints"]["keep"] + 2)
-    recorded: int = math.ceil(epochs / config["gradients"]["every"]) + 2 if config["gradients"]["every"] else 0
-    return kept * checkpoint + epochs * _EPOCH_BYTES + recorded * 2 * layers * _RECORD_BYTES
-
-
-def _describe(database: Database, dataset: str, pointer: str) -> datasets.DatasetInfo:
-    try:
-        return datasets.describe(database, dataset)
-    except NotFound as error:
-        raise InvalidInput.at(pointer, f"{error.detail} GET /v1/datasets lists those there are.") from error
-
-
-def _same_shape(info: datasets.DatasetInfo, held_out: datasets.DatasetInfo) -> None:
-    if (info.features, info.targets, info.classes) != (held_out.features, held_out.targets, held_out.classes):
-        raise InvalidInput.at(
-            "/validation/dataset",
-            f"The validation dataset ({held_out.features} features, {len(held_out.classes)} classes) does not match "
-            f"the training dataset ({info.features} features, {len(info.classes)} classes); "
-            "features and classes must be the same, in the same order.",
-        )
-
-
-def _new_run(plan: _Plan) -> Run:
+def _new_run(plan: plans.Plan) -> Run:
     config = plan.config
     validation = config["validation"] or {}
     return Run(

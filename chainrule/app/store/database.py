@@ -20,6 +20,7 @@ CHANNEL = "chainrule"
 UNREACHABLE = (OperationalError, InterfaceError, PoolTimeoutError)
 """What a database that cannot be reached just now raises."""
 BUSY_TIMEOUT_S = 60
+_BINARY = {str: "text", int: "int8", float: "float8", bytes: "bytea"}
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
@@ -119,9 +120,11 @@ def insert_rows(session: Session, table: type[DeclarativeBase], rows: Sequence[d
         connection.exec_driver_sql(f"INSERT INTO {name} ({columns}) VALUES ({places})", [*values])  # noqa: S608
         return
     driver: Any = connection.connection.driver_connection
-    statement = f"COPY {name} ({columns}) FROM STDIN"
+    statement = f"COPY {name} ({columns}) FROM STDIN (FORMAT BINARY)"
+    types = [_BINARY[table.__table__.c[column].type.python_type] for column in rows[0]]
     try:
         with driver.cursor() as cursor, cursor.copy(statement) as copy:
+            copy.set_types(types)
             for row in values:
                 copy.write_row(row)
     except psycopg.Error as error:

@@ -23,6 +23,16 @@ def get(session: Session, dataset_id: str) -> Dataset | None:
     return session.get(Dataset, dataset_id)
 
 
+def hold(session: Session, dataset_id: str, *, to_delete: bool = False) -> bool:
+    """Keep a dataset as it is until this transaction ends; False if there is none.
+
+    Concurrency: holders share, a deleter waits for them. On SQLite the caller's `BEGIN IMMEDIATE` is
+    the lock.
+    """
+    query = select(Dataset.id).where(Dataset.id == dataset_id).with_for_update(read=not to_delete)
+    return session.scalar(query) is not None
+
+
 def page(session: Session, limit: int, after: str | None = None) -> Sequence[Dataset]:
     """Read one page of datasets in the order of their ids, from behind `after`."""
     query = select(Dataset).order_by(Dataset.id).limit(limit)

@@ -197,10 +197,17 @@ def test_a_stream_gives_every_epoch_with_its_number_as_id_and_ends_with_the_run(
 @pytest.mark.parametrize("behind", [0, 123, 399])
 def test_a_stream_is_taken_up_exactly_behind_the_last_epoch(client: httpx.Client, many: str, behind: int) -> None:
     for found in (stream(client, many, None, **{"Last-Event-ID": str(behind)}), stream(client, many, after=behind)):
-        assert [int(event.id) for event in found if event.id is not None] == list(range(behind + 1, 401))
+        assert [event.id for event in found if event.name == "epoch"] == [str(n) for n in range(behind + 1, 401)]
         assert [event.name for event in found[-2:]] == ["status", "end"]
     both = stream(client, many, after=behind, **{"Last-Event-ID": "398"})
-    assert [event.id for event in both if event.id] == ["399", "400"]
+    assert [event.id for event in both if event.name == "epoch"] == ["399", "400"]
+
+
+def test_whoever_has_the_end_is_told_that_there_is_no_more(client: httpx.Client, many: str) -> None:
+    last = stream(client, many)[-1]
+    assert (last.name, last.id) == ("end", "end")
+    response = client.get(f"/v1/runs/{many}/events", headers={"Last-Event-ID": "end"})
+    assert (response.status_code, response.content) == (204, b"")
 
 
 def test_a_stream_behind_the_end_has_only_the_end(client: httpx.Client, many: str) -> None:
@@ -252,7 +259,7 @@ def test_many_watchers_see_the_same_and_one_that_leaves_does_no_harm(client: htt
         seen = [found for found in pool.map(watch, range(12)) if found]
     assert len(seen) == 6
     for found in seen:
-        assert [int(event.id) for event in found if event.id is not None] == list(range(301))
+        assert [event.id for event in found if event.name == "epoch"] == [str(n) for n in range(301)]
         assert found[-1] == seen[0][-1]
     assert client.get("/v1/health/ready").status_code == 200
 
@@ -339,7 +346,7 @@ def test_a_run_and_its_watcher_outlive_a_database_that_goes_away_for_a_while(fre
             assert client.get("/v1/health/live").status_code == 200
             time.sleep(1)
         found = watching.result(timeout=60)
-        assert [int(event.id) for event in found if event.id is not None] == list(range(2501))
+        assert [event.id for event in found if event.name == "epoch"] == [str(n) for n in range(2501)]
         assert found[-1].data["status"] == "succeeded"
         assert ended(client, run_id)["attempts"] == 1
 
@@ -361,5 +368,5 @@ def test_a_watcher_who_is_behind_outlives_a_database_that_goes_away_for_a_while(
                 seen += takewhile(lambda event: event.name != ":", found)
             assert len(seen) < epochs
             seen += [event for event in found if event.name != ":"]
-    assert [int(event.id) for event in seen if event.id is not None] == list(range(epochs + 1))
+    assert [event.id for event in seen if event.name == "epoch"] == [str(n) for n in range(epochs + 1)]
     assert [event.name for event in seen[-2:]] == ["status", "end"]
