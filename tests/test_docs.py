@@ -1,12 +1,17 @@
 """The documents say what is true: their code runs, their tables match the code."""
 
+import json
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
+from chainrule.app.api.schemas import checkpoints, datasets, epochs, gradients, runs
 from chainrule.app.config import Settings
 from tests.service import Service
 
@@ -39,6 +44,21 @@ def test_python_in_the_readme_runs(block: str, capsys: pytest.CaptureFixture[str
     assert "error on the test set" in capsys.readouterr().out
 
 
+def test_the_readme_shows_what_the_demonstration_prints(tmp_path: Path) -> None:
+    (excerpt,) = blocks(README, "text")
+    command = [sys.executable, "-m", "chainrule", "demo", "--exit", "--folder", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    # The run is in float32: the last digits may differ from machine to machine.
+    printed = [without_numbers(line) for line in done.stdout.splitlines()]
+    for line in excerpt.splitlines():
+        assert without_numbers(line) in [*printed, "…"]
+
+
+def without_numbers(line: str) -> str:
+    """Leave out what rounding may change: decimals, and how far they are moved to the right."""
+    return " ".join(re.sub(r"\d+\.\d+", "N", line).split())
+
+
 def test_the_curl_walk_of_the_readme_runs(server: Service, tmp_path: Path) -> None:
     walk = "\n".join(blocks(README, "sh", "<!-- test: walk -->\n"))
     out = run_shell(walk, server, tmp_path)
@@ -49,13 +69,45 @@ def test_the_curl_walk_of_the_readme_runs(server: Service, tmp_path: Path) -> No
     assert (tmp_path / "weights.npz").stat().st_size > 0
 
 
-def test_the_guide_runs_as_it_stands(server: Service, tmp_path: Path) -> None:
-    out = run_shell("\n".join(blocks(GUIDE, "sh")), server, tmp_path)
-    script = tmp_path / "guide.py"
-    script.write_text("\n".join(blocks(GUIDE, "python")))
-    out += run_shell("python3 guide.py", server, tmp_path)
-    assert "DIFFERS" not in out
-    assert out.count("agrees\n") == len(re.findall(r'^(?:show\(|print\("agrees")', GUIDE, flags=re.MULTILINE)) > 10
+def test_the_guide_prints_what_it_shows(server: Service, tmp_path: Path) -> None:
+    shown = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", GUIDE, flags=re.DOTALL)
+    assert len(shown) == len(blocks(GUIDE, "python")) > 10  # every block is followed by what it prints
+    end = "<the end of a block>"
+    (tmp_path / "guide.py").write_text("\n".join(f"{block}\nprint({end!r})" for block, _ in shown))
+    printed = run_shell("python3 guide.py", server, tmp_path).split(f"{end}\n")
+    for (block, expected), got in zip(shown, printed, strict=False):
+        assert got == expected, block
+    answers = "".join(expected for _, expected in shown)
+    assert "DIFFERS" not in answers
+    assert answers.count("agrees\n") == len(re.findall(r'^(?:show\(|print\("agrees")', GUIDE, flags=re.MULTILINE))
+    for name in ("dA2", "dZ2", "dW2", "db2", "dA1"):  # the five equations, with numbers
+        assert f"\n{name} = [" in f"\n{answers}"
+
+    (request,) = blocks(GUIDE, "sh", "<!-- answer -->\n")
+    (answer,) = blocks(GUIDE, "json")
+    got = json.loads(run_shell(request, server, tmp_path)) | {"run": "run_…"}
+    assert rounded(got) == json.loads(answer)
+
+
+def rounded(value: Any) -> Any:
+    """Round every number of an answer to 4 decimals."""
+    if isinstance(value, dict):
+        return {name: rounded(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [rounded(part) for part in value]
+    return round(value, 4) if isinstance(value, float) else value
+
+
+def test_every_example_of_a_schema_fits_it() -> None:
+    fitted = 0
+    for module in (checkpoints, datasets, epochs, gradients, runs):
+        for model in vars(module).values():
+            if isinstance(model, type) and issubclass(model, BaseModel):
+                extra: Any = model.model_config.get("json_schema_extra", {})
+                for example in extra.get("examples", ()):
+                    model.model_validate_json(json.dumps(example))
+                    fitted += 1
+    assert fitted > 10
 
 
 def test_every_link_between_documents_leads_somewhere() -> None:
@@ -71,8 +123,6 @@ def test_the_make_targets_of_the_readme_exist() -> None:
 
 
 def run_shell(script: str, server: Service, folder: Path) -> str:
-    import sys
-
     environment = os.environ | {
         "API": server.url,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",

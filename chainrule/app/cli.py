@@ -13,14 +13,17 @@ import typer
 
 import chainrule
 from chainrule.app import console
-from chainrule.app.client import Client, Resource, ServiceError
+from chainrule.app.client import DEFAULT_URL, Client, Resource, ServiceError, service_url
 
 REFUSED = 2
 FAILED = 1
+INTERRUPTED = 130
 
 app = typer.Typer(
     name="chainrule",
-    help="Train networks over REST and look inside. Client commands talk to CHAINRULE_URL (http://127.0.0.1:8000).",
+    help="Train networks over REST and look inside. Commands that talk to a service find it at CHAINRULE_URL, by "
+    "default http://127.0.0.1:8000.",
+    context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -29,7 +32,7 @@ app = typer.Typer(
 
 Url = Annotated[str | None, typer.Option(envvar="CHAINRULE_URL", help="The service to talk to.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-RunId = Annotated[str, typer.Argument(help="The run's id, or latest.")]
+RunId = Annotated[str, typer.Argument(help="The run's id; latest is the one submitted last.")]
 ExactRunId = Annotated[str, typer.Argument(help="The run's id.")]
 EpochName = Annotated[str, typer.Option(help="An epoch: a number, last or best.")]
 
@@ -37,6 +40,21 @@ EpochName = Annotated[str, typer.Option(help="An epoch: a number, last or best."
 def main() -> None:
     """Run the command line."""
     app()
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"chainrule {chainrule.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    pass
 
 
 def _talking(command: Callable[..., None]) -> Callable[..., None]:
@@ -49,11 +67,18 @@ def _talking(command: Callable[..., None]) -> Callable[..., None]:
         except ServiceError as error:
             typer.echo(f"refused ({error.status} {error.code}): {error}", err=True)
             raise typer.Exit(REFUSED) from error
-        except httpx.TransportError as error:
-            typer.echo(f"the service cannot be reached: {error}; is `chainrule serve` running?", err=True)
+        except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+            url = service_url(options["url"])
+            typer.echo(f"{url!r} is no address of a service; one looks like {DEFAULT_URL}", err=True)
             raise typer.Exit(REFUSED) from error
+        except httpx.TransportError as error:
+            url = service_url(options["url"])
+            typer.echo(f"the service at {url} cannot be reached: {error}; is `chainrule serve` running?", err=True)
+            raise typer.Exit(REFUSED) from error
+        except BrokenPipeError:  # whoever read the output has had enough; the framework ends in silence
+            raise
         except OSError as error:
-            typer.echo(str(error), err=True)
+            typer.echo(f"{error.strerror}: {error.filename}" if error.filename else str(error), err=True)
             raise typer.Exit(REFUSED) from error
 
     return talk
@@ -69,7 +94,7 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 picks a free one.")] = None,
     database_url: Annotated[str | None, typer.Option(help="sqlite:///file or postgresql://user@host/name.")] = None,
 ) -> None:
-    """Serve the API, and train in slots; settings are CHAINRULE_* variables."""
+    """Serve the API and train runs. Settings are CHAINRULE_* variables."""
     settings = _settings(slots=slots, host=host, port=port, database_url=database_url)
     from chainrule.app import main as service
 
@@ -81,7 +106,7 @@ def worker(
     slots: Annotated[int | None, typer.Option(help="Runs trained at once.")] = None,
     database_url: Annotated[str | None, typer.Option(help="sqlite:///file or postgresql://user@host/name.")] = None,
 ) -> None:
-    """Train waiting runs, without the API, on any machine that reaches the database."""
+    """Train runs without serving the API. Any machine that reaches the database will do."""
     settings = _settings(slots=slots, database_url=database_url)
     if settings.slots < 1:
         typer.echo("a worker needs at least one slot: --slots 1", err=True)
@@ -110,10 +135,10 @@ def migrate(
 
 @app.command()
 def demo(
-    exit_: Annotated[bool, typer.Option("--exit", help="End after it; else serve until Ctrl-C.")] = False,
+    exit_: Annotated[bool, typer.Option("--exit", help="End when done, in place of serving until Ctrl-C.")] = False,
     folder: Annotated[Path, typer.Option(help="Where its database and weights go.")] = Path("chainrule-demo"),
 ) -> None:
-    """Train on handwritten digits through the API, and look inside."""
+    """Train on handwritten digits and look inside."""
     _settings()
     from chainrule.app import demo as demonstration
 
@@ -129,8 +154,10 @@ def upload(
     file: Annotated[Path, typer.Argument(help="CSV, NPY, NPZ or IDX, gzipped or not.")],
     labels: Annotated[Path | None, typer.Option(help="The labels file of an IDX pair.")] = None,
     label_column: Annotated[str | None, typer.Option(help="The CSV column with class labels.")] = None,
-    target_columns: Annotated[str | None, typer.Option(help="CSV columns with numeric targets, by commas.")] = None,
-    name: Annotated[str | None, typer.Option(help="What you call it.")] = None,
+    target_columns: Annotated[
+        str | None, typer.Option(help="CSV columns with numeric targets, separated by commas.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="A name for it; the file's by default.")] = None,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
@@ -161,14 +188,14 @@ def datasets(url: Url = None, as_json: AsJson = False) -> None:
 @app.command()
 @_talking
 def submit(
-    spec: Annotated[Path, typer.Argument(help="The run's spec as a JSON file; - for standard input.")],
+    spec: Annotated[Path, typer.Argument(help="A JSON file with the body of POST /v1/runs; - for standard input.")],
     data: Annotated[Path | None, typer.Option(help="Upload this file and train on it.")] = None,
     label_column: Annotated[str | None, typer.Option(help="Its column with class labels (CSV).")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Show progress until it ends.")] = False,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Submit a run; with --watch wait for its end, and end with status 1 unless it succeeded."""
+    """Submit a run. With --watch wait for its end; the exit status is then 1 unless it succeeded."""
     with Client(url) as client:
         body = _read_spec(spec)
         if data is not None:
@@ -182,7 +209,7 @@ def submit(
 @app.command()
 @_talking
 def watch(run_id: RunId = "latest", url: Url = None, as_json: AsJson = False) -> None:
-    """Show a run's progress until it ends; status 1 unless it succeeded."""
+    """Show a run's progress until it ends. The exit status is 1 unless it succeeded."""
     with Client(url) as client:
         _finish(_watched(client, run_id, as_json=as_json), as_json=as_json)
 
@@ -192,7 +219,7 @@ def watch(run_id: RunId = "latest", url: Url = None, as_json: AsJson = False) ->
 def runs(
     status: Annotated[list[str] | None, typer.Option(help="Only this status; may be repeated.")] = None,
     name: Annotated[str | None, typer.Option(help="Only this name.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 20,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
@@ -206,12 +233,12 @@ def runs(
         return _print_json([dict(run) for run in found])
     rows = [
         (
-            run["id"], run["name"], console.status(run["status"]),
-            f"{run['progress']['epochs_done']}/{run['progress']['epochs_total']}", run["cost"], run["validation_error"],
+            run["id"], run["name"] or "–", console.status(run["status"]),
+            f"{run['progress']['epochs_done']}/{run['progress']['epochs_total']}", run["cost"], run["error"],
         )
         for run in found
     ]  # fmt: skip
-    console.table("Runs", ("id", "name", "status", "epochs", "cost", "validation error"), rows)
+    console.table("Runs", ("id", "name", "status", "epochs", "cost", "error"), rows, shares=("error",))
 
 
 @app.command()
@@ -227,24 +254,22 @@ def show(run_id: RunId = "latest", url: Url = None, as_json: AsJson = False) -> 
 @_talking
 def epochs(
     run_id: RunId = "latest",
-    after: Annotated[int, typer.Option(min=-1, help="Only those behind this one.")] = -1,
+    after: Annotated[int, typer.Option(min=-1, help="Only epochs after this one.")] = -1,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what each epoch came to."""
+    """Show cost and error of each epoch."""
     with Client(url) as client:
         columns = {name: array.tolist() for name, array in client.epochs(run_id, after=after).items()}
     rows = [[None if value != value else value for value in row] for row in zip(*columns.values(), strict=True)]
     if as_json:
         return _print_json([dict(zip(columns, row, strict=True)) for row in rows])
-    console.table("Epochs", list(columns), rows)
+    console.table("Epochs", list(columns), rows, shares=("error", "validation_error"))
 
 
 @app.command()
 @_talking
-def cancel(
-    run_id: Annotated[str, typer.Argument(help="The run's id.")], url: Url = None, as_json: AsJson = False
-) -> None:
+def cancel(run_id: ExactRunId, url: Url = None, as_json: AsJson = False) -> None:
     """Cancel a run."""
     with Client(url) as client:
         run = client.cancel(run_id)
@@ -253,10 +278,8 @@ def cancel(
 
 @app.command()
 @_talking
-def delete(
-    run_id: Annotated[str, typer.Argument(help="The run's id.")], url: Url = None, as_json: AsJson = False
-) -> None:
-    """Delete a run that has ended, with all it recorded."""
+def delete(run_id: ExactRunId, url: Url = None, as_json: AsJson = False) -> None:
+    """Delete a run that has ended. All it recorded goes with it."""
     with Client(url) as client:
         client.delete(run_id)
     return _print_json({"deleted": run_id}) if as_json else typer.echo(f"deleted {run_id}")
@@ -270,11 +293,11 @@ def delete(
 def weights(
     run_id: RunId = "latest",
     epoch: EpochName = "last",
-    out: Annotated[Path | None, typer.Option(help="Save to this file; its ending tells the format.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Save to this file; its ending chooses the format.")] = None,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the weights of an epoch, or save them as .safetensors, .npz or .json."""
+    """Show or save the weights of an epoch. Files are .safetensors, .npz or .json."""
     with Client(url) as client:
         if out is not None:
             ending = out.suffix.removeprefix(".") or "safetensors"
@@ -292,42 +315,51 @@ def weights(
 @_talking
 def gradients(
     run_id: RunId = "latest",
-    epoch: EpochName = "last",
-    rows: Annotated[str | None, typer.Option(help="Rows of the dataset, by commas; else what was recorded.")] = None,
-    names: Annotated[str | None, typer.Option(help="Quantities, by commas: dW1,dZ2,A1; all by default.")] = None,
+    epoch: Annotated[
+        str | None, typer.Option(help="An epoch: a number, last or best. With --rows the last by default, else all.")
+    ] = None,
+    rows: Annotated[str | None, typer.Option(help="Rows of the dataset, separated by commas: 0,4,8.")] = None,
+    names: Annotated[str | None, typer.Option(help="Quantities, separated by commas: dW1,dZ2; by default all.")] = None,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show gradients: recorded statistics, or with --rows any quantity for these rows."""
+    """Show recorded or computed gradients. With --rows any quantity for these rows, else recorded statistics."""
+    wanted = [name.strip() for name in names.split(",")] if names else None
     with Client(url) as client:
         if rows is None:
-            records = [dict(record) for record in client.gradient_records(run_id)]
+            records = _recorded(client, run_id, epoch, wanted)
             if as_json:
                 return _print_json(records)
             columns = ("epoch", "gradient", "norm", "mean", "standard_deviation", "zeros", "update_ratio")
-            return console.table("Gradients", columns, [[r[name] for name in columns] for r in records])
+            shown = [[record[name] for name in columns] for record in records]
+            return console.table("Gradients", columns, shown, shares=("zeros",))
         numbers = [_whole(text) for text in rows.split(",")]
-        wanted = [name.strip() for name in names.split(",")] if names else None
-        found = client.explain_gradients(run_id, epoch=epoch, rows=numbers, names=wanted, values=as_json)
+        found = client.explain_gradients(run_id, epoch=epoch or "last", rows=numbers, names=wanted, values=as_json)
     if as_json:
         return _print_json(found)
-    shown = [(n, str(tuple(q["shape"])), q["norm"], q["equation"]) for n, q in found["quantities"].items()]
-    console.table(f"Epoch {found['epoch']}, rows {rows}", ("name", "shape", "norm", "equation"), shown)
+    quantities = [(n, str(tuple(q["shape"])), q["norm"], q["equation"]) for n, q in found["quantities"].items()]
+    console.table(f"Epoch {found['epoch']}, rows {rows}", ("name", "shape", "norm", "equation"), quantities)
 
 
 @app.command()
 @_talking
 def predict(
-    samples: Annotated[str, typer.Argument(help="Samples as JSON, [[1.5, 0.2], …], or a JSON file of them.")],
+    samples: Annotated[str, typer.Argument(help="Samples as JSON, '[[1.5, 0.2], …]', or a file with that.")],
     run_id: Annotated[str, typer.Option("--run", help="The run's id, or latest.")] = "latest",
     epoch: EpochName = "last",
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Predict with the weights of an epoch."""
-    text = samples if samples.lstrip().startswith("[") else Path(samples).read_text()
+    text = samples if samples.lstrip().startswith(("[", "{")) else _read(Path(samples))
+    given = _json(text, "the samples")
+    if not isinstance(given, list) or not all(isinstance(row, list) for row in given):
+        raise typer.BadParameter("the samples must be a list of rows: [[1.5, 0.2], [5.8, 2.2]]")
     with Client(url) as client:
-        found = client.predict(run_id, _json(text, "the samples"), epoch=epoch)
+        try:
+            found = client.predict(run_id, given, epoch=epoch)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
     if as_json:
         return _print_json({**found, "outputs": found["outputs"].tolist()})
     labels = found["labels"] or [""] * len(found["outputs"])
@@ -336,12 +368,6 @@ def predict(
         found["classes"] if len(found["classes"]) == len(rows[0]) - 1 else [f"a{n}" for n in range(1, len(rows[0]))]
     )
     console.table("Predictions", ("label", *columns), rows)
-
-
-@app.command()
-def version() -> None:
-    """Print the version."""
-    typer.echo(chainrule.__version__)
 
 
 def _settings(**given: Any) -> Any:
@@ -362,11 +388,18 @@ def _settings(**given: Any) -> Any:
 
 
 def _read_spec(path: Path) -> dict[str, Any]:
-    text = sys.stdin.read() if str(path) == "-" else path.read_text()
+    text = sys.stdin.read() if str(path) == "-" else _read(path)
     spec = _json(text, str(path))
     if not isinstance(spec, dict):
         raise typer.BadParameter(f"{path} must hold a JSON object")
     return spec
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise typer.BadParameter(f"{path} is not UTF-8 text") from error
 
 
 def _json(text: str, what: str) -> Any:
@@ -380,11 +413,29 @@ def _whole(text: str) -> int:
     try:
         return int(text)
     except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is no row number") from error
+        raise typer.BadParameter(f"{text!r} is no row number; separate them by commas: 0,4,8") from error
 
 
 def _watched(client: Client, run_id: str, *, as_json: bool) -> Resource:
-    return client.wait(run_id) if as_json else console.watch(client, run_id)
+    try:
+        return client.wait(run_id) if as_json else console.watch(client, run_id)
+    except KeyboardInterrupt:
+        typer.echo(f"The run goes on; see it again with: chainrule watch {run_id}", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _recorded(client: Client, run_id: str, epoch: str | None, names: list[str] | None) -> list[dict[str, Any]]:
+    records = [dict(record) for record in client.gradient_records(run_id)]
+    known = list(dict.fromkeys(record["gradient"] for record in records))
+    unknown = [name for name in names or () if name not in known]
+    if unknown:
+        raise typer.BadParameter(f"there are statistics of {', '.join(known)}; for {', '.join(unknown)} give --rows")
+    if epoch is not None:
+        number = int(epoch) if epoch.isdecimal() else client.checkpoint(run_id, epoch)["epoch"]
+        records = [record for record in records if record["epoch"] == number]
+        if not records:
+            raise typer.BadParameter(f"no statistics were recorded at epoch {epoch}; with --rows they are computed")
+    return [record for record in records if names is None or record["gradient"] in names]
 
 
 def _finish(run: Resource, *, as_json: bool) -> None:

@@ -68,6 +68,11 @@ class Resource(Mapping[str, Any]):
         return f"Resource({self._fields!r})"
 
 
+def service_url(given: str | None = None) -> str:
+    """Say where the service is: the address given, or CHAINRULE_URL, or the default; without /v1 at its end."""
+    return (given or os.environ.get("CHAINRULE_URL") or DEFAULT_URL).rstrip("/").removesuffix("/v1")
+
+
 class Client:
     """Talks to a service.
 
@@ -80,7 +85,7 @@ class Client:
     """
 
     def __init__(self, url: str | None = None, *, timeout_s: float = 60.0) -> None:
-        self.url = (url or os.environ.get("CHAINRULE_URL") or DEFAULT_URL).rstrip("/")
+        self.url = service_url(url)
         self._http = httpx.Client(base_url=f"{self.url}/v1/", timeout=timeout_s)
 
     def __enter__(self) -> Self:
@@ -120,7 +125,7 @@ class Client:
 
     def upload_rows(self, samples: Any, *, labels: Any = None, targets: Any = None, name: str = "") -> Resource:
         """Make a dataset of arrays or lists: samples as rows, with class labels or numeric targets."""
-        body = {"name": name, "samples": np.asarray(samples, dtype=np.float64).tolist()}
+        body = {"name": name, "samples": _rows(samples)}
         if labels is not None:
             body["labels"] = np.asarray(labels).tolist()
         if targets is not None:
@@ -278,7 +283,7 @@ class Client:
 
     def predict(self, run_id: str, samples: Any, *, epoch: Epoch = "last") -> Resource:
         """Put samples through the network: `outputs` as an array, and for classifiers `labels` by name."""
-        body = {"samples": np.asarray(samples, dtype=np.float64).tolist()}
+        body = {"samples": _rows(samples)}
         found = self._send("POST", f"runs/{run_id}/checkpoints/{epoch}/predict", json=body).json()
         return Resource(found | {"outputs": np.array(found["outputs"], dtype=np.float64)})
 
@@ -353,13 +358,21 @@ def _question(
     if rows is not None:
         query["rows"] = [int(row) for row in rows]
     if samples is not None:
-        query["samples"] = np.asarray(samples, dtype=np.float64).tolist()
+        query["samples"] = _rows(samples)
     if labels is not None:
         query["labels"] = np.asarray(labels).tolist()
     if targets is not None:
         Y = np.asarray(targets, dtype=np.float64)
         query["targets"] = Y.reshape(len(Y), -1).tolist()
     return query
+
+
+def _rows(samples: Any) -> list[Any]:
+    try:
+        found: list[Any] = np.asarray(samples, dtype=np.float64).tolist()
+    except (TypeError, ValueError) as error:
+        raise ValueError("samples must be rows of numbers, each of the same length") from error
+    return found
 
 
 def _checked(response: httpx.Response) -> httpx.Response:

@@ -1,50 +1,69 @@
 """What the command line shows a person: a progress bar, tables, networks in a line."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from chainrule.app.client import Client, Resource
 
 output = Console(highlight=False)
+LONGEST_NAME = 12
 COLOURS = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
 
 
 def watch(client: Client, run_id: str) -> Resource:
-    """Show a run's progress until it has ended."""
+    """Show a run's progress until it has ended: a bar in a terminal, a line for each tenth elsewhere."""
     run = client.run(run_id)
+    total = run["progress"]["epochs_total"]
+    called = _shortened(run["name"] or run["id"])
+    if not output.is_terminal:
+        return _watch_in_lines(client, run["id"], called, total)
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=12),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[costs]}"),
+        TextColumn("{task.fields[costs]}", markup=False),
         TimeRemainingColumn(elapsed_when_finished=True),
     )
     with Progress(*columns, console=output) as progress:
-        bar = progress.add_task(run["name"] or run["id"], total=run["progress"]["epochs_total"], costs=run["status"])
-        for name, data in client.events(run_id):
+        bar = progress.add_task(called, total=total, costs=run["status"])
+        for name, data in client.events(run["id"]):
             if name == "epoch":
                 progress.update(bar, completed=data["epoch"], costs=costs(data))
             elif name == "status" and data["status"] == "queued":
                 progress.update(bar, costs=f"queued ({data['reason']})")
+            elif name == "status" and data["status"] == "running":
+                progress.update(bar, costs="running")
             elif name == "end":
                 return Resource(data)
     raise AssertionError("events end with the run's end")
 
 
+def _watch_in_lines(client: Client, run_id: str, called: str, total: int) -> Resource:
+    tenths = 0
+    for name, data in client.events(run_id):
+        if name == "epoch" and data["epoch"] * 10 // total > tenths:
+            tenths = data["epoch"] * 10 // total
+            output.print(f"{called}  {data['epoch']}/{total}  {costs(data)}", markup=False, soft_wrap=True)
+        elif name == "end":
+            return Resource(data)
+    raise AssertionError("events end with the run's end")
+
+
 def costs(data: Mapping[str, Any]) -> str:
-    """Say cost and error, and those of validation, in a few words."""
-    parts = [f"cost {data['cost']:.4f}"]
+    """Say cost and error, and that of validation, in a few words."""
+    parts = [f"cost {data['cost']:#.4g}"]
     if data["error"] is not None:
         parts.append(f"error {data['error']:.1%}")
-    if data["validation_cost"] is not None:
-        parts.append(f"validation {data['validation_cost']:.4f}")
     if data["validation_error"] is not None:
-        parts.append(f"{data['validation_error']:.1%}")
-    return "  ".join(parts)
+        parts.append(f"(validation {data['validation_error']:.1%})")
+    elif data["validation_cost"] is not None:
+        parts.append(f"(validation {data['validation_cost']:#.4g})")
+    return " ".join(parts)
 
 
 def network(config: Mapping[str, Any]) -> str:
@@ -53,38 +72,59 @@ def network(config: Mapping[str, Any]) -> str:
     return f"{spec['inputs']} → " + " → ".join(f"{layer['units']} {layer['activation']}" for layer in spec["layers"])
 
 
-def status(name: str) -> str:
+def status(name: str) -> Text:
     """Colour a status."""
-    colour = COLOURS.get(name)
-    return f"[{colour}]{name}[/{colour}]" if colour else name
+    return Text(name, style=COLOURS.get(name, ""))
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Print a small table, numbers to the right."""
-    shown = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
+def table(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    *,
+    shares: Collection[str] = (),
+    header: bool = True,
+) -> None:
+    """Print a small table, numbers to the right, the columns named in `shares` in percent."""
+    shown = Table(
+        title=Text(title), title_justify="left", title_style="bold", header_style="bold",
+        box=None, pad_edge=False, show_header=header,
+    )  # fmt: skip
     for position, name in enumerate(columns):
-        numeric = any(isinstance(row[position], int | float) for row in rows)
-        shown.add_column(name, justify="right" if numeric else "left", no_wrap=position == 0)
+        numeric = header and all(isinstance(row[position], int | float | None) for row in rows)
+        shown.add_column(
+            Text(name.replace("_", " ")),
+            justify="right" if numeric else "left",
+            no_wrap=position == 0,
+            overflow="fold",
+        )
     for row in rows:
-        shown.add_row(*(_cell(value) for value in row))
-    output.print(shown)
+        shown.add_row(*(_cell(value, share=name in shares) for name, value in zip(columns, row, strict=True)))
+    with output.capture() as captured:
+        output.print(shown)
+    output.file.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
 
 
 def run(shown: Resource) -> None:
     """Print one run."""
     progress = shown["progress"]
-    rows = [
+    done, total = progress["epochs_done"], progress["epochs_total"]
+    rows: list[tuple[str, Any]] = [
         ("name", shown["name"] or "–"),
-        ("status", f"{status(shown['status'])} ({shown['reason']}) {shown['detail']}".strip()),
+        ("status", Text.assemble(status(shown["status"]), f" ({shown['reason']}) {shown['detail']}".rstrip())),
         ("network", f"{network(shown['config'])}, {shown['parameters']:,} parameters"),
-        ("data", shown["dataset"]),
+        ("dataset", shown["dataset"]),
         ("training", training(shown["config"])),
-        ("epochs", f"{progress['epochs_done']} of {progress['epochs_total']} ({progress['percent']:.0f} %)"),
-        ("attempts", f"{shown['attempts']}, {shown['failures']} lost"),
+        ("epochs", f"{done:,} of {total:,} ({progress['percent']:.0f}%)"),
+        ("attempts", f"{shown['attempts']} ({shown['failures']} lost)"),
     ]
     if shown["cost"] is not None:
-        rows.insert(6, ("cost", costs(shown)))
-    table(f"Run {shown['id']}", ("", ""), rows)
+        wrong = "" if shown["error"] is None else f", error {shown['error']:.2%}"
+        rows.insert(6, ("cost", f"{shown['cost']:.4g}{wrong}"))
+    if shown["validation_cost"] is not None:
+        wrong = "" if shown["validation_error"] is None else f", error {shown['validation_error']:.2%}"
+        rows.insert(7, ("validation", f"cost {shown['validation_cost']:.4g}{wrong}"))
+    table(f"Run {shown['id']}", ("", ""), rows, header=False)
 
 
 def training(config: Mapping[str, Any]) -> str:
@@ -94,7 +134,16 @@ def training(config: Mapping[str, Any]) -> str:
     return f"{config['cost']}, {config['optimizer']['name']} ({numbers}), batch {batch}, seed {config['seed']}"
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any, *, share: bool) -> Text:
+    # Texts, for names may hold what the terminal library takes for markup.
+    if isinstance(value, Text):
+        return value
     if value is None:
-        return "–"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+        return Text("–")
+    if isinstance(value, float):
+        return Text(f"{value:.2%}" if share else f"{value:.4g}")
+    return Text(str(value))
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"

@@ -86,10 +86,11 @@ def test_every_command_that_reads_gives_a_table(server: Service, files: tuple[st
     for arguments, shown in (
         (("show", run_id), "cross_entropy, adam"),
         (("runs",), "fruit"),
-        (("epochs", run_id), "learning_rate"),
+        (("epochs", run_id), "learning rate"),
         (("weights", run_id), "(4, 2)"),
         (("weights", run_id, "--out", str(tmp_path / "w.safetensors")), "saved"),
-        (("gradients", run_id), "standard_deviation"),
+        (("gradients", run_id), "standard deviation"),
+        (("gradients", run_id, "--epoch", "60", "--names", "dW1"), "60  dW1"),
         (("gradients", run_id, "--rows", "0,1"), "dW[1] = (1/m)·dZ[1]ᵀ·A[0]"),
         (("predict", "[[0.1, 1]]", "--run", run_id), "apple"),
         (("datasets",), "digits"),
@@ -117,7 +118,48 @@ def test_a_refusal_is_one_line_and_status_2(server: Service, tmp_path: Path) -> 
     (tmp_path / "no.json").write_text("{")
     assert "is not JSON" in chainrule("submit", str(tmp_path / "no.json"), url=server.url, status=2).stderr
     assert "No such file" in chainrule("submit", str(tmp_path / "gone.json"), url=server.url, status=2).stderr
+    (tmp_path / "image.json").write_bytes(b"\x89PNG\xff")
+    assert "is not UTF-8" in chainrule("submit", str(tmp_path / "image.json"), url=server.url, status=2).stderr
     assert "is no row number" in chainrule("gradients", "latest", "--rows", "a", url=server.url, status=2).stderr
+
+
+@pytest.mark.parametrize("samples", ["[1, 2]", '[["a", 1]]', "[[1, 2], [3]]", '{"samples": [[1, 2]]}', "[[1, 2]"])
+def test_samples_that_are_no_rows_of_numbers_are_refused_in_a_line(server: Service, samples: str) -> None:
+    done = chainrule("predict", samples, url=server.url, status=2)
+    assert "samples" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_address_may_be_that_of_the_api_and_must_have_a_scheme(server: Service) -> None:
+    assert "xor" in chainrule("datasets", url=f"{server.url}/v1/").stdout
+    done = chainrule("datasets", url=server.url.removeprefix("http://"), status=2)
+    assert "is no address of a service" in done.stderr
+
+
+def test_a_name_is_shown_as_it_is_and_a_pipe_gets_plain_lines(server: Service, tmp_path: Path) -> None:
+    (tmp_path / "odd.json").write_text(json.dumps(SPEC | {"name": "[red]a[/b]", "dataset": "moons"}))
+    out = chainrule("submit", str(tmp_path / "odd.json"), "--watch", url=server.url).stdout
+    assert "[red]a[/b]  6/60  cost" in out
+    assert "name      [red]a[/b]\n" in out
+    assert "[red]a[/b]" in chainrule("runs", url=server.url).stdout
+    assert not re.search(r"\x1b|━| $", out, flags=re.MULTILINE)
+
+
+def test_ctrl_c_ends_watching_and_not_the_run(server: Service, tmp_path: Path) -> None:
+    endless = SPEC | {"dataset": "moons", "epochs": 10**7, "checkpoints": {"every": 10**6}}
+    (tmp_path / "endless.json").write_text(json.dumps(endless))
+    run_id = as_json("submit", str(tmp_path / "endless.json"), url=server.url)["id"]
+    command = [sys.executable, "-m", "chainrule", "watch", run_id]
+    watching = subprocess.Popen(
+        command, env=os.environ | {"CHAINRULE_URL": server.url}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    time.sleep(2.0)
+    watching.send_signal(signal.SIGINT)
+    _, said = watching.communicate(timeout=30)
+    assert watching.returncode == 130
+    assert said == f"The run goes on; see it again with: chainrule watch {run_id}\n"
+    assert as_json("cancel", run_id, url=server.url)["id"] == run_id
 
 
 def test_a_service_that_cannot_be_reached_is_one_line_and_status_2() -> None:
@@ -171,8 +213,20 @@ def test_the_demonstration_trains_digits_below_five_percent_and_ends(tmp_path: P
     assert float(found.group(1)) < 5
     for shown in ("Cost and error", "Gradient norms", "dW1", "db2", "epoch 1", "epoch 40", "/docs"):
         assert shown in out
+    for equation in ("dZ[1] = dA[1] ⊙ g′(Z[1])", "dW[2] = (1/m)·dZ[2]ᵀ·A[1]", "dA[1] = dZ[2]·W[2]"):
+        assert equation in out
     (saved,) = (tmp_path / "demo").glob("*.safetensors")
     assert saved.name in re.sub(r"\s", "", out)
+
+
+@pytest.mark.parametrize("after_s", [0.7, 1.5])
+def test_the_demonstration_ended_early_leaves_no_service_behind(tmp_path: Path, after_s: float) -> None:
+    command = [sys.executable, "-m", "chainrule", "demo", "--folder", str(tmp_path / "demo")]
+    demo = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    time.sleep(after_s)
+    demo.terminate()
+    rest, _ = demo.communicate(timeout=30)  # which waits for all who hold the pipe: the service too
+    assert "Traceback" not in rest
 
 
 def test_the_demonstration_serves_until_ctrl_c(tmp_path: Path) -> None:

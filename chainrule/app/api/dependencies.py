@@ -59,6 +59,8 @@ async def _run_id(
 async def _exact_run_id(
     run_id: Annotated[str, Path(description="The run's id; `latest` is not enough to change a run by.")],
 ) -> str:
+    if run_id == LATEST:
+        raise NotFound(f"{LATEST!r} is for reading; name the run to be changed by its id.")
     return _known_form(run_id, "run")
 
 

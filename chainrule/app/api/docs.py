@@ -50,15 +50,17 @@ ICON = (
     '<path d="M7 10h7m-7 6h18m-7 6h7" stroke="#fff" stroke-width="3" stroke-linecap="round"/></svg>'
 )
 DESCRIPTION = """
-Trains feed-forward networks and shows what happens inside: submit a run, follow it, fetch the weights of any
-epoch, and ask for any gradient of any layer.
+Submit a network and a dataset as a run, follow its training, fetch the weights of any epoch, and ask for any
+gradient of any layer.
 
-**Try it:** *Submit a run*, *Execute*; the example trains exclusive or in a blink. Everywhere else `latest` names
-the run submitted last, so that every example runs as it stands.
+**Try it:** open *Submit a run* below and press *Execute*: the example trains a network on exclusive or (XOR) in
+less than a second. Everywhere else `latest` names the run submitted last, so that every example runs as it stands;
+*Compute any quantity of backpropagation* is the one to see next.
 
-**Notation.** Layers are numbered 1…L, the input is layer 0, rows are samples. `W[l]` is (n_l, n_{l-1}), `b[l]` is
-(n_l,); Z = A·Wᵀ + b, A = g(Z). Row i of `dZ` and `dA` is the gradient of sample i's own error; the mean over
-samples enters in `dW` and `db`, and nowhere else.
+**Notation.** Layers are numbered 1…L, the input is layer 0, rows are samples, m is their number. `W[l]` is
+(n_l, n_{l-1}), `b[l]` is (n_l,), where n_l is the number of units of layer l; Z[l] = A[l-1]·W[l]ᵀ + b[l],
+A[l] = g(Z[l]). Row i of `dZ` and `dA` is the gradient of sample i's own error; the mean over samples enters in `dW`
+and `db`, and nowhere else.
 
 **Errors** are `application/problem+json` (RFC 9457) with a `code`, and for wrong input a list of places:
 
@@ -68,10 +70,10 @@ samples enters in `dW` and `db`, and nowhere else.
 TAGS = [
     {"name": "datasets", "description": "Samples with class labels or numeric targets, known by their content."},
     {"name": "runs", "description": "One training of one network: submit, follow, cancel, delete."},
-    {"name": "epochs", "description": "What each epoch came to, by polling and by server-sent events."},
+    {"name": "epochs", "description": "Cost and error of each epoch, by polling and by server-sent events."},
     {"name": "checkpoints", "description": "The weights at the end of an epoch, and what they predict."},
     {"name": "gradients", "description": "Backpropagation from the inside: every quantity, with its equation."},
-    {"name": "health", "description": "For those who run the service."},
+    {"name": "health", "description": "For those who operate the service."},
 ]
 
 

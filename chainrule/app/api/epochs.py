@@ -31,7 +31,7 @@ END = "end"
 
 @router.get(
     "/epochs",
-    summary="Read what each epoch came to",
+    summary="Read cost and error of each epoch",
     response_model=Epochs,
     responses={
         200: {

@@ -4,11 +4,12 @@ import json
 import logging
 from collections.abc import Iterable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, get_args
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
@@ -28,6 +29,29 @@ MOST_ERRORS = 20
 MOST_POINTER = 200
 METHODS = ("GET", "POST", "DELETE")
 RETRY_AFTER_S = 5
+PLAIN = {
+    "missing": "This field is required.",
+    "model_type": "This must be a JSON object.",
+    "model_attributes_type": "This must be a JSON object.",
+    "list_type": "This must be a list.",
+    "string_type": "This must be text.",
+    "bool_type": "This must be true or false.",
+    "int_type": "This must be a whole number.",
+    "int_from_float": "This must be a whole number.",
+    "int_parsing": "This must be a whole number.",
+    "float_type": "This must be a number.",
+    "finite_number": "This must be a finite number.",
+    "too_short": "There must be at least {min_length}, and there are {actual_length}.",
+    "too_long": "There may be {max_length} at most.",
+    "string_too_short": "This must have at least {min_length} characters.",
+    "string_too_long": "This may have {max_length} characters at most.",
+    "string_pattern_mismatch": "This has a character, or a form, that is not allowed here.",
+    "greater_than": "This must be more than {gt}.",
+    "greater_than_equal": "This must be at least {ge}.",
+    "less_than": "This must be less than {lt}.",
+    "less_than_equal": "This may be {le} at most.",
+}
+"""What the validation library says, in the words of this API."""
 log = logging.getLogger(__name__)
 
 
@@ -96,14 +120,17 @@ async def _refused(_request: Request, error: Exception) -> Response:
     return response(error)
 
 
-async def _invalid(_request: Request, error: Exception) -> Response:
+async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     if first["type"] == "json_invalid":
         return response(Malformed(_not_json(first, error.body)))
     if first["type"] == "missing" and first["loc"] == ("body",):
         return response(Malformed("The body is missing; send JSON."))
-    problems = [_field_error(found) for found in error.errors()[:MOST_ERRORS]]
+    # A misspelt field stands before the one that is missing because of it.
+    ordered = sorted(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
+    body = getattr(request.scope.get("route"), "body_field", None)
+    problems = [_field_error(found, body) for found in ordered[:MOST_ERRORS]]
     place = f"{problems[0].pointer}: " if problems[0].pointer else ""
     more = f" ({len(problems)} problems are listed.)" if len(problems) > 1 else ""
     return response(InvalidInput(f"{place}{problems[0].detail}{more}", errors=tuple(problems)))
@@ -117,22 +144,38 @@ def _not_json(found: dict[str, Any], body: Any) -> str:
     return f"The body is not JSON: {reason}."
 
 
-def _field_error(found: dict[str, Any]) -> FieldError:
+def _field_error(found: dict[str, Any], body: Any) -> FieldError:
     """Say where and what; the input itself is left out, it may be huge or no JSON."""
     place, *path = found["loc"] or ("body",)
+    context = found.get("ctx", {})
     pointer = "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)[:MOST_POINTER]
-    if found["type"] == "missing":
-        detail = "This field is required."
-    elif found["type"] == "extra_forbidden":
-        detail = "There is no such field here."
-    elif found["type"] in ("model_type", "model_attributes_type"):
-        detail = "This must be a JSON object."
+    if found["type"] == "extra_forbidden":
+        known = ", ".join(_fields_beside(body, path))
+        detail = f"There is no such field; known: {known}." if known else "There is no such field here."
+    elif found["type"] in PLAIN:
+        detail = PLAIN[found["type"]].format(**context)
     else:
         detail = found["msg"].removeprefix("Value error, ")
         detail = detail if detail.endswith(".") else f"{detail}."
     if place in ("query", "header", "path"):
-        detail = f"In the {place}: {detail}"
+        detail = f"{detail} (It stands in the {place}.)"
     return FieldError(pointer, detail)
+
+
+def _fields_beside(body: Any, path: list[Any]) -> list[str]:
+    """List the fields that there are where one was misspelt; nothing if the body has no model."""
+    model = _model_in(body.field_info.annotation) if body is not None else None
+    for part in path[:-1]:
+        if isinstance(part, str) and model is not None:
+            model = _model_in(model.model_fields[part].annotation)
+    return [] if model is None else list(model.model_fields)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """Find the one model in a type such as `list[Layer] | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _model_in(part))), None)
 
 
 async def _http(request: Request, error: Exception) -> Response:

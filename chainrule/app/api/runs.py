@@ -69,7 +69,7 @@ ETAG = {"ETag": {"description": "Changes with every change of the run.", "schema
             "content": {
                 "application/json": {
                     "examples": {
-                        "xor": {"summary": "Exclusive or, in a blink", "value": XOR},
+                        "xor": {"summary": "Exclusive or (XOR), well under a second", "value": XOR},
                         "digits": {"summary": "Handwritten digits, in a second", "value": DIGITS},
                     }
                 }

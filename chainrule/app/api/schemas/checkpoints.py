@@ -1,14 +1,28 @@
 """Checkpoints, predictions and weights on the wire."""
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, JsonValue
 
 from chainrule.app.api.schemas.wire import Answer, Request, Rows
 
 MOST_SAMPLES = 1_000_000
+RUN_ID = "run_01m87we6w9qp3ar0nqxq113x7y"
+SHA256 = "a01c19d434f97e79928baa6c40be9b94629c200064bd893afc8a5f16d4bd67ba"
+CHECKPOINT: dict[str, JsonValue] = {
+    "run": RUN_ID,
+    "epoch": 200,
+    "sha256": SHA256,
+    "size_bytes": 316,
+    "cost": 0.0123,
+    "error": 0.0,
+    "validation_cost": None,
+    "validation_error": None,
+}
 
 
 class Checkpoint(Answer):
-    """The weights at the end of an epoch, and what the epoch came to."""
+    """The weights at the end of an epoch, with its cost and error."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [CHECKPOINT]})
 
     run: str = Field(description="The run.")
     epoch: int = Field(description="The epoch; 0 is the untrained network.")
@@ -21,7 +35,7 @@ class Checkpoint(Answer):
 
 
 class CheckpointPage(Answer):
-    """Checkpoints of a run, from behind `after`."""
+    """Checkpoints of a run after epoch `after`."""
 
     items: list[Checkpoint] = Field(description="In the order of epochs.")
     next_after: int | None = Field(description="Pass as `after` for more; null if there is none.")
@@ -29,6 +43,24 @@ class CheckpointPage(Answer):
 
 class Weights(Answer):
     """Weights as JSON; NPZ and safetensors have the same arrays under the same names."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "run": RUN_ID,
+                    "epoch": 1,
+                    "sha256": SHA256,
+                    "weights": {
+                        "W1": [[-0.1485, 0.2814], [0.9896, 0.0862], [0.519, 1.0606]],
+                        "b1": [0.2013, -0.0665, -0.1022],
+                        "W2": [[-0.9323, 0.5239, 1.0459]],
+                        "b2": [-0.2081],
+                    },
+                }
+            ]
+        }
+    )
 
     run: str = Field(description="The run.")
     epoch: int = Field(description="The epoch.")
@@ -49,7 +81,21 @@ class PredictRequest(Request):
 
 
 class Predictions(Answer):
-    """What the network makes of samples."""
+    """The network's outputs for samples."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "run": RUN_ID,
+                    "epoch": 100,
+                    "outputs": [[0.9963, 0.0037, 2.2e-07], [8.4e-07, 0.0009, 0.9991]],
+                    "labels": ["setosa", "virginica"],
+                    "classes": ["setosa", "versicolor", "virginica"],
+                }
+            ]
+        }
+    )
 
     run: str = Field(description="The run.")
     epoch: int = Field(description="Whose weights were used.")

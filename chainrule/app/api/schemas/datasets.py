@@ -40,7 +40,36 @@ class DatasetRows(Request):
 
 
 class Dataset(Answer):
-    """Samples with their targets, stored once for each content."""
+    """Samples with their labels or targets; the same content is stored once."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "ds_9fc02c72d00eb879b686d1e1",
+                    "name": "flowers.csv",
+                    "builtin": False,
+                    "sha256": "9fc02c72d00eb879b686d1e19b9be43ccfb0659f40ae5023707be4aa64f451fa",
+                    "samples": 12,
+                    "features": 2,
+                    "targets": 1,
+                    "classes": ["setosa", "versicolor", "virginica"],
+                    "size_bytes": 376,
+                    "created_at": "2026-11-24T22:36:31.418312Z",
+                    "report": {
+                        "format": "csv",
+                        "header": True,
+                        "label_column": "species",
+                        "task": "classification",
+                        "notes": [
+                            "The first line is a header (inferred).",
+                            "Column 'species' holds class labels: the last column, and its values are words.",
+                        ],
+                    },
+                }
+            ]
+        }
+    )
 
     id: str = Field(description="Its identifier: a hash of its content, or the name of a built-in set.")
     name: str = Field(description="What it was called.")

@@ -28,7 +28,7 @@ class GradientRecord(Answer):
 
 
 class GradientRecords(Answer):
-    """Recorded statistics of a run, whole epochs, from behind `after`."""
+    """Recorded statistics of a run after epoch `after`, whole epochs at a time."""
 
     items: list[GradientRecord] = Field(description="By epoch, layer, dW before db.")
     next_after: int | None = Field(description="Pass as `after` for more; null if there is none.")
@@ -87,6 +87,42 @@ class Quantity(Answer):
 
 class Gradients(Answer):
     """Quantities of backpropagation for chosen samples, at the weights of an epoch."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "run": "run_01m87we6w9qp3ar0nqxq113x7y",
+                    "epoch": 1,
+                    "m": 3,
+                    "rows": [0, 1, 2],
+                    "cost": 0.5124,
+                    "cost_name": "cross_entropy",
+                    "cost_equation": "E = −Σ [y·log a + (1−y)·log(1−a)] for sigmoid, −Σ y·log a for softmax",
+                    "dtype": "float64",
+                    "per_sample": False,
+                    "quantities": {
+                        "dZ1": {
+                            "equation": "dZ[1] = dA[1] ⊙ g′(Z[1])",
+                            "shape": [3, 3],
+                            "norm": 0.864,
+                            "values": [
+                                [-0.3309, 0.1927, 0.3824],
+                                [0.3424, -0.2407, -0.2149],
+                                [0.3432, -0.0911, -0.326],
+                            ],
+                        },
+                        "dW1": {
+                            "equation": "dW[1] = (1/m)·dZ[1]ᵀ·A[0]",
+                            "shape": [3, 2],
+                            "norm": 0.2245,
+                            "values": [[0.1144, 0.1141], [-0.0304, -0.0802], [-0.1087, -0.0716]],
+                        },
+                    },
+                }
+            ]
+        }
+    )
 
     run: str = Field(description="The run.")
     epoch: int = Field(description="Whose weights were used.")
@@ -152,8 +188,38 @@ class BlockCheck(Answer):
 class GradientCheck(Answer):
     """Analytic gradients against central differences, block by block."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "passed": True,
+                    "worst_relative_error": 7.4e-12,
+                    "method": "central differences in float64: (C(θ+h) − C(θ−h)) / 2h",
+                    "equation": "‖analytic − numeric‖ / (‖analytic‖ + ‖numeric‖)",
+                    "h": 1e-05,
+                    "samples": 4,
+                    "blocks": [
+                        {
+                            "name": "W1",
+                            "shape": [1, 2],
+                            "checked": 2,
+                            "kinks": 0,
+                            "relative_error": 7.4e-12,
+                            "verdict": "pass",
+                            "worst": {
+                                "index": [0, 0],
+                                "analytic": 0.15316068914564657,
+                                "numeric": 0.15316068914805747,
+                            },
+                        }
+                    ],
+                }
+            ]
+        }
+    )
+
     passed: bool = Field(description="Whether every block passes.")
-    worst_relative_error: float = Field(description="The largest of the blocks.")
+    worst_relative_error: float = Field(description="The largest relative error of all blocks.")
     method: str = Field(description="How the numeric gradient is computed.")
     equation: str = Field(description="The equation of the relative error.")
     h: float = Field(description="How far an entry was moved.")

@@ -48,7 +48,7 @@ class OptimizerSpec(Request):
     learning_rate: float | None = Field(
         default=None,
         gt=0,
-        description="Length of a step, η; by default "
+        description="Learning rate η, the factor between gradient and step; by default "
         + ", ".join(f"{found.learning_rate} for {name}" for name, found in OPTIMIZERS.items())
         + ".",
     )
@@ -60,7 +60,7 @@ class OptimizerSpec(Request):
 
 
 class ValidationSpec(Request):
-    """What the network is judged by and never learns from: a share of the dataset, or another dataset."""
+    """Samples the network is measured on and never learns from: a share of the dataset, or another dataset."""
 
     fraction: float | None = Field(default=None, gt=0, lt=1, description="Share of the samples held out at random.")
     seed: int = Field(default=0, ge=0, le=2**63 - 1, description="Seed of that choice.")
@@ -76,22 +76,20 @@ class ValidationSpec(Request):
 
 
 class CheckpointsSpec(Request):
-    """Which epochs' weights are kept; those of epoch 0, 1 and the last always are."""
+    """Which epochs' weights are kept; besides every n-th those of epochs 0 and 1 and of the last."""
 
-    every: Count = Field(default=1, description="Keep the weights of every so many epochs.")
-    keep: Count | None = Field(
-        default=None, description="Keep only so many of the newest, and epoch 0; all by default."
-    )
+    every: Count = Field(default=1, description="Keep the weights of every n-th epoch.")
+    keep: Count | None = Field(default=None, description="Keep only the newest n of them, and epoch 0; all by default.")
 
 
 class GradientsSpec(Request):
-    """How often gradient statistics are recorded; at epoch 0, 1 and the last they always are."""
+    """How often gradient statistics are recorded; unless never, also at epochs 0 and 1 and the last."""
 
     every: int | None = Field(
         default=None,
         ge=0,
         le=MOST,
-        description="Record every so many epochs; 0 never; by default so that about 100 epochs are recorded.",
+        description="Record at every n-th epoch; 0 for never; by default about 100 epochs of the run are recorded.",
     )
 
 
@@ -124,31 +122,33 @@ class RunSpec(Request):
 
     name: Name = Field(default="", description="What you call it; need not be unique.")
     dataset: DatasetName = Field(description="Id of a dataset, or the name of a built-in one, to learn from.")
-    validation: ValidationSpec | None = Field(default=None, description="What it is judged by; nothing by default.")
+    validation: ValidationSpec | None = Field(
+        default=None, description="What the network is measured on; nothing by default."
+    )
     network: NetworkSpec = Field(description="The shape of the network.")
     cost: Choice | None = Field(
         default=None,
-        description="What is made smaller; by default cross_entropy for sigmoid and softmax outputs of classifiers, "
-        "else mse.",
+        description="The cost C to make smaller; by default cross_entropy for sigmoid and softmax outputs of "
+        "classifiers, else mse.",
         json_schema_extra=_one_of(COSTS),
     )
     optimizer: OptimizerSpec = Field(default=OptimizerSpec(), description="How the parameters step.")
     epochs: Count = Field(description="Passes over the training samples.")
     batch_size: Count | None = Field(default=None, description="Samples of a step; all of them by default.")
-    shuffle: bool = Field(default=True, description="Whether each epoch takes the samples in an order of its own.")
-    seed: int = Field(default=0, ge=0, le=2**63 - 1, description="Seed of initial weights and orders.")
+    shuffle: bool = Field(default=True, description="Whether each epoch takes the samples in a new random order.")
+    seed: int = Field(default=0, ge=0, le=2**63 - 1, description="Seed of the initial weights and of the shuffling.")
     dtype: Choice = Field(
-        default="float32", description="Type of all numbers of the training.", json_schema_extra=_one_of(DTYPES)
+        default="float32", description="Precision of the training.", json_schema_extra=_one_of(DTYPES)
     )
     checkpoints: CheckpointsSpec = Field(default=CheckpointsSpec(), description="Which epochs' weights are kept.")
     gradients: GradientsSpec = Field(default=GradientsSpec(), description="How often statistics are recorded.")
     priority: int = Field(
-        default=0, ge=-1000, le=1000, description="Larger is trained sooner; equals in the order of submission."
+        default=0, ge=-1000, le=1000, description="Larger is trained sooner; among equals the one submitted first."
     )
 
 
 class Progress(Answer):
-    """How far a run is."""
+    """How far a run has come."""
 
     epochs_done: int = Field(description="Epochs recorded so far, epoch 0 not counted.")
     epochs_total: int = Field(description="Epochs it is to train.")
@@ -187,8 +187,8 @@ class Run(Answer):
     config: RunSpec = Field(description="The spec with every default filled in.")
     parameters: int = Field(description="Number of weights and biases.")
     priority: int = Field(description="Larger is trained sooner.")
-    cancel_requested: bool = Field(description="Whether somebody wished it to stop.")
-    progress: Progress = Field(description="How far it is.")
+    cancel_requested: bool = Field(description="Whether somebody has asked it to stop.")
+    progress: Progress = Field(description="How far it has come.")
     cost: float | None = Field(description="Cost of the newest epoch: the mean over its training samples.")
     error: float | None = Field(description="Share of the training samples got wrong; null for regression.")
     validation_cost: float | None = Field(description="Cost over the validation samples; null without any.")
@@ -196,7 +196,9 @@ class Run(Answer):
     attempts: int = Field(description="How often a worker took it.")
     failures: int = Field(description="How many of its attempts were lost.")
     worker: str | None = Field(description="The worker that took it last.")
-    builds: dict[str, Any] | None = Field(description="The builds its last bit depends on; set when first taken.")
+    builds: dict[str, Any] | None = Field(
+        description="Versions of Python, NumPy and BLAS that the exact weights depend on; set when first taken."
+    )
     created_at: datetime = Field(description="When it was submitted.")
     started_at: datetime | None = Field(description="When it was first taken.")
     finished_at: datetime | None = Field(description="When it ended.")
