@@ -2,10 +2,11 @@
 
 import io
 import json
+import math
 import os
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 DEFAULT_URL = "http://127.0.0.1:8000"
 TRIES = 5
 LONGEST_PAUSE_S = 5.0
+LONGEST_WAIT_S = 30.0
 Epoch = int | str
 """An epoch by number, `last` or `best`."""
 
@@ -185,22 +187,34 @@ class Client:
         """Give each epoch behind `after` as it is recorded, until the run has ended."""
         return (data for name, data in self.events(run_id, after) if name == "epoch")
 
-    def wait(self, run_id: str, *, timeout_s: float | None = None) -> Resource:
+    def wait(
+        self, run_id: str, *, timeout_s: float | None = None, progress: Callable[[Resource], None] | None = None
+    ) -> Resource:
         """Wait until a run has ended.
 
+        Args:
+            run_id: of the run.
+            timeout_s: how long at most; for ever by default.
+            progress: called with the run as it is now, and each time it has changed.
+
         Raises:
-            TimeoutError: it has not in time.
+            TimeoutError: it has not ended in time.
         """
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        headers: dict[str, str] = {}
         while True:
-            left = 30.0 if deadline is None else deadline - time.monotonic()
-            run = Resource(
-                self._get(f"runs/{run_id}", headers={"Prefer": f"wait={max(0, min(30, round(left)))}"}).json()
-            )
-            if run["done"]:
-                return run
-            if deadline is not None and time.monotonic() >= deadline:
+            response = self._get(f"runs/{run_id}", headers=headers)
+            if response.status_code != httpx.codes.NOT_MODIFIED:
+                run = Resource(response.json())
+                if progress is not None:
+                    progress(run)
+                    headers["If-None-Match"] = response.headers["ETag"]
+                if run["done"]:
+                    return run
+            left = deadline - time.monotonic()
+            if left <= 0:
                 raise TimeoutError(f"run {run_id} is still {run['status']}")
+            headers["Prefer"] = f"wait={math.ceil(min(left, LONGEST_WAIT_S))}"
 
     def cancel(self, run_id: str) -> Resource:
         """Cancel a run: a waiting one at once, a running one at its next step."""

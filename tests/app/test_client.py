@@ -59,6 +59,16 @@ def test_weights_are_those_of_the_bare_engine_to_the_bit(client: Client) -> None
         assert all(weights[name].dtype == np.float32 for name in weights)
 
 
+def test_waiting_tells_of_progress_until_the_end(client: Client) -> None:
+    seen: list[tuple[str, int]] = []
+    spec = XOR | {"epochs": 3000, "checkpoints": {"every": 1000}}
+    run = client.wait(client.submit(spec).id, progress=lambda now: seen.append((now.status, now.revision)))
+    assert seen[-1] == (run.status, run.revision)
+    assert run.status == "succeeded"
+    assert len(seen) == len(set(seen)) >= 2
+    assert [revision for _, revision in seen] == sorted(revision for _, revision in seen)
+
+
 def test_epochs_are_streamed_as_they_are_recorded_and_from_where_one_left(client: Client) -> None:
     run = client.submit(XOR | {"epochs": 200})
     assert [epoch["epoch"] for epoch in client.stream_epochs(run.id)] == list(range(201))
