@@ -128,10 +128,16 @@ def run(shown: Resource) -> None:
 
 
 def training(config: Mapping[str, Any]) -> str:
-    """Write cost, optimizer and batch in a line."""
+    """Write cost, optimizer, batch and what else shapes a step in a line."""
     numbers = ", ".join(f"{name} {value:g}" for name, value in config["optimizer"].items() if name != "name")
     batch = config["batch_size"] or "all"
-    return f"{config['cost']}, {config['optimizer']['name']} ({numbers}), batch {batch}, seed {config['seed']}"
+    line = f"{config['cost']}, {config['optimizer']['name']} ({numbers}), batch {batch}, seed {config['seed']}"
+    for kind in ("schedule", "clip", "regularization"):  # runs of before they were known have none
+        chosen = (config.get(kind) or {}).items()
+        words = [str(v) if name == "name" else f"{name} {v:g}" for name, v in chosen if v not in (0, "constant")]
+        if words:
+            line += f", {kind} {' '.join(words)}"
+    return line
 
 
 def _cell(value: Any, *, share: bool) -> Text:

@@ -16,6 +16,7 @@ samples, and rows are samples.
 
 from chainrule.engine.activations import ACTIVATIONS, activation
 from chainrule.engine.checkpoint import ResumePoint
+from chainrule.engine.clipping import ClipSpec
 from chainrule.engine.costs import COSTS, cost, costs_for
 from chainrule.engine.data import BUILT_IN, Data, circles, digits, moons, spirals, split_size, targets, xor
 from chainrule.engine.errors import ConfigError, DivergedError, EngineError, ShapeError, UnknownNameError
@@ -32,6 +33,8 @@ from chainrule.engine.network import (
     predict,
 )
 from chainrule.engine.optimizers import OPTIMIZERS, OptimizerSpec
+from chainrule.engine.regularization import RegularizationSpec
+from chainrule.engine.schedules import SCHEDULES, ScheduleSpec
 from chainrule.engine.training import Epoch, GradientRecord, StepBoundary, TrainingConfig, train
 
 __all__ = [
@@ -40,6 +43,8 @@ __all__ = [
     "COSTS",
     "INITIALIZERS",
     "OPTIMIZERS",
+    "SCHEDULES",
+    "ClipSpec",
     "ConfigError",
     "Data",
     "DivergedError",
@@ -50,7 +55,9 @@ __all__ = [
     "Network",
     "NetworkSpec",
     "OptimizerSpec",
+    "RegularizationSpec",
     "ResumePoint",
+    "ScheduleSpec",
     "ShapeError",
     "StepBoundary",
     "TrainingConfig",

@@ -14,6 +14,9 @@ from chainrule.engine.activations import ACTIVATIONS, Activation, activation
 from chainrule.engine.arrays import FloatArray
 from chainrule.engine.errors import UnknownNameError
 
+DELTA = 1.0
+"""Where the Huber cost turns from a parabola into a line; Huber (1964)."""
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -61,6 +64,53 @@ def _mse_dZ(
     work: FloatArray | None = None,
 ) -> FloatArray:
     return output.backward(np.subtract(A, Y, out=work), Z, A, out=out, axis=axis)
+
+
+@np.errstate(over="ignore")
+def _huber(Z: FloatArray, A: FloatArray, Y: FloatArray, output: Activation, axis: int = -1) -> FloatArray:
+    # Both branches in one: c·(|d| − ½c) with c = min(|d|, δ)
+    distance = np.abs(np.subtract(A, Y)).astype(np.float64)
+    bounded = np.minimum(distance, DELTA)
+    return _sum(bounded * (distance - bounded / 2), axis)
+
+
+def _huber_dA(Z: FloatArray, A: FloatArray, Y: FloatArray, output: Activation, axis: int = -1) -> FloatArray:
+    return np.clip(np.subtract(A, Y), -DELTA, DELTA)
+
+
+def _huber_dZ(
+    Z: FloatArray,
+    A: FloatArray,
+    Y: FloatArray,
+    output: Activation,
+    axis: int = -1,
+    out: FloatArray | None = None,
+    work: FloatArray | None = None,
+) -> FloatArray:
+    work = np.subtract(A, Y, out=work)
+    return output.backward(np.clip(work, -DELTA, DELTA, out=work), Z, A, out=out, axis=axis)
+
+
+@np.errstate(over="ignore")
+def _mae(Z: FloatArray, A: FloatArray, Y: FloatArray, output: Activation, axis: int = -1) -> FloatArray:
+    return _sum(np.abs(np.subtract(A, Y)), axis)
+
+
+def _mae_dA(Z: FloatArray, A: FloatArray, Y: FloatArray, output: Activation, axis: int = -1) -> FloatArray:
+    return np.sign(np.subtract(A, Y))
+
+
+def _mae_dZ(
+    Z: FloatArray,
+    A: FloatArray,
+    Y: FloatArray,
+    output: Activation,
+    axis: int = -1,
+    out: FloatArray | None = None,
+    work: FloatArray | None = None,
+) -> FloatArray:
+    work = np.subtract(A, Y, out=work)
+    return output.backward(np.sign(work, out=work), Z, A, out=out, axis=axis)
 
 
 @np.errstate(over="ignore")
@@ -116,6 +166,16 @@ COSTS: dict[str, Cost] = {
     for c in (
         Cost("mse", "E = ½·‖a − y‖²", "dA[L] = A − Y", tuple(ACTIVATIONS), _mse, _mse_dA, _mse_dZ),
         Cost(
+            "huber",
+            f"E = Σ ½d² where |d| ≤ δ, else δ·(|d| − ½δ), with d = a − y and δ = {DELTA:g}",
+            "dA[L] = A − Y, held between −δ and δ",
+            tuple(ACTIVATIONS),
+            _huber,
+            _huber_dA,
+            _huber_dZ,
+        ),
+        Cost("mae", "E = Σ |a − y|", "dA[L] = sign(A − Y)", tuple(ACTIVATIONS), _mae, _mae_dA, _mae_dZ),
+        Cost(
             "cross_entropy",
             "E = −Σ [y·log a + (1−y)·log(1−a)] for sigmoid, −Σ y·log a for softmax",
             "dA[L] = −(Y/A − (1−Y)/(1−A)) for sigmoid, −Y/A for softmax",
@@ -142,8 +202,8 @@ def cost(name: str, field: str = "cost") -> Cost:
 def costs_for(output: str) -> tuple[str, ...]:
     """Name the costs that fit an output activation.
 
-    >>> costs_for("softmax")
-    ('mse', 'cross_entropy')
+    >>> costs_for("tanh")
+    ('mse', 'huber', 'mae')
     """
     activation(output)
     return tuple(name for name, found in COSTS.items() if output in found.fits)

@@ -61,6 +61,15 @@ def initializer(name: str, field: str = "") -> Initializer:
     return INITIALIZERS[name]
 
 
+RECTIFIERS = (  # and their smooth kin
+    "relu",
+    "leaky_relu",
+    "elu",
+    "silu",
+    "gelu",
+)
+
+
 def default_initializer(activation: str) -> str:
     """Choose by activation: He for the rectifiers, which halve the variance, Xavier for the rest."""
-    return "he_normal" if activation in ("relu", "leaky_relu") else "xavier_uniform"
+    return "he_normal" if activation in RECTIFIERS else "xavier_uniform"

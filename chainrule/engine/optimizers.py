@@ -4,11 +4,14 @@
     momentum   V ← μ·V + G;  P ← P − η·V
     nesterov   V ← μ·V + G;  P ← P − η·(G + μ·V)
     rmsprop    S ← ρ·S + (1−ρ)·G²;  P ← P − η·G/(√S + ε)
+    adagrad    S ← S + G²;  P ← P − η·G/(√S + ε)
     adam       M ← β₁·M + (1−β₁)·G;  S ← β₂·S + (1−β₂)·G²
                P ← P − η·M̂/(√Ŝ + ε)  with M̂ = M/(1−β₁ᵗ), Ŝ = S/(1−β₂ᵗ)
+    adamw      P ← (1 − η·λ)·P, then as adam
 
-η is the learning rate, μ the momentum, t the step from 1. Sources: Polyak (1964); Nesterov (1983) in
-the form of Sutskever et al. (2013); Hinton, lecture 6e (2012); Kingma and Ba (2015).
+η is the learning rate, which a schedule may change from epoch to epoch, μ the momentum, λ the weight
+decay, t the step from 1. Sources: Polyak (1964); Nesterov (1983) in the form of Sutskever et al. (2013);
+Hinton, lecture 6e (2012); Duchi, Hazan and Singer (2011); Kingma and Ba (2015); Loshchilov and Hutter (2019).
 
 The means M and S are kept without their constant factor, as M/(1−β₁), S/(1−β₂) and S/(1−ρ): it can be
 taken out of the sum, and two operations on whole vectors become part of one number.
@@ -47,6 +50,7 @@ class OptimizerSpec:
     beta2: float = 0.999
     rho: float = 0.9
     epsilon: float = 1e-8
+    weight_decay: float = 0.01
 
     def __post_init__(self) -> None:
         """Check every number."""
@@ -60,6 +64,8 @@ class OptimizerSpec:
         for field in ("momentum", "beta1", "beta2", "rho"):
             if not 0 <= getattr(self, field) < 1:
                 raise ConfigError(f"{field} must be at least 0 and below 1.", f"optimizer/{field}")
+        if not 0 <= self.weight_decay < float("inf"):
+            raise ConfigError("weight_decay must be a number of at least 0.", "optimizer/weight_decay")
 
 
 class Numbers:
@@ -67,11 +73,17 @@ class Numbers:
 
     def __init__(self, spec: OptimizerSpec, dtype: np.dtype[np.floating]) -> None:
         self.spec = spec
-        self.learning_rate = np.array(spec.learning_rate, dtype)
         self.momentum = np.array(spec.momentum, dtype)
         self.beta1 = np.array(spec.beta1, dtype)
         self.beta2 = np.array(spec.beta2, dtype)
         self.rho = np.array(spec.rho, dtype)
+        self.set_learning_rate(spec.learning_rate)
+
+    def set_learning_rate(self, rate: float) -> None:
+        """Take another η, once an epoch."""
+        self.rate = rate
+        self.learning_rate = np.array(rate, self.momentum.dtype)
+        self.kept = np.array(1 - rate * self.spec.weight_decay, self.momentum.dtype)
 
 
 class Stepper:
@@ -87,6 +99,10 @@ class Stepper:
         self._work = np.empty_like(P)
         self._update = OPTIMIZERS[spec.name].update
         self._tiny = 1e-30 if P.dtype == np.float32 else 1e-290
+
+    def set_learning_rate(self, rate: float) -> None:
+        """Take steps of another η from here on; it is no part of the state."""
+        self._numbers.set_learning_rate(rate)
 
     def step(self, P: FloatArray, G: FloatArray, t: int) -> None:
         """Take step t (from 1): change P, and the state, in place."""
@@ -129,8 +145,24 @@ def _rmsprop(n: Numbers, P: FloatArray, G: FloatArray, state: State, t: int, wor
     np.sqrt(S, out=work)
     np.add(work, spec.epsilon * root, out=work)
     np.divide(G, work, out=work)
-    np.multiply(work, spec.learning_rate * root, out=work)
+    np.multiply(work, n.rate * root, out=work)
     np.subtract(P, work, out=P)
+
+
+def _adagrad(n: Numbers, P: FloatArray, G: FloatArray, state: State, t: int, work: FloatArray) -> None:
+    S = state["S"]
+    np.multiply(G, G, out=work)
+    np.add(S, work, out=S)
+    np.sqrt(S, out=work)
+    np.add(work, n.spec.epsilon, out=work)
+    np.divide(G, work, out=work)
+    np.multiply(work, n.learning_rate, out=work)
+    np.subtract(P, work, out=P)
+
+
+def _adamw(n: Numbers, P: FloatArray, G: FloatArray, state: State, t: int, work: FloatArray) -> None:
+    np.multiply(P, n.kept, out=P)
+    _adam(n, P, G, state, t, work)
 
 
 def _adam(n: Numbers, P: FloatArray, G: FloatArray, state: State, t: int, work: FloatArray) -> None:
@@ -145,7 +177,7 @@ def _adam(n: Numbers, P: FloatArray, G: FloatArray, state: State, t: int, work: 
     np.sqrt(S, out=work)
     np.add(work, spec.epsilon * root, out=work)
     np.divide(M, work, out=work)
-    np.multiply(work, spec.learning_rate * root * (1 - spec.beta1) / (1 - spec.beta1**t), out=work)
+    np.multiply(work, n.rate * root * (1 - spec.beta1) / (1 - spec.beta1**t), out=work)
     np.subtract(P, work, out=P)
 
 
@@ -164,5 +196,7 @@ OPTIMIZERS: dict[str, Optimizer] = {
     "momentum": Optimizer(0.01, ("momentum",), ("V",), _momentum),
     "nesterov": Optimizer(0.01, ("momentum",), ("V",), _nesterov),
     "rmsprop": Optimizer(0.001, ("rho", "epsilon"), ("S",), _rmsprop),
+    "adagrad": Optimizer(0.01, ("epsilon",), ("S",), _adagrad),
     "adam": Optimizer(0.001, ("beta1", "beta2", "epsilon"), ("M", "S"), _adam),
+    "adamw": Optimizer(0.001, ("beta1", "beta2", "epsilon", "weight_decay"), ("M", "S"), _adamw),
 }

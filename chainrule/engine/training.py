@@ -11,6 +11,7 @@ import numpy as np
 from chainrule.engine.activations import activation
 from chainrule.engine.arrays import FloatArray, IntArray, dtype_of, generator
 from chainrule.engine.checkpoint import ResumePoint
+from chainrule.engine.clipping import ClipSpec, clipper
 from chainrule.engine.costs import cost, costs_for
 from chainrule.engine.data import Data, targets
 from chainrule.engine.errors import ConfigError, DivergedError, ShapeError
@@ -26,7 +27,10 @@ from chainrule.engine.network import (
     initialize,
 )
 from chainrule.engine.optimizers import OPTIMIZERS, OptimizerSpec, Stepper
+from chainrule.engine.regularization import MaxNorm, Penalty, RegularizationSpec
+from chainrule.engine.schedules import SCHEDULES, ScheduleSpec
 
+Step = Callable[[FloatArray, FloatArray, int], None]
 PROBE = 512
 """Gradient statistics are taken over the first min(PROBE, m) training samples."""
 
@@ -37,8 +41,11 @@ class TrainingConfig:
 
     Attributes:
         network: the shape.
-        cost: what is made smaller.
+        cost: what is made smaller, and reported, without the penalties of regularization.
         optimizer: how.
+        schedule: the learning rate of each epoch.
+        clip: the bound of the gradient that is handed to the optimizer; None for none.
+        regularization: what keeps the weights small.
         epochs: how many passes over the data.
         batch_size: samples in a step; None, or more than there are, for all of them. A last smaller
             batch is used, with its own 1/m.
@@ -61,6 +68,9 @@ class TrainingConfig:
     dtype: str = "float32"
     shuffle: bool = True
     gradients_every: int | None = 1
+    schedule: ScheduleSpec = field(default_factory=ScheduleSpec)
+    clip: ClipSpec | None = None
+    regularization: RegularizationSpec = field(default_factory=RegularizationSpec)
 
     def __post_init__(self) -> None:
         """Check what the parts cannot check alone."""
@@ -80,15 +90,33 @@ class TrainingConfig:
             raise ConfigError("The seed must be 0 or larger.", "seed")
         if self.gradients_every is not None and self.gradients_every < 1:
             raise ConfigError("Gradient statistics are recorded every 1 or more epochs, or never.", "gradients/every")
+        learning_rate, minimum = self.optimizer.learning_rate, self.schedule.minimum
+        if "minimum" in SCHEDULES[self.schedule.name].uses and minimum > learning_rate:
+            raise ConfigError(f"minimum must be at most the learning rate, {learning_rate}.", "schedule/minimum")
+        self._check_range()
+
+    def _check_range(self) -> None:
+        """Check that the float type can hold the numbers, and the squares of those that are compared with squares."""
         info = np.finfo(dtype_of(self.dtype))
-        for name, value in (
-            ("learning_rate", self.optimizer.learning_rate),
-            ("epsilon", self.optimizer.epsilon),
+        tiny, most = float(info.tiny), float(info.max)
+        clip, regularization = self.clip or ClipSpec(norm=1.0), self.regularization
+        for place, value, low, high in (
+            ("optimizer/learning_rate", self.optimizer.learning_rate, tiny, most),
+            ("optimizer/epsilon", self.optimizer.epsilon, tiny, most),
+            ("clip/norm", clip.norm, math.sqrt(tiny), math.sqrt(most)),
+            ("clip/value", clip.value, tiny, most),
+            ("regularization/l1", regularization.l1, 0.0, most),
+            ("regularization/l2", regularization.l2, 0.0, most),
+            ("regularization/max_norm", regularization.max_norm, math.sqrt(tiny), math.sqrt(most)),
         ):
-            if not float(info.tiny) <= value <= float(info.max):
-                raise ConfigError(
-                    f"{name} must lie between {info.tiny:.3g} and {info.max:.3g} in {self.dtype}.", f"optimizer/{name}"
-                )
+            if value is not None and not low <= value <= high:
+                name = place.rpartition("/")[2]
+                raise ConfigError(f"{name} must lie between {low:.3g} and {high:.3g} in {self.dtype}.", place)
+
+    def learning_rate(self, epoch: int) -> float:
+        """The learning rate of an epoch's steps; for epoch 0, which has none, the optimizer's own."""
+        own = self.optimizer.learning_rate
+        return self.schedule.rate(own, epoch, self.epochs) if epoch > 0 else own
 
     def batch(self, samples: int) -> int:
         """The number of samples in a full batch."""
@@ -109,7 +137,7 @@ class TrainingConfig:
         judging = 4 * judged * units + min(EVALUATION_ROWS, validation_samples) * sizes[0]
         recording = 0 if self.gradients_every is None else 4 * min(PROBE, samples) * (sizes[0] + units)
         # Parameters, their gradient, those before the last step, room to compute in; and a resume point's copies.
-        vectors = 6 + 2 * len(OPTIMIZERS[self.optimizer.name].state)
+        vectors = 6 + 2 * len(OPTIMIZERS[self.optimizer.name].state) + self.regularization.vectors
         in_float64 = samples * 3 + 5 * judged * sizes[-1] + 2 * spec.parameter_count
         return size * (data + passes + max(judging, recording) + vectors * spec.parameter_count) + 8 * in_float64
 
@@ -158,7 +186,7 @@ class Epoch:
         cost: the mean over the epoch's samples of E, each under the weights its own step started from.
         error: the share of them got wrong, likewise; None for regression.
         validation_cost, validation_error: at the weights at the epoch's end; None without validation data.
-        learning_rate: of its steps.
+        learning_rate: of its steps; for epoch 0 the optimizer's own.
         seconds: how long it took, without what the caller did.
         gradients: statistics at the weights at its end, None if not recorded.
     """
@@ -272,6 +300,38 @@ class _Training:
             self._cost_sum, self._wrong, self._summed = resume.cost_sum, resume.wrong, resume.step
             state = resume.optimizer_state
         self._stepper = Stepper(config.optimizer, self.network.parameters, state)
+        self._take_step = self._step_with(self._stepper.step)
+
+    def _step_with(self, optimize: Step) -> Step:
+        """Put one step together, of what the config uses and nothing else.
+
+        From the gradient G of the cost C, in this order:
+
+            penalty      G ← G + λ₁·sign(W) + λ₂·W, at the weights
+            clip         G ← G·min(1, c/‖G‖), or each element within ±c
+            optimizer    P ← P − η·…
+            max-norm     rows of W shortened to c
+        """
+        config, dtype = self.config, self._dtype
+        spec, regularization = config.network, config.regularization
+        before: list[Callable[[FloatArray, FloatArray], None]] = []
+        if regularization.penalizes:
+            before.append(Penalty(regularization, spec, dtype).add)
+        if config.clip is not None:
+            clip = clipper(config.clip, dtype)
+            before.append(lambda P, G: clip(G))
+        bound = None if regularization.max_norm is None else MaxNorm(regularization.max_norm, spec, dtype)
+        if not before and bound is None:
+            return optimize
+
+        def step(P: FloatArray, G: FloatArray, t: int) -> None:
+            for change in before:
+                change(P, G)
+            optimize(P, G, t)
+            if bound is not None:
+                bound.shorten(P)
+
+        return step
 
     def _targets(self, data: Data, name: str) -> tuple[FloatArray, IntArray | None]:
         spec = self.config.network
@@ -312,6 +372,7 @@ class _Training:
         """Train one epoch, from where a resume point left it if it did."""
         started = time.perf_counter()
         self._arrange(epoch)
+        self._stepper.set_learning_rate(self.config.learning_rate(epoch))
         step = self._take_steps(epoch, self._step, snapshot_due)
         while step < self._steps:
             left = time.perf_counter()
@@ -322,7 +383,7 @@ class _Training:
 
     def _take_steps(self, epoch: int, step: int, snapshot_due: Callable[[], bool] | None) -> int:
         """Take steps from `step` to the epoch's end, or to where a snapshot is due; return where that is."""
-        P, G, take_step = self.network.parameters, self._gradient.vector, self._stepper.step
+        P, G, take_step = self.network.parameters, self._gradient.vector, self._take_step
         t, last = self._t, self._steps - 1 if self._recorded(epoch) else None
         # Numbers that overflow end the epoch as diverged; a warning for each step would say no more.
         with np.errstate(over="ignore", invalid="ignore"):
@@ -404,7 +465,7 @@ class _Training:
             error=error,
             validation_cost=validation_cost,
             validation_error=validation_error,
-            learning_rate=self.config.optimizer.learning_rate,
+            learning_rate=self.config.learning_rate(epoch),
             seconds=time.perf_counter() - started,
             gradients=records,
             _training=self,

@@ -43,9 +43,9 @@ class Problem:
         raise AssertionError("no seed keeps its distance from the kinks")
 
     def targets(self, rng: np.random.Generator, samples: int) -> FloatArray:
-        """Draw classes for cross-entropy, numbers for mean squared error."""
+        """Draw classes for cross-entropy, numbers for all else."""
         units = self.sizes[-1]
-        if self.cost == "mse":
+        if self.cost != "cross_entropy":
             return rng.normal(size=(samples, units))
         if self.output == "softmax":
             return np.eye(units)[rng.integers(0, units, samples)]

@@ -16,6 +16,10 @@ PLAIN: dict[str, Callable[[FloatArray], FloatArray]] = {
     "tanh": lambda Z: (np.exp(Z) - np.exp(-Z)) / (np.exp(Z) + np.exp(-Z)),
     "relu": lambda Z: np.where(Z > 0, Z, 0),
     "leaky_relu": lambda Z: np.where(Z > 0, Z, LEAK * Z),
+    "elu": lambda Z: np.where(Z > 0, Z, np.expm1(Z)),
+    "softplus": lambda Z: np.log1p(np.exp(Z)),
+    "silu": lambda Z: Z / (1 + np.exp(-Z)),
+    "gelu": lambda Z: Z / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (Z + 0.044715 * Z**3))),
     "linear": lambda Z: Z,
     "softmax": lambda Z: np.exp(Z) / np.sum(np.exp(Z), axis=-1, keepdims=True),
 }

@@ -24,10 +24,14 @@ def plain_cross_entropy_dA(A: FloatArray, Y: FloatArray, output: str) -> FloatAr
 
 PLAIN: dict[str, Callable[[FloatArray, FloatArray, str], FloatArray]] = {
     "mse": lambda A, Y, output: np.asarray(((Y - A) ** 2).sum(axis=-1) / 2),
+    "huber": lambda A, Y, output: np.where(abs(A - Y) <= 1, (A - Y) ** 2 / 2, abs(A - Y) - 0.5).sum(axis=-1),
+    "mae": lambda A, Y, output: np.asarray(abs(A - Y).sum(axis=-1)),
     "cross_entropy": plain_cross_entropy,
 }
 PLAIN_DA: dict[str, Callable[[FloatArray, FloatArray, str], FloatArray]] = {
     "mse": lambda A, Y, output: A - Y,
+    "huber": lambda A, Y, output: np.where(abs(A - Y) <= 1, A - Y, np.where(A > Y, 1.0, -1.0)),
+    "mae": lambda A, Y, output: np.where(A == Y, 0.0, np.where(A > Y, 1.0, -1.0)),
     "cross_entropy": plain_cross_entropy_dA,
 }
 every_fit = pytest.mark.parametrize(("output", "name"), FITTING)
@@ -130,14 +134,14 @@ def test_mean_squared_error_of_float32_outputs_may_exceed_float32() -> None:
 
 
 def test_costs_that_fit_an_output_are_listed() -> None:
-    assert costs_for("softmax") == ("mse", "cross_entropy")
-    assert costs_for("linear") == ("mse",)
+    assert costs_for("softmax") == ("mse", "huber", "mae", "cross_entropy")
+    assert costs_for("linear") == ("mse", "huber", "mae")
     assert {output for output in ACTIVATIONS if not costs_for(output)} == set()
     with pytest.raises(UnknownNameError):
         costs_for("swish")
 
 
 def test_an_unknown_cost_is_refused_with_those_known() -> None:
-    with pytest.raises(UnknownNameError, match=r"'hinge'.*mse, cross_entropy") as refusal:
+    with pytest.raises(UnknownNameError, match=r"'hinge'.*mse, huber, mae, cross_entropy") as refusal:
         cost("hinge")
     assert refusal.value.field == "cost"

@@ -1,13 +1,21 @@
 """The fast path does what the reading path says."""
 
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
 import numpy as np
 import pytest
 
 from chainrule.engine import (
     OPTIMIZERS,
+    SCHEDULES,
+    ClipSpec,
     Data,
     Epoch,
     OptimizerSpec,
+    RegularizationSpec,
+    ScheduleSpec,
     TrainingConfig,
     backward,
     forward,
@@ -49,20 +57,42 @@ def read(config: TrainingConfig, X: FloatArray, Y: FloatArray) -> tuple[Network,
     network = initialize(config.network, config.seed, config.dtype)
     stepper, t, costs = Stepper(config.optimizer, network.parameters), 0, []
     for epoch in range(1, EPOCHS + 1):
+        stepper.set_learning_rate(config.schedule.rate(config.optimizer.learning_rate, epoch, EPOCHS))
         order, total = generator(config.seed, "shuffle", epoch).permutation(SAMPLES), 0.0
         for start in range(0, SAMPLES, BATCH):
             rows = order[start : start + BATCH]
             total += len(rows) * mean_cost(network, config.cost, X[rows], Y[rows])
             found = backward(forward(network, X[rows]), config.cost, Y[rows])
             named = {name[1:]: G for name, G in found.items() if name.startswith(("dW", "db"))}
+            G = Network.from_named(config.network, named)
+            for number, W in network.W.items():
+                G.W[number] += config.regularization.l1 * np.sign(W) + config.regularization.l2 * W
+            clip(config.clip, G.parameters)
             t += 1
-            stepper.step(network.parameters, Network.from_named(config.network, named).parameters, t)
+            stepper.step(network.parameters, G.parameters, t)
+            for W in network.W.values():
+                shorten(config.regularization.max_norm, W)
         costs.append(total / SAMPLES)
     return network, costs
 
 
-def equal_after_training(problem: Problem, optimizer: str, dtype: str, tolerance: float) -> None:
+def clip(spec: ClipSpec | None, G: FloatArray) -> None:
+    """Clip a gradient as a textbook would."""
+    if spec is not None and spec.norm is not None:
+        G *= min(1, spec.norm / float(np.linalg.norm(G)))
+    elif spec is not None:
+        G[:] = np.clip(G, -(spec.value or 0), spec.value)
+
+
+def shorten(c: float | None, W: FloatArray) -> None:
+    """Bound each unit's incoming weights as a textbook would."""
+    for w in W if c is not None else ():
+        w *= min(1, (c or 0) / float(np.linalg.norm(w)))
+
+
+def equal_after_training(problem: Problem, optimizer: str, dtype: str, tolerance: float, **shaped_by: Any) -> None:
     config, data, Y = make(problem, optimizer, dtype)
+    config = replace(config, **shaped_by)
     epochs = [event for event in train(config, data) if isinstance(event, Epoch)]
     network, costs = read(config, data.X, Y)
     np.testing.assert_allclose(epochs[-1].network.parameters, network.parameters, rtol=tolerance, atol=tolerance)
@@ -89,9 +119,14 @@ def test_one_pass_gives_the_gradient_and_the_outputs_of_the_reading_path(
             np.testing.assert_allclose(block[:, -1], expected[f"db{number}"], rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("hidden", HIDDEN)
-@pytest.mark.parametrize(("output", "cost"), FITTING)
+# Every hidden activation with every output and cost, the optimizers in turn.
+IN_TURN = [
+    (hidden, *fit, list(OPTIMIZERS)[number % len(OPTIMIZERS)])
+    for number, (hidden, fit) in enumerate(product(HIDDEN, FITTING))
+]
+
+
+@pytest.mark.parametrize(("hidden", "output", "cost", "optimizer"), IN_TURN)
 def test_fifty_steps_end_where_the_reading_path_does(hidden: str, output: str, cost: str, optimizer: str) -> None:
     equal_after_training(Problem(SHALLOW, hidden, output, cost), optimizer, "float64", 1e-10)
 
@@ -100,6 +135,41 @@ def test_fifty_steps_end_where_the_reading_path_does(hidden: str, output: str, c
 @pytest.mark.parametrize(("output", "cost"), FITTING)
 def test_fifty_steps_of_a_deep_network_in_float32_end_close_by(output: str, cost: str, optimizer: str) -> None:
     equal_after_training(Problem(DEEP, "tanh", output, cost), optimizer, "float32", 1e-4)
+
+
+SHAPED_BY: list[tuple[str, Any]] = [
+    *(("schedule", ScheduleSpec(name, every=4, factor=0.8, warmup_epochs=3)) for name in SCHEDULES),
+    ("clip", ClipSpec(norm=0.1)),
+    ("clip", ClipSpec(value=0.01)),
+    ("regularization", RegularizationSpec(l1=0.02)),
+    ("regularization", RegularizationSpec(l2=0.1)),
+    ("regularization", RegularizationSpec(max_norm=0.9)),
+    ("regularization", RegularizationSpec(0.02, 0.1, 0.9)),
+]
+REGULARIZATIONS = [spec for name, spec in SHAPED_BY if name == "regularization"]
+SOFTMAX = Problem(SHALLOW, "tanh", "softmax", "cross_entropy")
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "nesterov", "adam", "adamw"])
+@pytest.mark.parametrize("clipped", [None, ClipSpec(norm=0.1), ClipSpec(value=0.01)], ids=str)
+@pytest.mark.parametrize("regularization", REGULARIZATIONS, ids=str)
+@pytest.mark.parametrize("schedule", [spec for name, spec in SHAPED_BY if name == "schedule"], ids=lambda s: s.name)
+def test_fifty_steps_of_any_shape_end_where_the_textbook_does(
+    schedule: ScheduleSpec, regularization: RegularizationSpec, clipped: ClipSpec | None, optimizer: str
+) -> None:
+    shaped_by = {"schedule": schedule, "clip": clipped, "regularization": regularization}
+    equal_after_training(SOFTMAX, optimizer, "float64", 1e-10, **shaped_by)
+    equal_after_training(SOFTMAX, optimizer, "float32", 1e-4, **shaped_by)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_everything_that_shapes_a_step_makes_a_difference_of_its_own(optimizer: str) -> None:
+    config, data, _ = make(SOFTMAX, optimizer, "float64")
+    ends = set()
+    for shaped_by in ({}, *({name: spec} for name, spec in SHAPED_BY)):
+        *_, last = train(replace(config, **shaped_by), data)
+        ends.add(last.resume_point().parameters.tobytes())
+    assert len(ends) == len(SHAPED_BY) + 1
 
 
 def test_batches_cover_their_rows_and_lay_targets_units_first() -> None:

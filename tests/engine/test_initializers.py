@@ -31,7 +31,7 @@ def test_uniform_weights_fill_their_interval_and_stay_in_it(name: str, limit: fl
 
 def test_the_default_is_he_for_rectifiers_and_xavier_for_the_rest() -> None:
     chosen = {name: default_initializer(name) for name in ACTIVATIONS}
-    he = {"relu", "leaky_relu"}
+    he = {"relu", "leaky_relu", "elu", "silu", "gelu"}
     assert chosen == {name: "he_normal" if name in he else "xavier_uniform" for name in ACTIVATIONS}
 
 

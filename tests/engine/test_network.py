@@ -21,6 +21,7 @@ from chainrule.engine.network import EVALUATION_ROWS, classify, mean_cost
 from tests.engine.problems import DEEP, PROBLEMS, SAMPLES, Problem
 
 every_problem = pytest.mark.parametrize("problem", PROBLEMS, ids=str)
+some_problems = pytest.mark.parametrize("problem", PROBLEMS[::5], ids=str)
 H = 1e-5
 
 
@@ -100,7 +101,7 @@ def test_one_step_worked_by_hand() -> None:
     np.testing.assert_array_equal(G["dA0"], [[4, 0], [-10, 2]])  # 2·(2, 0); −2·(1, −1) − 4·(2, 0)
 
 
-@every_problem
+@some_problems
 def test_the_order_of_samples_changes_neither_cost_nor_gradient(problem: Problem) -> None:
     network, X, Y = problem.make()
     order = np.random.default_rng(0).permutation(SAMPLES)
@@ -114,7 +115,7 @@ def test_the_order_of_samples_changes_neither_cost_nor_gradient(problem: Problem
         np.testing.assert_allclose(other[f"dZ{number}"], one[f"dZ{number}"][order], rtol=1e-11, atol=1e-14)
 
 
-@every_problem
+@some_problems
 def test_seeing_each_sample_twice_changes_neither_cost_nor_gradient(problem: Problem) -> None:
     network, X, Y = problem.make()
     twice = np.concatenate([X, X]), np.concatenate([Y, Y])

@@ -9,46 +9,66 @@ from chainrule.engine.optimizers import FLUSH_EVERY, OPTIMIZERS, Stepper
 
 STEPS, PARAMETERS = 50, 9
 SPEC = {"learning_rate": 0.05, "momentum": 0.8, "beta1": 0.85, "beta2": 0.95, "rho": 0.7, "epsilon": 1e-3}
-Textbook = Callable[[OptimizerSpec, FloatArray, list[FloatArray]], FloatArray]
+SPEC["weight_decay"] = 0.02
+Rates = list[float]
+Textbook = Callable[[OptimizerSpec, Rates, FloatArray, list[FloatArray]], FloatArray]
 
 
-def sgd(o: OptimizerSpec, P: FloatArray, gradients: list[FloatArray]) -> FloatArray:
-    for G in gradients:
-        P = P - o.learning_rate * G
+def sgd(o: OptimizerSpec, rates: Rates, P: FloatArray, gradients: list[FloatArray]) -> FloatArray:
+    for rate, G in zip(rates, gradients, strict=True):
+        P = P - rate * G
     return P
 
 
-def momentum(o: OptimizerSpec, P: FloatArray, gradients: list[FloatArray]) -> FloatArray:
+def momentum(o: OptimizerSpec, rates: Rates, P: FloatArray, gradients: list[FloatArray]) -> FloatArray:
     V = np.zeros_like(P)
-    for G in gradients:
+    for rate, G in zip(rates, gradients, strict=True):
         V = o.momentum * V + G
-        P = P - o.learning_rate * V
+        P = P - rate * V
     return P
 
 
-def nesterov(o: OptimizerSpec, P: FloatArray, gradients: list[FloatArray]) -> FloatArray:
+def nesterov(o: OptimizerSpec, rates: Rates, P: FloatArray, gradients: list[FloatArray]) -> FloatArray:
     V = np.zeros_like(P)
-    for G in gradients:
+    for rate, G in zip(rates, gradients, strict=True):
         V = o.momentum * V + G
-        P = P - o.learning_rate * (G + o.momentum * V)
+        P = P - rate * (G + o.momentum * V)
     return P
 
 
-def rmsprop(o: OptimizerSpec, P: FloatArray, gradients: list[FloatArray]) -> FloatArray:
+def rmsprop(o: OptimizerSpec, rates: Rates, P: FloatArray, gradients: list[FloatArray]) -> FloatArray:
     S = np.zeros_like(P)
-    for G in gradients:
+    for rate, G in zip(rates, gradients, strict=True):
         S = o.rho * S + (1 - o.rho) * G**2
-        P = P - o.learning_rate * G / (np.sqrt(S) + o.epsilon)
+        P = P - rate * G / (np.sqrt(S) + o.epsilon)
     return P
 
 
-def adam(o: OptimizerSpec, P: FloatArray, gradients: list[FloatArray]) -> FloatArray:
+def adam(o: OptimizerSpec, rates: Rates, P: FloatArray, gradients: list[FloatArray]) -> FloatArray:
     M, S = np.zeros_like(P), np.zeros_like(P)
-    for t, G in enumerate(gradients, start=1):
+    for t, (rate, G) in enumerate(zip(rates, gradients, strict=True), start=1):
         M = o.beta1 * M + (1 - o.beta1) * G
         S = o.beta2 * S + (1 - o.beta2) * G**2
         M_hat, S_hat = M / (1 - o.beta1**t), S / (1 - o.beta2**t)
-        P = P - o.learning_rate * M_hat / (np.sqrt(S_hat) + o.epsilon)
+        P = P - rate * M_hat / (np.sqrt(S_hat) + o.epsilon)
+    return P
+
+
+def adagrad(o: OptimizerSpec, rates: Rates, P: FloatArray, gradients: list[FloatArray]) -> FloatArray:
+    S = np.zeros_like(P)
+    for rate, G in zip(rates, gradients, strict=True):
+        S = S + G**2
+        P = P - rate * G / (np.sqrt(S) + o.epsilon)
+    return P
+
+
+def adamw(o: OptimizerSpec, rates: Rates, P: FloatArray, gradients: list[FloatArray]) -> FloatArray:
+    M, S = np.zeros_like(P), np.zeros_like(P)
+    for t, (rate, G) in enumerate(zip(rates, gradients, strict=True), start=1):
+        M = o.beta1 * M + (1 - o.beta1) * G
+        S = o.beta2 * S + (1 - o.beta2) * G**2
+        M_hat, S_hat = M / (1 - o.beta1**t), S / (1 - o.beta2**t)
+        P = P - rate * (M_hat / (np.sqrt(S_hat) + o.epsilon) + o.weight_decay * P)
     return P
 
 
@@ -57,7 +77,9 @@ TEXTBOOK: dict[str, Textbook] = {
     "momentum": momentum,
     "nesterov": nesterov,
     "rmsprop": rmsprop,
+    "adagrad": adagrad,
     "adam": adam,
+    "adamw": adamw,
 }
 every_optimizer = pytest.mark.parametrize("name", OPTIMIZERS)
 
@@ -75,11 +97,23 @@ def test_every_registered_optimizer_has_its_textbook_form_here() -> None:
 @every_optimizer
 @pytest.mark.parametrize(("dtype", "rtol"), [("float64", 1e-11), ("float32", 1e-4)])
 def test_fifty_steps_equal_the_textbook(name: str, dtype: str, rtol: float) -> None:
+    fifty_steps(name, dtype, rtol, [SPEC["learning_rate"]] * STEPS)
+
+
+@every_optimizer
+@pytest.mark.parametrize(("dtype", "rtol"), [("float64", 1e-11), ("float32", 1e-4)])
+def test_a_learning_rate_that_changes_is_that_of_the_steps_that_follow(name: str, dtype: str, rtol: float) -> None:
+    fifty_steps(name, dtype, rtol, [0.05 * 0.9 ** (step // 5) for step in range(STEPS)])
+
+
+def fifty_steps(name: str, dtype: str, rtol: float, rates: Rates) -> None:
     spec, (P, gradients) = OptimizerSpec(name, **SPEC), start(dtype)
-    expected = TEXTBOOK[name](spec, P.astype(np.float64), [G.astype(np.float64) for G in gradients])
+    expected = TEXTBOOK[name](spec, rates, P.astype(np.float64), [G.astype(np.float64) for G in gradients])
     stepper = Stepper(spec, P)
-    for t, G in enumerate(gradients, start=1):
+    for t, (rate, G) in enumerate(zip(rates, gradients, strict=True), start=1):
         kept = G.copy()
+        if rate != rates[t - 2]:
+            stepper.set_learning_rate(rate)
         stepper.step(P, G, t)
         assert G.tobytes() == kept.tobytes()
     assert P.dtype == dtype
@@ -116,7 +150,8 @@ def test_state_never_ends_as_denormal_numbers(name: str) -> None:
     stepper.step(P, np.full(PARAMETERS, 1e-3, np.float32), 1)
     for t in range(2, FLUSH_EVERY + 1):
         stepper.step(P, nothing, t)
-    assert not any(vector.any() for vector in stepper.state.values())
+    smallest = np.finfo(np.float32).tiny
+    assert all(((vector == 0) | (np.abs(vector) >= smallest)).all() for vector in stepper.state.values())
     assert set(stepper.state) == set(OPTIMIZERS[name].state)
 
 
@@ -137,6 +172,7 @@ def test_it_uses_the_numbers_it_says_and_no_others(name: str) -> None:
     ("number", "value"),
     [
         *[("learning_rate", value) for value in (0.0, -1.0, float("inf"), float("nan"))],
+        *[("weight_decay", value) for value in (-0.1, float("inf"), float("nan"))],
         *[("epsilon", value) for value in (0.0, float("nan"))],
         *[(number, value) for number in ("momentum", "beta1", "beta2", "rho") for value in (-0.1, 1.0, float("nan"))],
     ],
@@ -148,7 +184,9 @@ def test_a_number_that_makes_no_sense_is_refused_with_its_field(number: str, val
 
 
 def test_an_unknown_optimizer_is_refused_with_those_known() -> None:
-    with pytest.raises(UnknownNameError, match=r"'lion'.*sgd, momentum, nesterov, rmsprop, adam") as refusal:
+    with pytest.raises(
+        UnknownNameError, match=r"'lion'.*sgd, momentum, nesterov, rmsprop, adagrad, adam, adamw"
+    ) as refusal:
         OptimizerSpec("lion")
     assert refusal.value.field == "optimizer/name"
 

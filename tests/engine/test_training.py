@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from chainrule.engine import (
     OPTIMIZERS,
+    SCHEDULES,
+    ClipSpec,
     ConfigError,
     Data,
     DivergedError,
@@ -20,7 +22,9 @@ from chainrule.engine import (
     Network,
     NetworkSpec,
     OptimizerSpec,
+    RegularizationSpec,
     ResumePoint,
+    ScheduleSpec,
     ShapeError,
     StepBoundary,
     TrainingConfig,
@@ -46,6 +50,29 @@ TWO_CLASSES = dense(2, (4, "tanh"), (2, "softmax"))
 CONFIG = TrainingConfig(TWO_CLASSES, optimizer=OptimizerSpec("adam", 0.01), epochs=3, batch_size=4, seed=1)
 SAMPLES = moons(22).take(np.r_[0:7, 11:18])
 HELD_OUT = moons(10, seed=9)
+SHAPED = replace(
+    CONFIG,
+    schedule=ScheduleSpec("cosine", warmup_epochs=2),
+    clip=ClipSpec(norm=0.05),
+    regularization=RegularizationSpec(0.01, 0.02, 0.8),
+)
+"""With everything that shapes a step."""
+schedules = st.builds(
+    ScheduleSpec,
+    st.sampled_from(sorted(SCHEDULES)),
+    every=st.integers(1, 3),
+    factor=st.floats(0.1, 1),
+    minimum=st.floats(0, 0.01),
+    warmup_epochs=st.integers(0, 5),
+)
+bounds = st.floats(0.001, 1)
+clips = st.one_of(st.none(), st.builds(ClipSpec, norm=bounds), st.builds(ClipSpec, value=bounds))
+regularizations = st.builds(
+    RegularizationSpec,
+    l1=st.sampled_from([0.0, 0.01]),
+    l2=st.sampled_from([0.0, 0.1]),
+    max_norm=st.one_of(st.none(), st.floats(0.1, 2)),
+)
 
 
 def epochs_of(config: TrainingConfig, data: Data, validation: Data | None = None, **how: Any) -> list[Epoch]:
@@ -122,8 +149,9 @@ def test_one_step_worked_by_hand() -> None:
     assert found == {"dW1": (0.5, 0.25), "db1": (1.0, 0.0)}
 
 
-def test_costs_are_those_of_the_weights_each_step_started_from() -> None:
-    config = replace(CONFIG, shuffle=False, dtype="float64")
+@pytest.mark.parametrize("config", [CONFIG, SHAPED], ids=["plain", "shaped"])
+def test_costs_are_those_of_the_weights_each_step_started_from_without_a_penalty(config: TrainingConfig) -> None:
+    config = replace(config, shuffle=False, dtype="float64")
     seen: list[FloatArray] = []
     Y = targets(SAMPLES, 2)
     epochs = []
@@ -189,10 +217,11 @@ def test_without_shuffling_each_epoch_keeps_the_datas_order() -> None:
     assert told(epochs_of(config, SAMPLES)[1]) == told(epochs_of(config, SAMPLES)[1])
 
 
-def test_the_same_training_gives_the_same_bytes_and_another_seed_others() -> None:
+@pytest.mark.parametrize("config", [CONFIG, SHAPED], ids=["plain", "shaped"])
+def test_the_same_training_gives_the_same_bytes_and_another_seed_others(config: TrainingConfig) -> None:
     one, same, other = (
         [told(epoch) for epoch in epochs_of(config, SAMPLES, HELD_OUT)]
-        for config in (CONFIG, CONFIG, replace(CONFIG, seed=2))
+        for config in (config, config, replace(config, seed=2))
     )
     assert one == same
     assert all(a != b for a, b in zip(one, other, strict=True))
@@ -210,7 +239,40 @@ def resumes_exactly(config: TrainingConfig, data: Data, place: int) -> None:
     assert len(after) == config.epochs - point.epoch
 
 
-@settings(max_examples=80)
+def test_epochs_tell_the_learning_rate_of_their_steps() -> None:
+    config = replace(CONFIG, schedule=ScheduleSpec("step", every=2, factor=0.5, warmup_epochs=2), epochs=5)
+    epochs = epochs_of(config, SAMPLES)
+    assert [epoch.learning_rate for epoch in epochs] == [0.01, 0.005, 0.01, 0.005, 0.005, 0.0025]
+    assert {epoch.learning_rate for epoch in epochs_of(CONFIG, SAMPLES)} == {0.01}
+
+
+def test_with_sgd_l2_is_the_weight_decay_of_the_common_frameworks_on_the_weights() -> None:
+    config = replace(
+        CONFIG,
+        optimizer=OptimizerSpec("sgd", 0.1),
+        regularization=RegularizationSpec(l2=0.5),
+        epochs=1,
+        batch_size=None,
+        dtype="float64",
+    )
+    before, after = epochs_of(config, SAMPLES)
+    G = backward(forward(before.network, SAMPLES.X), "cross_entropy", targets(SAMPLES, 2))
+    for number, W in before.network.W.items():
+        # w ← w − η·(g + λ·w)
+        np.testing.assert_allclose(after.network.W[number], W - 0.1 * (G[f"dW{number}"] + 0.5 * W), rtol=1e-12)
+        np.testing.assert_allclose(
+            after.network.b[number], before.network.b[number] - 0.1 * G[f"db{number}"], rtol=1e-12
+        )
+
+
+def test_no_row_of_weights_is_longer_than_max_norm_after_any_step() -> None:
+    config = replace(CONFIG, regularization=RegularizationSpec(max_norm=0.7))
+    for event in itertools.islice(train(config, SAMPLES, snapshot_due=lambda: True), 1, None):
+        for W in Network(TWO_CLASSES, event.resume_point().parameters).W.values():
+            assert np.linalg.norm(W, axis=1).max() < 0.7 * (1 + 1e-6)
+
+
+@settings(max_examples=200)
 @given(
     epochs=st.integers(1, 4),
     batch_size=st.one_of(st.none(), st.integers(1, 16)),
@@ -218,6 +280,9 @@ def resumes_exactly(config: TrainingConfig, data: Data, place: int) -> None:
     dtype=st.sampled_from(["float32", "float64"]),
     shuffle=st.booleans(),
     gradients_every=st.sampled_from([None, 1, 2]),
+    schedule=schedules,
+    clip=clips,
+    regularization=regularizations,
     data=st.data(),
 )
 def test_resuming_anywhere_equals_never_stopping(
@@ -227,6 +292,9 @@ def test_resuming_anywhere_equals_never_stopping(
     dtype: str,
     shuffle: bool,
     gradients_every: int | None,
+    schedule: ScheduleSpec,
+    clip: ClipSpec | None,
+    regularization: RegularizationSpec,
     data: st.DataObject,
 ) -> None:
     config = TrainingConfig(
@@ -237,6 +305,9 @@ def test_resuming_anywhere_equals_never_stopping(
         dtype=dtype,
         shuffle=shuffle,
         gradients_every=gradients_every,
+        schedule=schedule,
+        clip=clip,
+        regularization=regularization,
     )
     places = epochs * config.steps_per_epoch(SAMPLES.samples)
     resumes_exactly(config, SAMPLES, data.draw(st.integers(0, places), label="place"))
@@ -471,6 +542,14 @@ def test_targets_too_large_for_the_float_type_end_as_diverged_before_the_first_s
     fit=st.sampled_from(FITTING),
     dtype=st.sampled_from(["float32", "float64"]),
     gradients_every=st.sampled_from([None, 1]),
+    schedule=st.sampled_from([ScheduleSpec(), ScheduleSpec("exponential", factor=1e-9, warmup_epochs=2)]),
+    clip=clips,
+    regularization=st.builds(
+        RegularizationSpec,
+        l1=st.sampled_from([0.0, 1e-30, 1e30]),
+        l2=st.sampled_from([0.0, 1e-30, 1e30]),
+        max_norm=st.sampled_from([None, 1e-18, 1.0, 1e18]),
+    ),
 )
 def test_whatever_the_numbers_each_epoch_is_finite_or_the_training_diverged(
     scale: float,
@@ -481,6 +560,9 @@ def test_whatever_the_numbers_each_epoch_is_finite_or_the_training_diverged(
     fit: tuple[str, str],
     dtype: str,
     gradients_every: int | None,
+    schedule: ScheduleSpec,
+    clip: ClipSpec | None,
+    regularization: RegularizationSpec,
 ) -> None:
     output, cost = fit
     config = TrainingConfig(
@@ -491,6 +573,9 @@ def test_whatever_the_numbers_each_epoch_is_finite_or_the_training_diverged(
         batch_size=5,
         dtype=dtype,
         gradients_every=gradients_every,
+        schedule=schedule,
+        clip=clip,
+        regularization=regularization,
     )
     data, validation = (replace(found, X=found.X * scale) for found in (SAMPLES, HELD_OUT))
     if cost == "mse":
@@ -511,6 +596,13 @@ def test_whatever_the_numbers_each_epoch_is_finite_or_the_training_diverged(
         ({"gradients_every": 0}, "gradients/every"),
         ({"optimizer": OptimizerSpec("sgd", 1e39)}, "optimizer/learning_rate"),
         ({"optimizer": OptimizerSpec("adam", 0.1, epsilon=1e-60)}, "optimizer/epsilon"),
+        ({"schedule": ScheduleSpec("cosine", minimum=0.02)}, "schedule/minimum"),
+        ({"clip": ClipSpec(norm=1e-20)}, "clip/norm"),
+        ({"clip": ClipSpec(norm=1e20)}, "clip/norm"),
+        ({"clip": ClipSpec(value=1e39)}, "clip/value"),
+        ({"regularization": RegularizationSpec(l1=1e39)}, "regularization/l1"),
+        ({"regularization": RegularizationSpec(l2=1e39)}, "regularization/l2"),
+        ({"regularization": RegularizationSpec(max_norm=1e20)}, "regularization/max_norm"),
     ],
 )
 def test_a_config_that_makes_no_sense_is_refused_with_the_field(changes: dict[str, Any], field: str) -> None:
@@ -546,8 +638,13 @@ def test_data_that_does_not_fit_is_refused() -> None:
         (dense(20, (300, "tanh"), (300, "tanh"), (10, "softmax")), 500, {"batch_size": 100, "dtype": "float64"}),
         (dense(10, (16, "relu"), (10, "softmax")), 20000, {"batch_size": None, "gradients_every": None}),
         (dense(2, (500, "tanh"), (10, "softmax")), 9000, {}),
+        (
+            dense(20, (400, "tanh"), (400, "tanh"), (10, "softmax")),
+            300,
+            {"regularization": RegularizationSpec(1, 1, 1)},
+        ),
     ],
-    ids=["samples", "parameters", "one batch", "units"],
+    ids=["samples", "parameters", "one batch", "units", "regularized"],
 )
 def test_the_memory_estimate_is_about_what_a_training_takes(
     network: NetworkSpec, samples: int, how: dict[str, Any]

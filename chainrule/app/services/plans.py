@@ -8,8 +8,17 @@ from chainrule.app.config import Settings
 from chainrule.app.errors import InvalidInput, LimitExceeded, NotFound
 from chainrule.app.services import datasets, training
 from chainrule.app.store.database import Database
-from chainrule.engine import EngineError, TrainingConfig, activation, cost, default_initializer
-from chainrule.engine.optimizers import OPTIMIZERS, OptimizerSpec
+from chainrule.engine import (
+    OPTIMIZERS,
+    SCHEDULES,
+    EngineError,
+    OptimizerSpec,
+    ScheduleSpec,
+    TrainingConfig,
+    activation,
+    cost,
+    default_initializer,
+)
 
 _EPOCH_BYTES = 150
 _RECORD_BYTES = 130
@@ -94,6 +103,10 @@ def _complete(spec: dict[str, Any], info: datasets.DatasetInfo) -> dict[str, Any
         "network": {"inputs": inputs, "layers": layers},
         "cost": spec.get("cost") or ("cross_entropy" if entropic else "mse"),
         "optimizer": _complete_optimizer(spec.get("optimizer") or {}),
+        "schedule": _complete_schedule(spec.get("schedule") or {}),
+        "clip": _given(spec.get("clip") or {}) or None,
+        # A penalty of 0 is none.
+        "regularization": {n: v for n, v in _given(spec.get("regularization") or {}).items() if v} or None,
         "epochs": spec["epochs"],
         "batch_size": spec.get("batch_size"),
         "shuffle": spec.get("shuffle", True),
@@ -106,20 +119,30 @@ def _complete(spec: dict[str, Any], info: datasets.DatasetInfo) -> dict[str, Any
 
 
 def _complete_optimizer(given: dict[str, Any]) -> dict[str, Any]:
-    chosen = {name: value for name, value in given.items() if value is not None}
-    spec = OptimizerSpec(**chosen)
-    uses = OPTIMIZERS[spec.name].uses
-    unused = sorted(set(chosen) - {"name", "learning_rate", *uses})
+    spec = OptimizerSpec(**_given(given))
+    return _used("optimizer", spec, given, ("learning_rate", *OPTIMIZERS[spec.name].uses))
+
+
+def _complete_schedule(given: dict[str, Any]) -> dict[str, Any]:
+    spec = ScheduleSpec(**_given(given))
+    return _used("schedule", spec, given, (*SCHEDULES[spec.name].uses, "warmup_epochs"))
+
+
+def _given(numbers: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in numbers.items() if value is not None}
+
+
+def _used(
+    kind: str, spec: OptimizerSpec | ScheduleSpec, given: dict[str, Any], uses: tuple[str, ...]
+) -> dict[str, Any]:
+    """Choose the numbers that one of a kind uses; refuse those given that it does not."""
+    unused = sorted(set(_given(given)) - {"name", *uses})
     if unused:
         raise InvalidInput.at(
-            f"/optimizer/{unused[0]}",
-            f"Optimizer {spec.name!r} does not use {unused[0]}; it uses {', '.join(('learning_rate', *uses))}.",
+            f"/{kind}/{unused[0]}",
+            f"{kind.capitalize()} {spec.name!r} does not use {unused[0]}; it uses {', '.join(uses)}.",
         )
-    return {
-        "name": spec.name,
-        "learning_rate": spec.learning_rate,
-        **{name: getattr(spec, name) for name in uses},
-    }
+    return {"name": spec.name, **{name: getattr(spec, name) for name in uses}}
 
 
 def _fit(engine: TrainingConfig, info: datasets.DatasetInfo) -> None:

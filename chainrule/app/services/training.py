@@ -13,7 +13,18 @@ from chainrule.app.services import datasets
 from chainrule.app.services.weights import decode_safetensors, encode_safetensors
 from chainrule.app.store import checkpoints as store
 from chainrule.app.store.database import Database
-from chainrule.engine import Data, LayerSpec, NetworkSpec, OptimizerSpec, ResumePoint, TrainingConfig, split_size
+from chainrule.engine import (
+    ClipSpec,
+    Data,
+    LayerSpec,
+    NetworkSpec,
+    OptimizerSpec,
+    RegularizationSpec,
+    ResumePoint,
+    ScheduleSpec,
+    TrainingConfig,
+    split_size,
+)
 
 RECORDED_EPOCHS = 100
 """Of how many epochs a run keeps gradient statistics when it does not say."""
@@ -32,12 +43,13 @@ def network_spec(network: Mapping[str, Any], inputs: int) -> NetworkSpec:
 
 
 def engine_config(config: Mapping[str, Any], inputs: int) -> TrainingConfig:
-    """Build the engine's config from a run's complete config.
+    """Build the engine's config from a run's complete config; in those stored before they were known, keys are missing.
 
     Raises:
         EngineError: with the path of the wrong field.
     """
     every = config["gradients"]["every"]
+    clip = config.get("clip")
     return TrainingConfig(
         network=network_spec(config["network"], inputs),
         cost=config["cost"],
@@ -48,6 +60,9 @@ def engine_config(config: Mapping[str, Any], inputs: int) -> TrainingConfig:
         dtype=config["dtype"],
         shuffle=config["shuffle"],
         gradients_every=every or None,
+        schedule=ScheduleSpec(**(config.get("schedule") or {})),
+        clip=ClipSpec(**clip) if clip else None,
+        regularization=RegularizationSpec(**(config.get("regularization") or {})),
     )
 
 

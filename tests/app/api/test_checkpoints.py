@@ -12,11 +12,15 @@ from numpy.typing import NDArray
 
 from chainrule.app.api.schemas.checkpoints import Checkpoint, CheckpointPage, Predictions, Weights
 from chainrule.engine import (
+    ClipSpec,
     Epoch,
     LayerSpec,
     NetworkSpec,
     OptimizerSpec,
+    RegularizationSpec,
+    ScheduleSpec,
     TrainingConfig,
+    dense,
     digits,
     predict,
     spirals,
@@ -294,6 +298,34 @@ def test_the_weights_of_every_epoch_are_those_of_the_bare_engine_to_the_bit(
             assert columns[name][epoch.epoch] == getattr(epoch, name)
         recorded += 1
     assert recorded == len(columns["epoch"]) == 7
+
+
+def test_the_weights_of_a_run_with_a_schedule_clipping_and_regularization_are_those_of_the_bare_engine(
+    client: httpx.Client,
+) -> None:
+    shaped_by: dict[str, Any] = {
+        "schedule": {"name": "cosine", "minimum": 0.001, "warmup_epochs": 3},
+        "clip": {"norm": 0.5},
+        "regularization": {"l1": 0.0001, "l2": 0.001, "max_norm": 1.5},
+    }
+    network = {"layers": [{"units": 16, "activation": "relu"}, {"units": 3, "activation": "softmax"}]}
+    spec = {"dataset": "spirals", "network": network, "epochs": 6, "batch_size": 32, "seed": 9, **shaped_by}
+    run = finished(client, spec)
+    assert {kind: run["config"][kind] for kind in shaped_by} == shaped_by
+    config = TrainingConfig(
+        dense(2, (16, "relu"), (3, "softmax")),
+        epochs=6,
+        seed=9,
+        schedule=ScheduleSpec("cosine", minimum=0.001, warmup_epochs=3),
+        clip=ClipSpec(norm=0.5),
+        regularization=RegularizationSpec(0.0001, 0.001, 1.5),
+    )
+    columns = client.get(f"/v1/runs/{run['id']}/epochs").json()["columns"]
+    for epoch in train(config, spirals()):
+        assert isinstance(epoch, Epoch)
+        assert same(weights(client, run, epoch.epoch), epoch.network.named())
+        assert columns["learning_rate"][epoch.epoch] == epoch.learning_rate
+        assert columns["cost"][epoch.epoch] == epoch.cost
 
 
 def test_a_prediction_is_the_output_of_the_network_and_its_class_by_name(

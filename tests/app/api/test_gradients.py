@@ -11,7 +11,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from chainrule.app.api.schemas.gradients import GradientCheck, GradientRecords, Gradients
-from chainrule.engine import ACTIVATIONS, digits, xor
+from chainrule.engine import ACTIVATIONS, COSTS, digits, xor
 from tests.app.api.calls import DIGITS, FLOWERS, XOR, finished, refused, upload
 
 Array = NDArray[Any]
@@ -476,7 +476,7 @@ def test_a_gradient_check_of_a_dataset_with_words_for_classes(client: httpx.Clie
     [
         ({"dataset": "nothing"}, "/dataset", ["nothing", "xor"]),
         ({"dataset": "digits"}, "/network/layers/1/units", ["10 classes"]),
-        ({"cost": "hinge"}, "/cost", ["hinge", "mse, cross_entropy"]),
+        ({"cost": "hinge"}, "/cost", ["hinge", *COSTS]),
         ({"network": {"layers": [{"units": 1, "activation": "linear"}]}, "cost": "cross_entropy"}, "/cost", ["'mse'"]),
         ({"rows": [4]}, "/rows/0", ["0 to 3"]),
         ({"rows": []}, "/rows", ["at least 1"]),

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from chainrule.app.api.schemas.runs import Run, RunPage, Validated
-from chainrule.engine import ACTIVATIONS, COSTS, INITIALIZERS, OPTIMIZERS
+from chainrule.engine import ACTIVATIONS, COSTS, INITIALIZERS, OPTIMIZERS, SCHEDULES
 from tests.app.api.calls import DIGITS, FLOWERS, LONG, XOR, ended, finished, refused, stop, submit, upload
 from tests.conftest import KINDS
 from tests.service import serving
@@ -76,6 +76,9 @@ def test_the_config_of_a_run_has_every_default_filled_in(xor_run: dict[str, Any]
         },
         "cost": "cross_entropy",
         "optimizer": {"name": "adam", "learning_rate": 0.05, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8},
+        "schedule": {"name": "constant", "warmup_epochs": 0},
+        "clip": None,
+        "regularization": None,
         "epochs": 20,
         "batch_size": 4,
         "shuffle": True,
@@ -132,6 +135,19 @@ def test_a_run_with_validation_has_its_cost_and_error(digits_run: dict[str, Any]
         ({"optimizer": {"learning_rate": 0}}, "/optimizer/learning_rate", ["more than 0"]),
         ({"optimizer": {"learning_rate": 1e39}}, "/optimizer/learning_rate", ["float32"]),
         ({"optimizer": {"learning_rate": 1e-46}}, "/optimizer/learning_rate", ["float32"]),
+        ({"schedule": {"name": "plateau"}}, "/schedule/name", ["plateau", *SCHEDULES]),
+        ({"schedule": {"minimum": 0}}, "/schedule/minimum", ["does not use", "warmup_epochs"]),
+        ({"schedule": {"name": "step", "every": 0}}, "/schedule/every", ["at least 1"]),
+        ({"schedule": {"name": "step", "factor": 1.1}}, "/schedule/factor", ["at most"]),
+        ({"schedule": {"name": "cosine", "minimum": 1}}, "/schedule/minimum", ["at most the learning rate"]),
+        ({"schedule": {"warmup_epochs": -1}}, "/schedule/warmup_epochs", ["at least 0"]),
+        ({"clip": {}}, "/clip", ["either norm or value"]),
+        ({"clip": {"norm": 1, "value": 1}}, "/clip", ["either norm or value"]),
+        ({"clip": {"norm": 0}}, "/clip/norm", ["more than 0"]),
+        ({"clip": {"norm": 1e20}}, "/clip/norm", ["float32"]),
+        ({"regularization": {"l1": -1}}, "/regularization/l1", ["at least 0"]),
+        ({"regularization": {"max_norm": 0}}, "/regularization/max_norm", ["more than 0"]),
+        ({"regularization": {"dropout": 0.5}}, "/regularization/dropout", ["no such field"]),
         ({"validation": {"fraction": 0}}, "/validation/fraction", ["more than 0"]),
         ({"validation": {"fraction": 1}}, "/validation/fraction", ["less than 1"]),
         ({"validation": {"fraction": 0.1}}, "/validation/fraction", ["0 for validation", "at least one"]),

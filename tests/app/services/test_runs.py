@@ -4,10 +4,13 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pytest
+
 from chainrule.app.config import Settings
 from chainrule.app.errors import AppError, Conflict, InvalidInput
-from chainrule.app.services import datasets, plans, runs
+from chainrule.app.services import datasets, plans, runs, training
 from chainrule.app.store.database import Database
+from chainrule.engine import RegularizationSpec, ScheduleSpec
 
 SPEC: dict[str, Any] = {
     "network": {"layers": [{"units": 2, "activation": "softmax"}]},
@@ -58,6 +61,9 @@ def test_a_plan_says_all_that_determines_the_run(database: Database, settings: S
         },
         "cost": "cross_entropy",
         "optimizer": {"name": "sgd", "learning_rate": 0.1},
+        "schedule": {"name": "constant", "warmup_epochs": 0},
+        "clip": None,
+        "regularization": None,
         "epochs": 1,
         "batch_size": None,
         "shuffle": True,
@@ -69,6 +75,75 @@ def test_a_plan_says_all_that_determines_the_run(database: Database, settings: S
     }
     assert plan.estimate["parameters"] == 6
     assert plan.estimate["steps"] == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "completed"),
+    [
+        ({"schedule": {}}, {"name": "constant", "warmup_epochs": 0}),
+        ({"schedule": {"warmup_epochs": 3}}, {"name": "constant", "warmup_epochs": 3}),
+        ({"schedule": {"name": "step"}}, {"name": "step", "every": 10, "factor": 0.1, "warmup_epochs": 0}),
+        (
+            {"schedule": {"name": "exponential", "factor": 0.5, "every": None}},
+            {"name": "exponential", "factor": 0.5, "warmup_epochs": 0},
+        ),
+        ({"schedule": {"name": "cosine"}}, {"name": "cosine", "minimum": 0.0, "warmup_epochs": 0}),
+        ({"clip": {"norm": 2.0, "value": None}}, {"norm": 2.0}),
+        ({"clip": {"norm": None, "value": 0.5}}, {"value": 0.5}),
+        ({"regularization": {}}, None),
+        ({"regularization": {"l1": 0.0, "l2": None}}, None),
+        ({"regularization": {"l1": 0.0, "l2": 0.1, "max_norm": 3.0}}, {"l2": 0.1, "max_norm": 3.0}),
+    ],
+)
+def test_what_shapes_a_step_is_stored_with_the_numbers_it_uses_and_no_others(
+    database: Database, settings: Settings, given: dict[str, Any], completed: dict[str, Any] | None
+) -> None:
+    ((kind, _),) = given.items()
+    plan = plans.make(database, settings, SPEC | {"dataset": "moons"} | given)
+    assert plan.config[kind] == completed
+    again = plans.make(database, settings, plan.config)
+    assert (again.config, again.engine) == (plan.config, plan.engine)
+
+
+@pytest.mark.parametrize(
+    ("given", "pointer", "words"),
+    [
+        ({"schedule": {"name": "plateau"}}, "/schedule/name", "known: constant, step, exponential, cosine"),
+        ({"schedule": {"factor": 0.5}}, "/schedule/factor", "'constant' does not use factor; it uses warmup_epochs."),
+        (
+            {"schedule": {"name": "step", "minimum": 0.0}},
+            "/schedule/minimum",
+            "Schedule 'step' does not use minimum; it uses every, factor, warmup_epochs.",
+        ),
+        ({"schedule": {"name": "cosine", "every": 2}}, "/schedule/every", "it uses minimum, warmup_epochs."),
+        ({"schedule": {"name": "step", "factor": 2.0}}, "/schedule/factor", "at most 1"),
+        ({"schedule": {"name": "cosine", "minimum": 0.2}}, "/schedule/minimum", "at most the learning rate, 0.1"),
+        ({"clip": {"norm": 1.0, "value": 1.0}}, "/clip", "either norm or value"),
+        ({"clip": {"norm": -1.0}}, "/clip/norm", "above 0"),
+        ({"clip": {"value": 1e39}}, "/clip/value", "float32"),
+        ({"regularization": {"l1": -1.0}}, "/regularization/l1", "at least 0"),
+        ({"regularization": {"l2": 1e39}}, "/regularization/l2", "float32"),
+        ({"regularization": {"max_norm": -1.0}}, "/regularization/max_norm", "above 0"),
+    ],
+)
+def test_what_shapes_a_step_is_refused_at_its_place(
+    database: Database, settings: Settings, given: dict[str, Any], pointer: str, words: str
+) -> None:
+    with pytest.raises(InvalidInput) as refusal:
+        plans.make(database, settings, SPEC | {"dataset": "moons"} | given)
+    (error,) = refusal.value.errors
+    assert error.pointer == pointer
+    assert words in error.detail
+
+
+def test_a_config_stored_before_schedules_clipping_and_regularization_trains_as_it_did(
+    database: Database, settings: Settings
+) -> None:
+    plan = plans.make(database, settings, SPEC | {"dataset": "moons"})
+    old = {k: v for k, v in plan.config.items() if k not in ("schedule", "clip", "regularization")}
+    assert training.engine_config(old, 2) == plan.engine
+    off = (plan.engine.schedule, plan.engine.clip, plan.engine.regularization)
+    assert off == (ScheduleSpec(), None, RegularizationSpec())
 
 
 def test_the_storage_of_a_run_is_estimated_well(database: Database, settings: Settings) -> None:

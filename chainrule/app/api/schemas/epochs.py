@@ -15,7 +15,9 @@ class Columns(Answer):
     error: list[float | None] = Field(description="Share of the samples got wrong, likewise; null for regression.")
     validation_cost: list[float | None] = Field(description="C over the validation samples at the epoch's end.")
     validation_error: list[float | None] = Field(description="Share of the validation samples got wrong.")
-    learning_rate: list[float] = Field(description="η of its steps.")
+    learning_rate: list[float] = Field(
+        description="η of its steps, as the schedule has it; at epoch 0 the optimizer's own."
+    )
     seconds: list[float] = Field(description="How long it took.")
 
 

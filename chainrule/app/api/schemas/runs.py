@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self
 from pydantic import ConfigDict, Field, JsonValue, model_validator
 
 from chainrule.app.api.schemas.wire import MOST, Answer, Choice, DatasetName, Name, Request
-from chainrule.engine import ACTIVATIONS, COSTS, INITIALIZERS, OPTIMIZERS
+from chainrule.engine import ACTIVATIONS, COSTS, INITIALIZERS, OPTIMIZERS, SCHEDULES
 from chainrule.engine.arrays import DTYPES
 
 Count = Annotated[int, Field(ge=1, le=MOST)]
@@ -53,10 +53,72 @@ class OptimizerSpec(Request):
         + ".",
     )
     momentum: float | None = Field(default=None, ge=0, lt=1, description="μ of momentum and nesterov; 0.9 by default.")
-    beta1: float | None = Field(default=None, ge=0, lt=1, description="β₁ of adam; 0.9 by default.")
-    beta2: float | None = Field(default=None, ge=0, lt=1, description="β₂ of adam; 0.999 by default.")
+    beta1: float | None = Field(default=None, ge=0, lt=1, description="β₁ of adam and adamw; 0.9 by default.")
+    beta2: float | None = Field(default=None, ge=0, lt=1, description="β₂ of adam and adamw; 0.999 by default.")
     rho: float | None = Field(default=None, ge=0, lt=1, description="ρ of rmsprop; 0.9 by default.")
-    epsilon: float | None = Field(default=None, gt=0, description="ε of rmsprop and adam; 1e-8 by default.")
+    epsilon: float | None = Field(
+        default=None, gt=0, description="ε of rmsprop, adagrad, adam and adamw; 1e-8 by default."
+    )
+    weight_decay: float | None = Field(default=None, ge=0, description="λ of adamw; 0.01 by default.")
+
+
+class ScheduleSpec(Request):
+    """The learning rate η(e) of each epoch e = 1…E; each schedule takes only the numbers it uses."""
+
+    name: Choice = Field(
+        default="constant",
+        description="constant: η(e) = η, the optimizer's learning_rate; step: η·γ^⌊(e−1)/k⌋; exponential: η·γ^(e−1); "
+        "cosine: η_min + ½·(η − η_min)·(1 + cos(π·(e−1)/E)).",
+        json_schema_extra=_one_of(SCHEDULES),
+    )
+    every: Count | None = Field(default=None, description="k of step, in epochs; 10 by default.")
+    factor: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="γ of step and exponential; by default "
+        + ", ".join(f"{found.factor} for {name}" for name, found in SCHEDULES.items() if "factor" in found.uses)
+        + ".",
+    )
+    minimum: float | None = Field(
+        default=None, ge=0, description="η_min of cosine, at most the learning rate; 0 by default."
+    )
+    warmup_epochs: int | None = Field(
+        default=None,
+        ge=0,
+        le=MOST,
+        description="w, with any schedule: in epochs e ≤ w the rate is η(e)·e/w; 0, no warm-up, by default.",
+    )
+
+
+class ClipSpec(Request):
+    """A bound of the gradient G of all parameters that is handed to the optimizer: of its norm or of each element."""
+
+    norm: float | None = Field(
+        default=None, gt=0, description="c of G ← G·min(1, c/‖G‖), over all layers at once; the direction stays."
+    )
+    value: float | None = Field(default=None, gt=0, description="c of G ← min(max(G, −c), c), element by element.")
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.norm is None) == (self.value is None):
+            raise ValueError("Give either norm or value.")
+        return self
+
+
+class RegularizationSpec(Request):
+    """What keeps the weights W small; biases are left alone, and costs are reported without it."""
+
+    l1: float | None = Field(default=None, ge=0, description="λ₁: adds λ₁·sign(W) to dW; 0 by default.")
+    l2: float | None = Field(
+        default=None, ge=0, description="λ₂: adds λ₂·W to dW, from the penalty ½·λ₂·Σw²; 0 by default."
+    )
+    max_norm: float | None = Field(
+        default=None,
+        gt=0,
+        description="Longest row of W, a unit's incoming weights; longer ones are shortened after each step. "
+        "No bound by default.",
+    )
 
 
 class ValidationSpec(Request):
@@ -133,6 +195,13 @@ class RunSpec(Request):
         json_schema_extra=_one_of(COSTS),
     )
     optimizer: OptimizerSpec = Field(default=OptimizerSpec(), description="How the parameters step.")
+    schedule: ScheduleSpec | None = Field(
+        default=None, description="The learning rate of each epoch; constant by default."
+    )
+    clip: ClipSpec | None = Field(default=None, description="A bound of the gradient; none by default.")
+    regularization: RegularizationSpec | None = Field(
+        default=None, description="What keeps the weights small; nothing by default."
+    )
     epochs: Count = Field(description="Passes over the training samples.")
     batch_size: Count | None = Field(default=None, description="Samples of a step; all of them by default.")
     shuffle: bool = Field(default=True, description="Whether each epoch takes the samples in a new random order.")
