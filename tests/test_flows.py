@@ -132,17 +132,23 @@ def test_a_process_that_is_killed_while_it_waits_for_an_order_costs_nothing(fres
         assert (run["status"], run["attempts"], run["failures"]) == ("succeeded", 1, 0)
 
 
-def test_a_run_outlives_the_process_that_training_processes_are_forked_from(
-    fresh: Any, cache_dir: Path, undisturbed: str
+@pytest.mark.parametrize("moment", ["before", "while_it_trains"])
+def test_no_run_is_lost_with_the_process_that_training_processes_are_forked_from(
+    fresh: Any, cache_dir: Path, undisturbed: str, moment: str
 ) -> None:
     with (
-        serving(database_url=fresh.url("sqlite"), cache_dir=cache_dir, slots=1, **QUICK_RECOVERY) as service,
+        serving(database_url=fresh.url("sqlite"), cache_dir=cache_dir, slots=4, **QUICK_RECOVERY) as service,
         service.client() as client,
     ):
+        wait_for(lambda: len(fork_server(service).children()) == 4)
+        if moment == "before":
+            fork_server(service).kill()
         run_id = submit(client, LONG)
-        wait_for(lambda: under_way(client, run_id, 50))
-        fork_server(service).kill()
-        assert ended(client, run_id)["status"] == "succeeded"
+        if moment == "while_it_trains":
+            wait_for(lambda: under_way(client, run_id, 50))
+            fork_server(service).kill()
+        run = ended(client, run_id)
+        assert (run["status"], run["attempts"], run["failures"]) == ("succeeded", 1, 0)
         assert last_weights(client, run_id) == undisturbed
 
 
@@ -189,6 +195,24 @@ def test_ending_the_service_leaves_running_runs_queued_with_their_resume_points(
         assert last_weights(client, run_id) == undisturbed
 
 
+def test_a_signal_to_all_processes_ends_the_service_as_one_to_the_service_does(fresh: Any, cache_dir: Path) -> None:
+    url = fresh.url("sqlite")
+    with serving(database_url=url, cache_dir=cache_dir, slots=2) as service, service.client() as client:
+        run_ids = [submit(client, LONG) for _ in range(2)]
+        wait_for(lambda: all(under_way(client, run_id, 50) for run_id in run_ids))
+        everybody = psutil.Process(service.process.pid).children(recursive=True)
+        service.process.terminate()
+        for process in everybody:
+            process.terminate()
+        assert service.process.wait(timeout=30) == 0
+        assert "Traceback" not in service.log.read_text()
+    with serving(database_url=url, cache_dir=cache_dir, slots=0) as service, service.client() as client:
+        for run_id in run_ids:
+            run = client.get(f"/v1/runs/{run_id}").json()
+            assert (run["status"], run["reason"]) == ("queued", "drained")
+            assert (run["attempts"], run["failures"]) == (1, 0)
+
+
 def train_two_long_epochs(database_url: str, cache_dir: Path, *, kill: bool) -> tuple[str, list[float], list[float]]:
     """Train two epochs of many small steps, killing the training in the middle of the first if asked."""
     samples = [[float((i * j) % 17) / 17 for j in range(1, 21)] for i in range(12000)]
@@ -231,6 +255,26 @@ def test_a_running_run_is_cancelled_within_its_grace(fresh: Any, cache_dir: Path
         assert time.monotonic() - started < 3
         recorded = epochs_of(client, run_id)
         assert recorded == list(range(run["progress"]["epochs_done"] + 1))
+
+
+def test_a_wish_to_cancel_outlives_the_worker_that_was_asked_to_end_first(fresh: Any, cache_dir: Path) -> None:
+    common = {"database_url": fresh.url("sqlite"), "cache_dir": cache_dir}
+    with serving(slots=0, **common) as service, service.client() as client, working(slots=1, **common) as worker:
+        run_id = submit(client, LONG | {"epochs": 50000, "checkpoints": {"every": 10000}})
+        wait_for(lambda: under_way(client, run_id, 1))
+        worker.process.send_signal(signal.SIGTERM)
+        assert client.post(f"/v1/runs/{run_id}/cancel").status_code in (200, 202)
+        assert worker.process.wait(timeout=30) == 0
+        run = client.get(f"/v1/runs/{run_id}").json()
+        assert (run["status"], run["reason"]) == ("cancelled", "cancel_requested")
+
+
+def test_a_worker_that_cannot_reach_its_database_says_so_in_few_words(cache_dir: Path) -> None:
+    with working(database_url="postgresql://nobody@127.0.0.1:1/nothing", cache_dir=cache_dir, slots=1) as worker:
+        assert worker.process.wait(timeout=30) == 1
+        log = worker.log.read_text()
+        assert "cannot open the database" in log
+        assert "Traceback" not in log
 
 
 def test_a_run_that_diverges_fails_and_says_so(fresh: Any, cache_dir: Path) -> None:

@@ -2,7 +2,9 @@
 
 import logging
 import signal
-import threading
+from queue import SimpleQueue
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from chainrule.app.config import Settings
 from chainrule.app.execution.dispatcher import Dispatcher
@@ -15,17 +17,23 @@ log = logging.getLogger(__name__)
 
 def run(settings: Settings) -> None:
     """Train waiting runs until SIGTERM or SIGINT, then put running ones back with their resume points."""
-    ending = threading.Event()
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    endings: SimpleQueue[int] = SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ending.set())
-    database = Database(settings.database_url)
-    upgrade(database)
+        signal.signal(number, lambda number, _: endings.put(number))
+    try:
+        database = Database(settings.database_url)
+        upgrade(database)
+    except (OSError, SQLAlchemyError) as error:
+        log.error("cannot open the database: %s", error)
+        raise SystemExit(1) from error
     changes = Changes(database)
     dispatcher = Dispatcher(database, settings, changes)
     changes.start()
     dispatcher.start()
     log.info("worker with %d slots is ready", settings.slots)
-    ending.wait()
+    endings.get()
     log.info("worker is draining")
     dispatcher.drain()
     changes.stop()

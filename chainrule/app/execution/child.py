@@ -63,8 +63,6 @@ class _Supervisor:
         self.attention = threading.Event()
         self.orders: SimpleQueue[Order | None] = SimpleQueue()
         self._pipe = pipe
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to pass on
-        signal.signal(signal.SIGTERM, lambda *_: self._wish(DRAIN))
         threading.Thread(target=self._listen, name="supervisor", daemon=True).start()
 
     def tell(self, word: str, detail: str = "") -> None:
@@ -90,6 +88,7 @@ class _Supervisor:
 
 def main(settings: Settings, pipe: Connection) -> None:
     """Train one attempt after another, each from its resume point to its end, or until told to stop."""
+    _leave_signals_to_supervisor()
     supervisor = _Supervisor(pipe)
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     database = _prepared.get(settings.database_url) or _database(settings.database_url)
@@ -104,7 +103,6 @@ def main(settings: Settings, pipe: Connection) -> None:
 
 def _obey(database: Database, settings: Settings, order: Order, supervisor: _Supervisor, *, last: bool) -> bool:
     """Train one attempt and say how it went; whether another order may come."""
-    supervisor.attention.clear()
     small = False
     try:
         small = _train(database, settings, order, supervisor)
@@ -114,6 +112,7 @@ def _obey(database: Database, settings: Settings, order: Order, supervisor: _Sup
         log.exception("attempt on %s failed", order.attempt.run_id)
         supervisor.tell(CRASHED, "".join(traceback.format_exception_only(error)).strip())
         return False
+    supervisor.attention.clear()  # before looking for a wish: one that comes later is for the next order
     ready = small and supervisor.wish is None and not last
     supervisor.tell(READY if ready else ENDED)
     return ready
@@ -124,9 +123,16 @@ def prepare(database_url: str) -> None:
 
     The connection is closed at the end, for no child may share it.
     """
+    _leave_signals_to_supervisor()
     database = _prepared[database_url] = _database(database_url)
     _rehearse(database, REHEARSALS)
     database.dispose()
+
+
+def _leave_signals_to_supervisor() -> None:
+    # Ctrl-C and many a SIGTERM reach the whole process group; the supervisor hears them too, and passes them on.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _rehearse(database: Database, times: int) -> None:
@@ -149,7 +155,7 @@ def _rehearse(database: Database, times: int) -> None:
 
 
 def _database(url: str) -> Database:
-    return Database(url, pool_size=2, max_overflow=0)
+    return Database(url, pool_size=2, max_overflow=0, durable=False)
 
 
 def _train(database: Database, settings: Settings, order: Order, supervisor: _Supervisor) -> bool:
@@ -170,6 +176,7 @@ def _train(database: Database, settings: Settings, order: Order, supervisor: _Su
                     writer.end(Ending(RunStatus.SUCCEEDED, Reason.COMPLETED), None)
                     break
             if attention.is_set():
+                attention.clear()  # before looking for a wish, so that none is overlooked
                 if supervisor.wish is not None:
                     writer.end(_ENDINGS[supervisor.wish], event.resume_point())
                     break

@@ -4,7 +4,7 @@ import logging
 import threading
 from concurrent.futures import Future
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from chainrule.app.config import Settings
 from chainrule.app.execution.placement import make_executor
@@ -70,7 +70,7 @@ class Dispatcher:
         try:
             with self._database.reading() as session:
                 return runs.count_claimable(session, free)
-        except DBAPIError as error:
+        except SQLAlchemyError as error:
             log.warning("cannot look for runs: %s", error)
             return 0
 
@@ -82,6 +82,9 @@ class Dispatcher:
     def _land(self, pilot: Future[str | None]) -> None:
         self._pilots.discard(pilot)
         error = None if pilot.cancelled() else pilot.exception()
-        if error is not None:
+        if error is None:
+            self._changes.notify()  # there is room for another
+        elif isinstance(error, (OSError, SQLAlchemyError)):
+            log.warning("cannot take a run: %s", error)
+        else:
             log.error("a slot failed: %s", error, exc_info=error)
-        self._changes.notify()

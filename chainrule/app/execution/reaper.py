@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from chainrule.app.config import Settings
 from chainrule.app.run_status import Reason
@@ -66,12 +66,13 @@ class Reaper:
         while not self._stopping.wait(self._settings.attempt_timeout_s / LOOKS_PER_TIMEOUT):
             try:
                 self._look()
-            except DBAPIError as error:
+            except SQLAlchemyError as error:
                 log.warning("cannot observe attempts: %s", error)
                 self._observation.forget()
 
     def _look(self) -> None:
-        with self._database.reading() as session:
+        # Where no transaction can write, no heart can beat: then this look waits, and nobody is judged by it.
+        with self._database.writing(announce=False) as session:
             beats = runs.heartbeats(session)
         for lost in self._observation.look(beats, time.monotonic()):
             detail = f"no heartbeat for {self._settings.attempt_timeout_s:g} s"

@@ -18,6 +18,7 @@ from typing import Any
 from chainrule.app.config import Settings
 from chainrule.app.execution import child
 
+RETRY_S = 1.0
 log = logging.getLogger(__name__)
 
 # A fork server starts a child in milliseconds, NumPy loaded; where there is none, children start afresh.
@@ -55,21 +56,17 @@ class Standby:
             _context.set_forkserver_preload(["chainrule.app.execution.preload"])
         self._thread.start()
 
-    def give(self, order: child.Order) -> Child:
-        """Give a child an order: one that waits, or a new one if none does.
+    def take(self) -> Child:
+        """Take a child that waits for an order, or a new one if none does.
 
         Raises:
             OSError: no process can be started.
         """
-        while (taken := _next(self._waiting)) is not None:
-            try:
-                taken.pipe.send(order)
-                return taken
-            except OSError:  # it was killed while it waited
-                self.dismiss(taken)
-        started = self._start()
-        started.pipe.send(order)
-        return started
+        while (waiting := _next(self._waiting)) is not None:
+            if not waiting.pipe.poll():  # who waits has nothing to tell but its end
+                return waiting
+            self.dismiss(waiting)
+        return self._start()
 
     def take_back(self, ready: Child) -> None:
         """Keep a child that is ready for another order."""
@@ -80,7 +77,8 @@ class Standby:
 
     def dismiss(self, gone: Child) -> None:
         """End a child whose work is over, without waiting for its end."""
-        gone.process.kill()
+        if gone.process.is_alive():  # the number of one that is gone may be another process's by now
+            gone.process.kill()
         with self._guard:
             self._living -= 1
         self._leaving.append(gone)
@@ -105,6 +103,8 @@ class Standby:
                     self._waiting.append(self._start())
             except OSError as error:
                 log.warning("cannot start a training process beforehand: %s", error)
+                self._closing.wait(RETRY_S)
+                continue
             self._wanted.wait()
 
     def _bury(self) -> None:
@@ -115,7 +115,10 @@ class Standby:
     def _start(self) -> Child:
         ours, theirs = _context.Pipe()
         process = _context.Process(target=child.main, args=(self._settings, theirs), daemon=True, name="training")
-        process.start()
+        try:
+            process.start()
+        except EOFError as error:
+            raise ConnectionError("the fork server ended meanwhile") from error
         theirs.close()
         with self._guard:
             self._living += 1

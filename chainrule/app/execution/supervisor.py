@@ -1,5 +1,6 @@
 """The supervisor: claims one run, has a child train it, beats for it, and ends what must end."""
 
+import contextlib
 import logging
 import os
 import signal
@@ -8,14 +9,14 @@ import threading
 import time
 import uuid
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from chainrule.app.config import Settings
 from chainrule.app.execution import child
-from chainrule.app.execution.standby import Standby
+from chainrule.app.execution.standby import Child, Standby
 from chainrule.app.run_status import Reason, RunStatus
 from chainrule.app.services.training import builds
 from chainrule.app.store import runs
@@ -32,15 +33,33 @@ def supervise_once(database: Database, settings: Settings, standby: Standby, sto
 
     Carries no run: where and when this is called decides nothing about what is trained next, the
     database does.
+
+    Raises:
+        OSError: no process can be started to train it.
+        SQLAlchemyError: nothing can be claimed.
     """
+    if stopping.is_set():
+        return None
     attempt_id = uuid.uuid4().hex
+    ours = standby.take()  # before the run: none is claimed that nobody could train
+    run = None
+    try:
+        run = _claim(database, settings, attempt_id)
+    finally:
+        if run is None:
+            standby.take_back(ours)
+    if run is None:
+        return None
+    _Attempt(database, settings, standby, stopping, run, Attempt(run.id, attempt_id)).see_through(ours)
+    return run.id
+
+
+def _claim(database: Database, settings: Settings, attempt_id: str) -> Run | None:
     with database.writing(announce=False) as session:
         run = runs.claim(session, attempt_id, f"{socket.gethostname()}:{os.getpid()}", builds(settings))
-        if run is None:
-            return None
-        database.announce(session)
-    _Attempt(database, settings, standby, stopping, run, Attempt(run.id, attempt_id)).see_through()
-    return run.id
+        if run is not None:
+            database.announce(session)
+    return run
 
 
 @dataclass
@@ -75,16 +94,12 @@ class _Attempt:
         self._crash = ""
         self._stop: _Stop | None = None
 
-    def see_through(self) -> None:
-        """Give a child the order, watch it to its end, and take the run back if the child did not end it."""
+    def see_through(self, ours: Child) -> None:
+        """Give the child its order, watch it to its end, and take the run back if the child did not end it."""
         try:
-            ours = self._standby.give(self._order)
-        except OSError as error:
-            log.exception("cannot start a training process")
-            self._take_back(f"no training process could be started: {error}")
-            return
-        try:
-            self._watch(ours.process, ours.pipe)
+            with contextlib.suppress(OSError):  # it has just died, as the pipe will tell
+                ours.pipe.send(self._order)
+            self._watch(ours.pipe)
         finally:
             if not self._ended:
                 ours.process.kill()
@@ -97,21 +112,19 @@ class _Attempt:
         if not self._ended:
             self._take_back(self._crash or _how_it_died(ours.process))
 
-    def _watch(self, process: BaseProcess, pipe: Connection) -> None:
+    def _watch(self, pipe: Connection) -> None:
+        # The pipe ends with the child. What the fork server says of it would end with the fork server.
         beat_at = time.monotonic() + self._settings.heartbeat_interval_s
-        alive = True
-        while alive:
-            ready = wait([process.sentinel, pipe], timeout=LOOK_INTERVAL_S)
-            if pipe in ready:
-                alive = self._hear(pipe)
-            if process.sentinel in ready:
+        while True:
+            news = pipe.poll(LOOK_INTERVAL_S)
+            if news and not self._hear(pipe):
                 return
             moment = time.monotonic()
             if moment >= beat_at:
                 beat_at = moment + self._settings.heartbeat_interval_s
                 if not self._look(pipe, beat=True):
                     return
-            elif not ready and not self._look(pipe, beat=False):
+            elif not news and not self._look(pipe, beat=False):
                 return
             if self._stop is not None and moment >= self._stop.kill_at:
                 log.warning("%s did not stop within its grace; killing it", self._attempt.run_id)
@@ -128,9 +141,10 @@ class _Attempt:
             else:
                 with self._database.reading() as session:
                     cancel = runs.wishes_cancel(session, self._attempt)
-        except DBAPIError as error:
+        except SQLAlchemyError as error:
             # The child trains on; whoever observes us is as blind, and observes nothing.
-            log.warning("cannot beat for %s: %s", self._attempt.run_id, error)
+            if beat:
+                log.warning("cannot beat for %s: %s", self._attempt.run_id, error)
             return True
         if cancel is None:
             # Ended by its own last write, or taken by another attempt: either way nothing is left to guard.
@@ -196,7 +210,7 @@ class _Attempt:
                         max_failures=self._settings.max_failures,
                     )
                 return
-            except DBAPIError as error:
+            except SQLAlchemyError as error:
                 if self._stopping.is_set() or time.monotonic() > deadline:
                     log.error("cannot give %s back; observers will: %s", self._attempt.run_id, error)
                     return

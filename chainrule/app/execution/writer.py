@@ -25,6 +25,8 @@ from chainrule.app.store.runs import Attempt
 from chainrule.engine import Epoch, Network, ResumePoint
 
 MOST_WAITING_BYTES = 64 * MIB
+ROW_BYTES = 1024
+"""What an epoch, or one gradient's statistics, may take while it waits."""
 LONGEST_PAUSE_S = 5.0
 log = logging.getLogger(__name__)
 
@@ -117,6 +119,7 @@ class Writer:
                     "update_ratio": record.update_ratio,
                 }
             )
+        batch.size_bytes += ROW_BYTES * (1 + len(epoch.gradients or ()))
         if batch.size_bytes > MOST_WAITING_BYTES:
             self.due.set()
 
@@ -133,7 +136,6 @@ class Writer:
             if self._problem is not None:
                 raise self._problem
             self._handed_over, self._batch = (self._batch, point), _Batch()
-            self.due.clear()
             self._condition.notify_all()
 
     def end(self, ending: Ending, point: ResumePoint | None) -> None:
@@ -207,22 +209,20 @@ class Writer:
     ) -> None:
         attempt = self._attempt
         progress = self._progress(batch, point)
-        held = (
-            runs.advance(session, attempt, progress)
-            if ending is None
-            else runs.end_attempt(session, attempt, ending.status, ending.reason, ending.detail, progress)
-        )
-        if not held:
+        status: RunStatus | None
+        if ending is not None:
+            status = runs.end_attempt(session, attempt, ending.status, ending.reason, ending.detail, progress)
+        else:
+            status = RunStatus.RUNNING if runs.advance(session, attempt, progress) else None
+        if status is None:
             raise RunLost(attempt.run_id)
         epochs.add(session, batch.epochs)
         checkpoints.add(session, rows)
         gradients.add(session, batch.gradients)
         if rows and self._keep is not None:
             checkpoints.drop_older(session, attempt.run_id, self._keep)
-        if content is not None and point is not None:
+        if content is not None and point is not None and not status.terminal:
             checkpoints.put_resume_point(session, attempt.run_id, point.epoch, point.step, content)
-        if ending is not None and ending.status.terminal:
-            checkpoints.drop_resume_point(session, attempt.run_id)
 
     def _progress(self, batch: _Batch, point: ResumePoint | None) -> dict[str, Any]:
         values: dict[str, Any] = {}

@@ -119,7 +119,7 @@ def cancel(database: Database, run_id: str, *, if_match: int | None) -> dict[str
         Conflict: it has ended otherwise.
     """
     with database.writing() as session:
-        run = found(store.get(session, run_id), run_id)
+        run = found(store.hold(session, run_id), run_id)
         _match(run, if_match)
         if not store.cancel_queued(session, run_id):
             store.request_cancel(session, run_id)
@@ -138,7 +138,7 @@ def delete(database: Database, run_id: str, *, if_match: int | None) -> None:
         Conflict: it has not ended yet.
     """
     with database.writing() as session:
-        run = found(store.get(session, run_id), run_id)
+        run = found(store.hold(session, run_id), run_id)
         _match(run, if_match)
         if not store.remove(session, run_id):
             raise Conflict(

@@ -90,7 +90,7 @@ class Watching:
             self._waiters.discard(waiter)
 
     async def _follow(self) -> None:
-        while True:
+        while not self._closed:  # `wait_for` may swallow being cancelled
             with contextlib.suppress(TimeoutError):  # a hint may be lost; polling stays underneath
                 await asyncio.wait_for(self._news.wait(), self._poll_interval_s)
             self._news.clear()

@@ -7,6 +7,7 @@ this very process come straight from `Database.writing`.
 
 import contextlib
 import logging
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -80,7 +81,7 @@ class Changes:
         while not self._stopping.is_set():
             try:
                 follow()
-            except (SQLAlchemyError, psycopg.Error) as error:
+            except (SQLAlchemyError, psycopg.Error, sqlite3.Error) as error:
                 log.warning("cannot follow the database, trying again: %s", error)
                 self._stopping.wait(RECONNECT_S)
             self.notify()  # whatever happened while nobody listened

@@ -75,7 +75,8 @@ def drop_older(session: Session, run_id: str, keep: int) -> None:
 
 def put_resume_point(session: Session, run_id: str, epoch: int, step: int, content: bytes) -> None:
     """Replace the run's resume point."""
-    session.merge(ResumePoint(run_id=run_id, epoch=epoch, step=step, content=content))
+    drop_resume_point(session, run_id)
+    insert_rows(session, ResumePoint, [{"run_id": run_id, "epoch": epoch, "step": step, "content": content}])
 
 
 def get_resume_point(session: Session, run_id: str) -> bytes | None:

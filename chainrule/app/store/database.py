@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,12 @@ class Database:
     Use `reading()` for queries and `writing()` for changes; code inside never commits. On SQLite a
     reader takes a plain `BEGIN` (a snapshot, never blocked) and a writer `BEGIN IMMEDIATE`, which
     waits its turn instead of failing half-way with "database is locked".
+
+    A commit outlives the machine's loss of power, unless `durable` is false: then, on SQLite, the
+    newest ones may be undone by it, in order. That does for what can be computed again.
     """
 
-    def __init__(self, url: str, *, pool_size: int = 10, max_overflow: int = 40) -> None:
+    def __init__(self, url: str, *, pool_size: int = 10, max_overflow: int = 40, durable: bool = True) -> None:
         self.url = make_url(url)
         if self.url.drivername in ("postgresql", "postgres"):
             self.url = self.url.set(drivername="postgresql+psycopg")
@@ -62,7 +66,7 @@ class Database:
         self._listeners: list[Callable[[], None]] = []
         writer = self.engine
         if self.sqlite:
-            event.listen(self.engine, "connect", _prepare_sqlite)
+            event.listen(self.engine, "connect", partial(_prepare_sqlite, "FULL" if durable else "NORMAL"))
             event.listen(self.engine, "begin", _begin_sqlite)
             writer = self.engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
         self._reading = sessionmaker(self.engine, expire_on_commit=False, autoflush=False)
@@ -133,11 +137,11 @@ def insert_rows(session: Session, table: type[DeclarativeBase], rows: Sequence[d
         ) from error
 
 
-def _prepare_sqlite(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+def _prepare_sqlite(synchronous: str, connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
     driver: Any = connection
     driver.isolation_level = None  # we send BEGIN ourselves; sqlite3 would send it too late
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+    for pragma in ("journal_mode=WAL", f"synchronous={synchronous}", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

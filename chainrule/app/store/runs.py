@@ -13,8 +13,11 @@ from sqlalchemy import ColumnElement, CursorResult, and_, delete, func, insert, 
 from sqlalchemy.orm import Session
 
 from chainrule.app.run_status import TRANSITIONS, Reason, RunStatus
+from chainrule.app.store import checkpoints
 from chainrule.app.store.database import now
 from chainrule.app.store.models import Run, RunTransition
+
+LONGEST_WAIT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,11 @@ def add(session: Session, run: Run) -> None:
 def get(session: Session, run_id: str) -> Run | None:
     """Find one run."""
     return session.get(Run, run_id)
+
+
+def hold(session: Session, run_id: str) -> Run | None:
+    """Find one run and keep it as it is until this transaction ends."""
+    return session.get(Run, run_id, with_for_update=True)
 
 
 def page(
@@ -167,9 +175,16 @@ def end_attempt(
     reason: Reason,
     detail: str = "",
     progress: dict[str, Any] | None = None,
-) -> bool:
-    """Move a held run on: to its end, or back into the queue; False if the attempt holds it no longer."""
-    return _leave_running(session, attempt, _held(attempt), status, reason, detail, failures=0, progress=progress)
+) -> RunStatus | None:
+    """Move a held run on, to its end or back into the queue; return what it became.
+
+    A run that was to be cancelled is not queued again. None if the attempt holds it no longer.
+    """
+    held = _held(attempt)
+    if status is RunStatus.QUEUED and session.scalar(select(Run.cancel_requested).where(held).with_for_update()):
+        status, reason = RunStatus.CANCELLED, Reason.CANCEL_REQUESTED
+    moved = _leave_running(session, attempt, held, status, reason, detail, failures=0, progress=progress)
+    return status if moved else None
 
 
 def lose_attempt(
@@ -189,7 +204,8 @@ def lose_attempt(
     held = _held(attempt)
     if heartbeat is not None:
         held = and_(held, Run.heartbeat == heartbeat)
-    found = session.execute(select(Run.failures, Run.cancel_requested).where(held)).one_or_none()
+    query = select(Run.failures, Run.cancel_requested).where(held).with_for_update()
+    found = session.execute(query).one_or_none()
     if found is None:
         return None
     failures, cancel_requested = found
@@ -204,11 +220,12 @@ def lose_attempt(
     else:
         status = RunStatus.QUEUED
     # The first loss is often chance and is retried at once; who loses again and again waits longer.
-    wait = timedelta(seconds=2.0**failures) if failures and status is RunStatus.QUEUED else None
+    again = failures > 0 and status is RunStatus.QUEUED
+    wait = timedelta(seconds=min(2.0**failures, LONGEST_WAIT_S)) if again else None
     moved = _leave_running(
         session,
         attempt,
-        and_(held, Run.failures == failures),
+        held,
         status,
         reason,
         detail,
@@ -233,6 +250,7 @@ def cancel_queued(session: Session, run_id: str) -> bool:
         ),
     )
     if moved:
+        checkpoints.drop_resume_point(session, run_id)
         _record(session, run_id, RunStatus.CANCELLED, Reason.CANCEL_REQUESTED, "", None, None, now())
     return moved
 
@@ -309,6 +327,8 @@ def _leave_running(
             **(progress or {}),
         ),
     )
+    if moved and status.terminal:
+        checkpoints.drop_resume_point(session, attempt.run_id)
     if moved:
         _record(session, attempt.run_id, status, reason, detail, attempt.attempt_id, None, moment)
     return moved

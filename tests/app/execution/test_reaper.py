@@ -1,7 +1,15 @@
 """Loss is found by observation."""
 
-from chainrule.app.execution.reaper import Observation
+import sqlite3
+import time
+
+import pytest
+
+from chainrule.app.config import Settings
+from chainrule.app.execution.reaper import Observation, Reaper
+from chainrule.app.store.database import Database
 from chainrule.app.store.runs import Heartbeat
+from tests.app.store.test_runs import claim, queued_run, status_of
 
 
 def beat(count: int, attempt_id: str = "a") -> Heartbeat:
@@ -43,3 +51,35 @@ def test_an_observer_that_could_not_see_starts_anew() -> None:
         observation.look([beat(1)], at)
     observation.forget()
     assert observation.look([beat(1)], 11.0) == []
+
+
+@pytest.fixture
+def reaper(database: Database, settings: Settings) -> Reaper:
+    return Reaper(database, settings.model_copy(update={"attempt_timeout_s": 1.0}))
+
+
+def test_the_reaper_takes_back_what_stands_still(database: Database, reaper: Reaper) -> None:
+    run_id = queued_run(database)
+    assert claim(database) is not None
+    reaper.start()
+    deadline = time.monotonic() + 10
+    while status_of(database, run_id) != ("queued", "worker_lost"):
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+    reaper.stop()
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_nobody_is_lost_for_not_having_beaten_while_nobody_could_write(database: Database, reaper: Reaper) -> None:
+    run_id = queued_run(database)
+    assert claim(database) is not None
+    reaper.start()
+    time.sleep(0.3)
+    elsewhere = sqlite3.connect(str(database.url.database), isolation_level=None)
+    elsewhere.execute("BEGIN IMMEDIATE")
+    time.sleep(2.0)
+    elsewhere.execute("ROLLBACK")
+    elsewhere.close()
+    time.sleep(0.5)
+    assert status_of(database, run_id) == ("running", "claimed")
+    reaper.stop()

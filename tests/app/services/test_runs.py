@@ -1,6 +1,7 @@
 """Runs: what may be submitted while others do other things."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -8,8 +9,11 @@ import pytest
 
 from chainrule.app.config import Settings
 from chainrule.app.errors import AppError, Conflict, InvalidInput
+from chainrule.app.run_status import Reason, RunStatus
 from chainrule.app.services import datasets, plans, runs, training
+from chainrule.app.store import runs as store
 from chainrule.app.store.database import Database
+from chainrule.app.store.runs import Attempt
 from chainrule.engine import RegularizationSpec, ScheduleSpec
 
 SPEC: dict[str, Any] = {
@@ -153,3 +157,18 @@ def test_the_storage_of_a_run_is_estimated_well(database: Database, settings: Se
     assert 51 * weights < estimate < 2 * 51 * weights
     kept = plans.make(database, settings, spec | {"checkpoints": {"every": 10, "keep": 2}}).estimate["storage_bytes"]
     assert kept < estimate / 3
+
+
+def test_a_wish_to_cancel_is_heard_while_the_run_is_put_back_into_the_queue(
+    database: Database, settings: Settings
+) -> None:
+    run_id = runs.submit(database, settings, SPEC | {"dataset": "xor"}, key=None).run["id"]
+    attempt = Attempt(run_id, "a1")
+    with database.writing() as session:
+        assert store.claim(session, "a1", "here:1") is not None
+    with ThreadPoolExecutor() as pool:
+        with database.writing() as session:
+            assert store.end_attempt(session, attempt, RunStatus.QUEUED, Reason.DRAINED) is RunStatus.QUEUED
+            cancelling = pool.submit(runs.cancel, database, run_id, if_match=None)
+            time.sleep(0.3)  # it has seen the run running, and waits
+        assert cancelling.result()["status"] == "cancelled"

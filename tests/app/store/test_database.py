@@ -77,9 +77,10 @@ def test_a_database_that_other_processes_cannot_reach_is_refused(url: str) -> No
         Database(url)
 
 
-def test_sqlite_is_set_up_for_many_processes(tmp_path: Path) -> None:
-    database = Database(f"sqlite:///{tmp_path}/deep/down/x.sqlite3")
+@pytest.mark.parametrize("durable", [True, False])
+def test_sqlite_is_set_up_for_many_processes_and_for_loss_of_power(tmp_path: Path, durable: bool) -> None:
+    database = Database(f"sqlite:///{tmp_path}/deep/down/x.sqlite3", durable=durable)
     with database.reading() as session:
         names = ("journal_mode", "foreign_keys", "synchronous")
-        assert [session.execute(text(f"PRAGMA {name}")).scalar() for name in names] == ["wal", 1, 1]
+        assert [session.execute(text(f"PRAGMA {name}")).scalar() for name in names] == ["wal", 1, 2 if durable else 1]
     database.dispose()

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select, update
 
 from chainrule.app.run_status import TRANSITIONS, Reason, RunStatus
-from chainrule.app.store import epochs, runs
+from chainrule.app.store import checkpoints, epochs, runs
 from chainrule.app.store.database import Database, new_id, now
 from chainrule.app.store.models import Run
 from chainrule.app.store.runs import Attempt
@@ -135,6 +135,57 @@ def test_a_lost_attempt_whose_run_was_to_be_cancelled_is_not_queued_again(databa
         assert runs.beat(session, attempt) is True
         runs.lose_attempt(session, attempt, Reason.WORKER_LOST, "", max_failures=3)
     assert status_of(database, run_id) == ("cancelled", "cancel_requested")
+
+
+def test_a_run_that_was_to_be_cancelled_is_not_queued_again_when_its_worker_drains(database: Database) -> None:
+    run_id = queued_run(database)
+    attempt = claim(database)
+    assert attempt is not None
+    with database.writing() as session:
+        assert runs.request_cancel(session, run_id)
+    with database.writing() as session:
+        ended = runs.end_attempt(session, attempt, RunStatus.QUEUED, Reason.DRAINED)
+    assert ended is RunStatus.CANCELLED
+    assert status_of(database, run_id) == ("cancelled", "cancel_requested")
+
+
+def test_however_often_a_run_is_lost_it_waits_for_a_minute_at_most(database: Database) -> None:
+    run_id = queued_run(database)
+    for number in range(3):
+        with database.writing() as session:
+            session.execute(update(Run).values(failures=20 * number, not_before=None))
+        attempt = claim(database, f"a{number}")
+        assert attempt is not None
+        with database.writing() as session:
+            runs.lose_attempt(session, attempt, Reason.WORKER_LOST, "", max_failures=1000)
+    with database.reading() as session:
+        not_before = session.get_one(Run, run_id).not_before
+        assert not_before is not None
+        assert timedelta(seconds=50) < not_before - now() < timedelta(seconds=61)
+
+
+@pytest.mark.parametrize("way", ["cancelled_waiting", "cancelled_lost", "exhausted"])
+def test_a_run_that_has_ended_keeps_no_resume_point(database: Database, way: str) -> None:
+    run_id = queued_run(database)
+    attempt = claim(database)
+    assert attempt is not None
+    with database.writing() as session:
+        checkpoints.put_resume_point(session, run_id, 3, 0, b"old")
+        checkpoints.put_resume_point(session, run_id, 4, 0, b"new")
+        assert checkpoints.get_resume_point(session, run_id) == b"new"
+    with database.writing() as session:
+        if way == "cancelled_waiting":
+            runs.end_attempt(session, attempt, RunStatus.QUEUED, Reason.DRAINED)
+            assert checkpoints.get_resume_point(session, run_id) == b"new"
+            assert runs.cancel_queued(session, run_id)
+        elif way == "cancelled_lost":
+            assert runs.request_cancel(session, run_id)
+            runs.lose_attempt(session, attempt, Reason.CHILD_LOST, "", max_failures=3)
+        else:
+            runs.lose_attempt(session, attempt, Reason.CHILD_LOST, "", max_failures=0)
+    with database.reading() as session:
+        assert checkpoints.get_resume_point(session, run_id) is None
+        assert RunStatus(session.get_one(Run, run_id).status).terminal
 
 
 def test_a_waiting_run_is_cancelled_at_once_and_never_claimed(database: Database) -> None:

@@ -1,0 +1,72 @@
+"""The dispatcher: trains what waits, and keeps its head when it cannot."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from chainrule.app.config import Settings
+from chainrule.app.execution.dispatcher import Dispatcher
+from chainrule.app.services import runs as services
+from chainrule.app.store.changes import Changes
+from chainrule.app.store.database import Database
+from tests.app.execution.test_standby import children, server
+from tests.app.services.test_runs import SPEC
+from tests.app.store.test_runs import status_of
+
+
+@pytest.fixture
+def dispatcher(database: Database, settings: Settings) -> Iterator[Dispatcher]:
+    changes = Changes(database)
+    dispatcher = Dispatcher(database, settings, changes)
+    changes.start()
+    dispatcher.start()
+    yield dispatcher
+    dispatcher.drain()
+    changes.stop()
+
+
+def wait_for(what: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + 20
+    while not what():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.usefixtures("dispatcher")
+def test_where_nothing_can_be_claimed_it_tries_again_now_and_then(
+    database: Database, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    with database.writing() as session:
+        refusal = "SELECT RAISE(ABORT, 'database or disk is full')"
+        session.execute(text(f"CREATE TRIGGER full BEFORE UPDATE OF status ON runs BEGIN {refusal}; END"))
+    with caplog.at_level(logging.WARNING):
+        run = services.submit(database, settings, SPEC | {"dataset": "xor"}, key=None).run
+        time.sleep(2.5)
+        assert 1 <= len(caplog.records) <= 10
+        assert "disk is full" in caplog.text
+        assert "Traceback" not in caplog.text
+    with database.writing() as session:
+        session.execute(text("DROP TRIGGER full"))
+    wait_for(lambda: status_of(database, run["id"])[0] == "succeeded")
+
+
+@pytest.mark.usefixtures("dispatcher")
+def test_no_run_is_claimed_while_no_process_can_be_started(database: Database, settings: Settings) -> None:
+    wait_for(lambda: len(children()) == settings.slots)
+    for child in children():
+        child.kill()
+        child.wait()
+    fork_server = server()
+    fork_server.suspend()
+    run = services.submit(database, settings, SPEC | {"dataset": "xor"}, key=None).run
+    time.sleep(0.5)
+    assert status_of(database, run["id"]) == ("queued", "submitted")
+    fork_server.kill()
+    wait_for(lambda: status_of(database, run["id"])[0] == "succeeded")
+    shown = services.get(database, run["id"])
+    assert (shown["attempts"], shown["failures"]) == (1, 0)
