@@ -34,7 +34,7 @@ LONG = {
     "checkpoints": {"every": 50},
     "seed": 11,
 }
-QUICK_RECOVERY = {"heartbeat_interval_s": 0.2, "attempt_timeout_s": 1.5, "flush_interval_s": 0.1}
+QUICK_RECOVERY = {"heartbeat_interval_s": 0.2, "attempt_timeout_s": 3.0, "flush_interval_s": 0.1}
 
 
 def submit(client: httpx.Client, spec: dict[str, Any]) -> str:

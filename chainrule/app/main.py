@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import uvicorn
 from fastapi import Depends, FastAPI
 from fastapi.concurrency import run_in_threadpool
+from sqlalchemy.exc import SQLAlchemyError
 
 import chainrule
 from chainrule.app.api import checkpoints, datasets, docs, epochs, gradients, health, problems, runs
@@ -77,6 +78,13 @@ def serve(settings: Settings) -> int:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     if settings.host not in LOOPBACK:
         log.warning("listening on %s: the service has no authentication of its own", settings.host)
+    try:
+        database = Database(settings.database_url)
+        upgrade(database)
+        database.dispose()
+    except (OSError, SQLAlchemyError) as error:
+        log.error("cannot open the database: %s", error)
+        return 1
     try:
         listening = _listen(settings.host, settings.port)
     except OSError as error:

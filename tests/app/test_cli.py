@@ -199,6 +199,13 @@ def test_settings_that_make_no_sense_are_refused_in_a_line(arguments: tuple[str,
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("command", ["serve", "worker"])
+def test_a_database_that_cannot_be_reached_is_said_in_a_line(command: str) -> None:
+    done = chainrule(command, "--database-url", "postgresql://nobody@127.0.0.1:1/nothing", status=1)
+    assert "cannot open the database" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_taken_port_is_said_in_the_log(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
