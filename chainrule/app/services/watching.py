@@ -12,7 +12,7 @@ from chainrule.app.store import runs
 from chainrule.app.store.changes import Changes
 from chainrule.app.store.database import Database
 
-SHORTEST_S = 0.005
+SHORTEST_S = 0.001
 """Changes that come closer together than this are looked at together."""
 RETRY_S = 1.0
 AT_ONCE = 1000
