@@ -8,24 +8,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from chainrule.app import console
+from chainrule.app.api.schemas.runs import DIGITS
 from chainrule.app.client import Client, Resource
 
-DIGITS: dict[str, Any] = {
-    "name": "digits",
-    "dataset": "digits",
-    "validation": {"fraction": 0.2, "seed": 0},
-    "network": {"layers": [{"units": 32, "activation": "relu"}, {"units": 10, "activation": "softmax"}]},
-    "cost": "cross_entropy",
-    "optimizer": {"name": "adam", "learning_rate": 0.002},
-    "epochs": 40,
-    "batch_size": 32,
-    "seed": 1,
-}
 ROWS = [0, 1, 2]
 PASS = ("Z1", "A1", "Z2", "A2", "dA2", "dZ2", "dW2", "db2", "dA1", "dZ1", "dW1", "db1")
 START_S = 30.0

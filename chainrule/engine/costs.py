@@ -44,26 +44,33 @@ class Cost:
     output_dZ: Callable[..., FloatArray]
 
 
+def _through_output(dA: Callable[..., FloatArray]) -> Callable[..., FloatArray]:
+    """Make dZ[L] of a dA[L] that is safe to be carried through the output's activation as it is."""
+
+    def dZ(
+        Z: FloatArray,
+        A: FloatArray,
+        Y: FloatArray,
+        output: Activation,
+        axis: int = -1,
+        out: FloatArray | None = None,
+        work: FloatArray | None = None,
+    ) -> FloatArray:
+        return output.backward(dA(Z, A, Y, output, axis, work), Z, A, out=out, axis=axis)
+
+    return dZ
+
+
 @np.errstate(over="ignore")
 def _mse(Z: FloatArray, A: FloatArray, Y: FloatArray, output: Activation, axis: int = -1) -> FloatArray:
     difference = np.subtract(A, Y)
     return _sum(np.multiply(difference, difference, dtype=np.float64), axis) / 2
 
 
-def _mse_dA(Z: FloatArray, A: FloatArray, Y: FloatArray, output: Activation, axis: int = -1) -> FloatArray:
-    return np.subtract(A, Y)
-
-
-def _mse_dZ(
-    Z: FloatArray,
-    A: FloatArray,
-    Y: FloatArray,
-    output: Activation,
-    axis: int = -1,
-    out: FloatArray | None = None,
-    work: FloatArray | None = None,
+def _mse_dA(
+    Z: FloatArray, A: FloatArray, Y: FloatArray, output: Activation, axis: int = -1, out: FloatArray | None = None
 ) -> FloatArray:
-    return output.backward(np.subtract(A, Y, out=work), Z, A, out=out, axis=axis)
+    return np.subtract(A, Y, out=out)
 
 
 @np.errstate(over="ignore")
@@ -74,21 +81,11 @@ def _huber(Z: FloatArray, A: FloatArray, Y: FloatArray, output: Activation, axis
     return _sum(bounded * (distance - bounded / 2), axis)
 
 
-def _huber_dA(Z: FloatArray, A: FloatArray, Y: FloatArray, output: Activation, axis: int = -1) -> FloatArray:
-    return np.clip(np.subtract(A, Y), -DELTA, DELTA)
-
-
-def _huber_dZ(
-    Z: FloatArray,
-    A: FloatArray,
-    Y: FloatArray,
-    output: Activation,
-    axis: int = -1,
-    out: FloatArray | None = None,
-    work: FloatArray | None = None,
+def _huber_dA(
+    Z: FloatArray, A: FloatArray, Y: FloatArray, output: Activation, axis: int = -1, out: FloatArray | None = None
 ) -> FloatArray:
-    work = np.subtract(A, Y, out=work)
-    return output.backward(np.clip(work, -DELTA, DELTA, out=work), Z, A, out=out, axis=axis)
+    out = np.subtract(A, Y, out=out)
+    return np.clip(out, -DELTA, DELTA, out=out)
 
 
 @np.errstate(over="ignore")
@@ -96,21 +93,12 @@ def _mae(Z: FloatArray, A: FloatArray, Y: FloatArray, output: Activation, axis: 
     return _sum(np.abs(np.subtract(A, Y)), axis)
 
 
-def _mae_dA(Z: FloatArray, A: FloatArray, Y: FloatArray, output: Activation, axis: int = -1) -> FloatArray:
-    return np.sign(np.subtract(A, Y))
-
-
-def _mae_dZ(
-    Z: FloatArray,
-    A: FloatArray,
-    Y: FloatArray,
-    output: Activation,
-    axis: int = -1,
-    out: FloatArray | None = None,
-    work: FloatArray | None = None,
+def _mae_dA(
+    Z: FloatArray, A: FloatArray, Y: FloatArray, output: Activation, axis: int = -1, out: FloatArray | None = None
 ) -> FloatArray:
-    work = np.subtract(A, Y, out=work)
-    return output.backward(np.sign(work, out=work), Z, A, out=out, axis=axis)
+    out = np.subtract(A, Y, out=out)
+    result: FloatArray = np.sign(out, out=out)
+    return result
 
 
 @np.errstate(over="ignore")
@@ -164,7 +152,7 @@ def _bounded_exp(exponent: FloatArray) -> FloatArray:
 COSTS: dict[str, Cost] = {
     c.name: c
     for c in (
-        Cost("mse", "E = ½·‖a − y‖²", "dA[L] = A − Y", tuple(ACTIVATIONS), _mse, _mse_dA, _mse_dZ),
+        Cost("mse", "E = ½·‖a − y‖²", "dA[L] = A − Y", tuple(ACTIVATIONS), _mse, _mse_dA, _through_output(_mse_dA)),
         Cost(
             "huber",
             f"E = Σ ½d² where |d| ≤ δ, else δ·(|d| − ½δ), with d = a − y and δ = {DELTA:g}",
@@ -172,9 +160,11 @@ COSTS: dict[str, Cost] = {
             tuple(ACTIVATIONS),
             _huber,
             _huber_dA,
-            _huber_dZ,
+            _through_output(_huber_dA),
         ),
-        Cost("mae", "E = Σ |a − y|", "dA[L] = sign(A − Y)", tuple(ACTIVATIONS), _mae, _mae_dA, _mae_dZ),
+        Cost(
+            "mae", "E = Σ |a − y|", "dA[L] = sign(A − Y)", tuple(ACTIVATIONS), _mae, _mae_dA, _through_output(_mae_dA)
+        ),
         Cost(
             "cross_entropy",
             "E = −Σ [y·log a + (1−y)·log(1−a)] for sigmoid, −Σ y·log a for softmax",
