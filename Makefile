@@ -2,14 +2,16 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+BENCH := .venv-bench
+RESULTS := benchmarks/results.md
 ARGS ?=
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format run worker migrate bench lock clean
+.PHONY: help demo test check format run worker migrate bench bench-smoke bench-service parity lock clean
 
 help:  ## list what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/service  ## train on handwritten digits through the API, look inside, keep serving (ARGS=--exit ends)
 	@$(BIN)/chainrule demo $(ARGS)
@@ -37,18 +39,30 @@ worker: $(VENV)/service  ## train waiting runs without the API (CHAINRULE_DATABA
 migrate: $(VENV)/service  ## bring the database's schema up to date
 	@$(BIN)/chainrule migrate $(ARGS)
 
-bench: $(VENV)/dev  ## measure what the service adds to the bare engine
+bench: $(BENCH)/peers  ## the engine against PyTorch, JAX, scikit-learn, Keras and bare products; both cores; memory
+	@$(BENCH)/bin/python -m benchmarks.engine --output $(RESULTS) $(ARGS)
+	@$(BENCH)/bin/python -m benchmarks.cores --output $(RESULTS)
+	@$(BENCH)/bin/python -m benchmarks.memory --output $(RESULTS)
+
+bench-smoke: $(VENV)/dev  ## does the benchmark still run? few samples, and the peers that are installed
+	@$(BIN)/python -m benchmarks.engine --smoke $(ARGS)
+
+bench-service: $(VENV)/dev  ## measure what the service adds to the bare engine
 	@$(BIN)/python -m benchmarks.service $(ARGS)
+
+parity: $(BENCH)/peers  ## the same weights as PyTorch after 200 steps, no larger test errors than scikit-learn
+	@$(BENCH)/bin/python -m benchmarks.parity --output $(RESULTS)
+	@$(BENCH)/bin/python -m benchmarks.accuracy --output $(RESULTS)
 
 lock:  ## pin the newest versions that fit (needs uv)
 	uv pip compile $(LOCK) --group build -o requirements.lock
 	uv pip compile $(LOCK) --group dev -c requirements.lock -o requirements-dev.lock
 
 LOCK := --quiet --upgrade --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
-	--no-emit-index-url --no-emit-find-links --no-header --no-annotate --extra service pyproject.toml
+	--no-emit-index-url --no-emit-find-links --no-header --no-annotate --extra service --extra onnx pyproject.toml
 
 clean:  ## remove the environment, caches and the demo's data
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build chainrule-demo
+	rm -rf $(VENV) $(BENCH) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build chainrule-demo
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -66,3 +80,11 @@ $(VENV)/dev: requirements-dev.lock pyproject.toml | $(BIN)/python
 	@$(PIP_INSTALL) --require-hashes -r requirements-dev.lock
 	@$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@ $(VENV)/service
+
+$(BENCH)/peers: requirements-dev.lock benchmarks/requirements-peers.txt pyproject.toml
+	@echo "installing what the engine is measured against into $(BENCH) (2 GB) …"
+	@$(PYTHON) -m venv $(BENCH)
+	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements-peers.txt
+	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@

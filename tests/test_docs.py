@@ -11,13 +11,17 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from chainrule.app.api.schemas import checkpoints, datasets, epochs, gradients, runs
+from chainrule.app.api.schemas import checkpoints, datasets, epochs, gradients, inputs, metrics, runs
 from chainrule.app.config import Settings
 from tests.service import Service
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 GUIDE = (ROOT / "docs/guide/backpropagation.md").read_text()
+EXPORTS = (ROOT / "docs/guide/exports.md").read_text()
+INPUTS = (ROOT / "docs/guide/inputs.md").read_text()
+LINEAGE = (ROOT / "docs/guide/lineage.md").read_text()
+METRICS = (ROOT / "docs/guide/metrics.md").read_text()
 
 
 def blocks(text: str, language: str, mark: str = "") -> list[str]:
@@ -89,6 +93,44 @@ def test_the_guide_prints_what_it_shows(server: Service, tmp_path: Path) -> None
     assert rounded(got) == json.loads(answer)
 
 
+@pytest.mark.parametrize("with_torch", [False, True])
+def test_networks_compute_the_same_elsewhere_as_the_guide_shows(
+    server: Service, tmp_path: Path, with_torch: bool
+) -> None:
+    if with_torch:
+        pytest.importorskip("torch")
+    shown = re.findall(r"(<!-- torch -->\n)?```python\n(.*?)```\n\n```text\n(.*?)```", EXPORTS, flags=re.DOTALL)
+    assert len(shown) == len(blocks(EXPORTS, "python"))
+    chosen = [(block, printed) for torch, block, printed in shown if with_torch or not torch]
+    (tmp_path / "exports.py").write_text("\n".join(block for block, _ in chosen))
+    assert run_shell("python3 exports.py", server, tmp_path) == "".join(printed for _, printed in chosen)
+
+
+def test_the_page_on_metrics_prints_what_it_shows(server: Service, tmp_path: Path) -> None:
+    shown = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", METRICS, flags=re.DOTALL)
+    assert len(shown) == len(blocks(METRICS, "python")) == 3
+    (tmp_path / "metrics.py").write_text("\n".join(block for block, _ in shown))
+    expected = "".join(printed for _, printed in shown)
+    assert "DIFFERS" not in expected
+    assert run_shell("python3 metrics.py", server, tmp_path) == expected
+
+
+def test_the_page_on_runs_made_from_runs_prints_what_it_shows(server: Service, tmp_path: Path) -> None:
+    shown = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", LINEAGE, flags=re.DOTALL)
+    assert len(shown) == len(blocks(LINEAGE, "python")) == 3
+    (tmp_path / "lineage.py").write_text("\n".join(block for block, _ in shown))
+    assert run_shell("python3 lineage.py", server, tmp_path) == "".join(printed for _, printed in shown)
+
+
+def test_the_page_on_inputs_prints_what_it_shows(server: Service, tmp_path: Path) -> None:
+    shown = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", INPUTS, flags=re.DOTALL)
+    assert len(shown) == len(blocks(INPUTS, "python")) == 4
+    (tmp_path / "inputs.py").write_text("\n".join(block for block, _ in shown))
+    expected = "".join(printed for _, printed in shown)
+    assert "DIFFERENT" not in expected
+    assert run_shell("python3 inputs.py", server, tmp_path) == expected
+
+
 def rounded(value: Any) -> Any:
     """Round every number of an answer to 4 decimals."""
     if isinstance(value, dict):
@@ -100,7 +142,7 @@ def rounded(value: Any) -> Any:
 
 def test_every_example_of_a_schema_fits_it() -> None:
     fitted = 0
-    for module in (checkpoints, datasets, epochs, gradients, runs):
+    for module in (checkpoints, datasets, epochs, gradients, inputs, metrics, runs):
         for model in vars(module).values():
             if isinstance(model, type) and issubclass(model, BaseModel):
                 extra: Any = model.model_config.get("json_schema_extra", {})

@@ -153,6 +153,26 @@ def test_no_run_is_lost_with_the_process_that_training_processes_are_forked_from
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_an_extension_that_is_killed_on_its_way_ends_with_the_weights_of_the_whole(
+    fresh: Any, cache_dir: Path, undisturbed: str, kind: str
+) -> None:
+    with (
+        serving(database_url=fresh.url(kind), cache_dir=cache_dir, slots=1, **QUICK_RECOVERY) as service,
+        service.client() as client,
+    ):
+        first = submit(client, LONG | {"epochs": 70})
+        assert ended(client, first)["status"] == "succeeded"
+        run_id = client.post(f"/v1/runs/{first}/extend", json={"to": LONG["epochs"]}).json()["id"]
+        assert client.delete(f"/v1/runs/{first}").status_code == 204
+        wait_for(lambda: under_way(client, run_id, 150))
+        training_process(service).kill()
+        run = ended(client, run_id)
+        assert (run["status"], run["attempts"], run["failures"]) == ("succeeded", 2, 1)
+        assert last_weights(client, run_id) == undisturbed
+        assert epochs_of(client, run_id) == list(range(LONG["epochs"] + 1))  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_run_whose_worker_is_killed_is_finished_by_another_with_the_same_weights(
     fresh: Any, cache_dir: Path, undisturbed: str, kind: str
 ) -> None:

@@ -157,14 +157,19 @@ def upload(
     target_columns: Annotated[
         str | None, typer.Option(help="CSV columns with numeric targets, separated by commas.")
     ] = None,
+    categorical_columns: Annotated[
+        str | None, typer.Option(help="CSV feature columns with categories, separated by commas; words are by default.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="A name for it; the file's by default.")] = None,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Upload a dataset."""
     with Client(url) as client:
-        options = {"label_column": label_column, "target_columns": target_columns, "name": name}
-        dataset = client.upload(file, labels=labels, **options)
+        dataset = client.upload(
+            file, labels=labels, label_column=label_column, target_columns=target_columns,
+            categorical_columns=categorical_columns, name=name,
+        )  # fmt: skip
         if as_json:
             return _print_json(dataset)
         _describe(dataset)
@@ -200,10 +205,7 @@ def submit(
         body = _read_spec(spec)
         if data is not None:
             body["dataset"] = client.upload(data, label_column=label_column)["id"]
-        run = client.submit(body)
-        if not watch:
-            return _print_json(run) if as_json else console.run(run)
-        _finish(_watched(client, run["id"], as_json=as_json), as_json=as_json)
+        _made(client, client.submit(body), watch=watch, as_json=as_json)
 
 
 @app.command()
@@ -269,6 +271,39 @@ def epochs(
 
 @app.command()
 @_talking
+def extend(
+    run_id: ExactRunId,
+    epochs: Annotated[int | None, typer.Option(min=1, help="How many epochs more.")] = None,
+    to: Annotated[int | None, typer.Option(min=1, help="Or how many in all.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Show progress until it ends.")] = False,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Go on with a run that has ended, as a new run. It ends as if it had never stopped."""
+    with Client(url) as client:
+        _made(client, client.extend(run_id, epochs=epochs, to=to), watch=watch, as_json=as_json)
+
+
+@app.command()
+@_talking
+def clone(
+    run_id: ExactRunId,
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A field and its new value, as JSON or text: seed=2; may be repeated."),
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Show progress until it ends.")] = False,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Submit a run again, with changes. Each one replaces a field of the spec as a whole."""
+    changes = dict(map(_change, change or ()))
+    with Client(url) as client:
+        _made(client, client.clone(run_id, changes), watch=watch, as_json=as_json)
+
+
+@app.command()
+@_talking
 def cancel(run_id: ExactRunId, url: Url = None, as_json: AsJson = False) -> None:
     """Cancel a run."""
     with Client(url) as client:
@@ -290,18 +325,37 @@ def delete(run_id: ExactRunId, url: Url = None, as_json: AsJson = False) -> None
 
 @app.command()
 @_talking
+def inputs(run_id: RunId = "latest", url: Url = None, as_json: AsJson = False) -> None:
+    """Show how features become the network's input. Scaling and one-hot columns are fitted to the training samples."""
+    with Client(url) as client:
+        found = client.inputs(run_id)
+    if as_json:
+        return _print_json(found)
+    rows = [(c["name"], c.get("offset"), c.get("scale"), ", ".join(c.get("categories", ()))) for c in found["columns"]]
+    console.table(f"Inputs, scaling {found['scaling']}", ("feature", "offset", "scale", "categories"), rows)
+
+
+@app.command()
+@_talking
 def weights(
     run_id: RunId = "latest",
     epoch: EpochName = "last",
-    out: Annotated[Path | None, typer.Option(help="Save to this file; its ending chooses the format.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Save to this file; its ending chooses the format.")
+    ] = None,
+    format_: Annotated[
+        str | None, typer.Option("--format", help="safetensors, npz, json, onnx or torch, whatever the ending.")
+    ] = None,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show or save the weights of an epoch. Files are .safetensors, .npz or .json."""
+    """Show or save the weights of an epoch. Files are .safetensors, .npz, .json or .onnx; for torch say --format."""
+    if format_ is not None and out is None:
+        raise typer.BadParameter("--format is for files; name one with --out")
     with Client(url) as client:
         if out is not None:
-            ending = out.suffix.removeprefix(".") or "safetensors"
-            path = client.save_weights(run_id, out, epoch, format=ending)
+            chosen = format_ or out.suffix.removeprefix(".") or "safetensors"
+            path = client.save_weights(run_id, out, epoch, format=chosen)
             sha256 = client.checkpoint(run_id, epoch)["sha256"]
             return _print_json({"path": str(path), "sha256": sha256}) if as_json else typer.echo(f"saved {path}")
         arrays = client.weights(run_id, epoch)
@@ -339,6 +393,26 @@ def gradients(
         return _print_json(found)
     quantities = [(n, str(tuple(q["shape"])), q["norm"], q["equation"]) for n, q in found["quantities"].items()]
     console.table(f"Epoch {found['epoch']}, rows {rows}", ("name", "shape", "norm", "equation"), quantities)
+
+
+@app.command()
+@_talking
+def metrics(
+    run_id: RunId = "latest",
+    epoch: EpochName = "last",
+    split: Annotated[
+        str | None, typer.Option(help="training or validation; by default validation where the run has it.")
+    ] = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure the network of an epoch: error, precision, recall and confusion matrix, or RMSE, MAE and R²."""
+    with Client(url) as client:
+        found = client.metrics(run_id, epoch=epoch, split=split)
+    if not as_json:
+        return console.metrics(found)
+    matrix = {"confusion_matrix": found["confusion_matrix"].tolist()} if "confusion_matrix" in found else {}
+    _print_json({**found, **matrix})
 
 
 @app.command()
@@ -414,6 +488,22 @@ def _whole(text: str) -> int:
         return int(text)
     except ValueError as error:
         raise typer.BadParameter(f"{text!r} is no row number; separate them by commas: 0,4,8") from error
+
+
+def _change(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise typer.BadParameter(f"{text!r} changes nothing; name a field and its value: --set seed=2")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
+
+
+def _made(client: Client, run: Resource, *, watch: bool, as_json: bool) -> None:
+    if watch:
+        return _finish(_watched(client, run["id"], as_json=as_json), as_json=as_json)
+    return _print_json(run) if as_json else console.run(run)
 
 
 def _watched(client: Client, run_id: str, *, as_json: bool) -> Resource:

@@ -117,7 +117,8 @@ class Client:
         Args:
             file: a path, or an open binary file.
             labels: the labels file of an IDX pair.
-            options: `name`, `format`, `header`, `label_column`, `target_columns`, `divide_by`.
+            options: `name`, `format`, `header`, `label_column`, `target_columns`, `categorical_columns`,
+                `divide_by`.
         """
         files = {"file": _named(file)}
         if labels is not None:
@@ -125,9 +126,22 @@ class Client:
         fields = {name: _form_value(value) for name, value in options.items() if value is not None}
         return Resource(self._create("datasets", data=fields, files=files).json())
 
-    def upload_rows(self, samples: Any, *, labels: Any = None, targets: Any = None, name: str = "") -> Resource:
-        """Make a dataset of arrays or lists: samples as rows, with class labels or numeric targets."""
+    def upload_rows(
+        self,
+        samples: Any,
+        *,
+        labels: Any = None,
+        targets: Any = None,
+        feature_names: Sequence[str] | None = None,
+        name: str = "",
+    ) -> Resource:
+        """Make a dataset of arrays or lists: samples as rows, with class labels or numeric targets.
+
+        A column of texts is categorical.
+        """
         body = {"name": name, "samples": _rows(samples)}
+        if feature_names is not None:
+            body["feature_names"] = list(feature_names)
         if labels is not None:
             body["labels"] = np.asarray(labels).tolist()
         if targets is not None:
@@ -216,6 +230,19 @@ class Client:
                 raise TimeoutError(f"run {run_id} is still {run['status']}")
             headers["Prefer"] = f"wait={math.ceil(min(left, LONGEST_WAIT_S))}"
 
+    def extend(
+        self, run_id: str, *, epochs: int | None = None, to: int | None = None, idempotency_key: str | None = None
+    ) -> Resource:
+        """Make a run that goes on where one has ended, exactly: for so many epochs more, or up to so many in all."""
+        body = {name: value for name, value in (("epochs", epochs), ("to", to)) if value is not None}
+        return Resource(self._create(f"runs/{run_id}/extend", json=body, key=idempotency_key).json())
+
+    def clone(
+        self, run_id: str, changes: Mapping[str, Any] | None = None, *, idempotency_key: str | None = None
+    ) -> Resource:
+        """Submit a run with the config of another; `changes` replace whole fields, None takes one to its default."""
+        return Resource(self._create(f"runs/{run_id}/clone", json=dict(changes or {}), key=idempotency_key).json())
+
     def cancel(self, run_id: str) -> Resource:
         """Cancel a run: a waiting one at once, a running one at its next step."""
         return Resource(self._send("POST", f"runs/{run_id}/cancel").json())
@@ -223,6 +250,10 @@ class Client:
     def delete(self, run_id: str) -> None:
         """Delete a run that has ended."""
         self._send("DELETE", f"runs/{run_id}")
+
+    def inputs(self, run_id: str) -> Resource:
+        """See how raw features become a run's input: scaling and one-hot columns, as fitted to its training samples."""
+        return Resource(self._get(f"runs/{run_id}/inputs").json())
 
     # What a run recorded
 
@@ -256,7 +287,7 @@ class Client:
     def save_weights(
         self, run_id: str, path: str | Path, epoch: Epoch = "last", *, format: str = "safetensors"
     ) -> Path:
-        """Save the weights of an epoch as `safetensors`, `npz` or `json`."""
+        """Save the weights of an epoch as `safetensors`, `npz`, `json`, `onnx` or `torch`."""
         response = self._get(f"runs/{run_id}/checkpoints/{epoch}/weights", params={"format": format})
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -296,10 +327,28 @@ class Client:
         return Resource(self._send("POST", f"runs/{run_id}/checkpoints/{epoch}/gradients", json=query).json())
 
     def predict(self, run_id: str, samples: Any, *, epoch: Epoch = "last") -> Resource:
-        """Put samples through the network: `outputs` as an array, and for classifiers `labels` by name."""
+        """Put raw samples through the network: `outputs` as an array, and for classifiers `labels` by name."""
         body = {"samples": _rows(samples)}
         found = self._send("POST", f"runs/{run_id}/checkpoints/{epoch}/predict", json=body).json()
         return Resource(found | {"outputs": np.array(found["outputs"], dtype=np.float64)})
+
+    def metrics(self, run_id: str, *, epoch: Epoch = "last", split: str | None = None) -> Resource:
+        """Measure the network of an epoch on all samples of a split, by default on those held out for validation.
+
+        By `kind`, which depends on the targets: `classification` has the error, the scores of each class and the
+        confusion matrix (as an array), `multi_label` errors and the scores of each label, `regression` RMSE, MAE
+        and R².
+
+        Args:
+            run_id: of the run.
+            epoch: whose weights.
+            split: `training` or `validation`; validation where the run has it, by default.
+        """
+        path = f"runs/{run_id}/checkpoints/{epoch}/metrics"
+        found = self._get(path, params={} if split is None else {"split": split}).json()
+        if "confusion_matrix" in found:
+            found["confusion_matrix"] = np.array(found["confusion_matrix"], dtype=np.int64)
+        return Resource(found)
 
     def check_gradients(self, spec: Mapping[str, Any]) -> Resource:
         """Check analytic gradients of a network against central differences."""
@@ -383,10 +432,13 @@ def _question(
 
 def _rows(samples: Any) -> list[Any]:
     try:
-        found: list[Any] = np.asarray(samples, dtype=np.float64).tolist()
+        given = np.asarray(samples)
+        if given.dtype.kind not in "UO":
+            found: list[Any] = given.astype(np.float64).tolist()
+            return found
+        return [[value if isinstance(value, str) else float(value) for value in row] for row in samples]
     except (TypeError, ValueError) as error:
-        raise ValueError("samples must be rows of numbers, each of the same length") from error
-    return found
+        raise ValueError("samples must be rows of numbers or categories, each of the same length") from error
 
 
 def _checked(response: httpx.Response) -> httpx.Response:

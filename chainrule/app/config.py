@@ -91,6 +91,11 @@ class Settings(BaseSettings):
         ge=1,
         description="Largest number of values one gradients or predict request may compute.",
     )
+    max_metrics_operations: int = Field(
+        default=50_000_000_000,
+        ge=1,
+        description="Largest samples x (parameters + 100 x units) of one metrics request; so many take seconds.",
+    )
 
     @field_validator("database_url")
     @classmethod

@@ -12,6 +12,9 @@ from chainrule.app.client import Client, Resource
 
 output = Console(highlight=False)
 LONGEST_NAME = 12
+WIDEST_MATRIX = 20
+SCORES = {"precision": "precision", "recall": "recall", "f1": "F1"}
+REGRESSION = {"rmse": "RMSE", "mae": "MAE", "r2": "R²"}
 COLOURS = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
 
 
@@ -118,6 +121,7 @@ def run(shown: Resource) -> None:
         ("epochs", f"{done:,} of {total:,} ({progress['percent']:.0f}%)"),
         ("attempts", f"{shown['attempts']} ({shown['failures']} lost)"),
     ]
+    rows += [(kind.replace("_", " "), shown[kind]) for kind in ("extends", "cloned_from") if shown[kind] is not None]
     if shown["cost"] is not None:
         wrong = "" if shown["error"] is None else f", error {shown['error']:.2%}"
         rows.insert(6, ("cost", f"{shown['cost']:.4g}{wrong}"))
@@ -125,6 +129,34 @@ def run(shown: Resource) -> None:
         wrong = "" if shown["validation_error"] is None else f", error {shown['validation_error']:.2%}"
         rows.insert(7, ("validation", f"cost {shown['validation_cost']:.4g}{wrong}"))
     table(f"Run {shown['id']}", ("", ""), rows, header=False)
+
+
+def metrics(found: Resource) -> None:
+    """Print metrics: the overall ones in a line, then those of each class, label or target."""
+    of = f"Epoch {found['epoch']}, {found['samples']:,} {found['split']} samples"
+    if found["kind"] == "regression":
+        _heading(f"{of}: {', '.join(f'{name} {_number(found[key])}' for key, name in REGRESSION.items())}")
+        rows = [(target["name"], *(target[key] for key in REGRESSION)) for target in found["targets"]]
+        table("", ("target", *REGRESSION.values()), rows)
+    elif found["kind"] == "multi_label":
+        _heading(f"{of}: error {found['error']:.2%}")
+        _scores("label", found["labels"], found["macro"] | {"error": found["label_error"]}, SCORES | {"error": "error"})
+    else:
+        _heading(f"{of}: error {found['error']:.2%}")
+        _scores("class", found["classes"], found["macro"], SCORES)
+        names = [scores["name"] for scores in found["classes"]]
+        if len(names) <= WIDEST_MATRIX:
+            _heading("\nConfusion matrix: rows are actual classes, columns predicted ones")
+            counts = zip(names, found["confusion_matrix"].tolist(), strict=True)
+            table("", ("", *names), [(name, *row) for name, row in counts])
+
+
+def _scores(
+    noun: str, scores: Sequence[Mapping[str, Any]], means: Mapping[str, Any], columns: Mapping[str, str]
+) -> None:
+    rows = [(each["name"], each["support"], *(each[key] for key in columns)) for each in scores]
+    rows.append(("(mean)", None, *(means[key] for key in columns)))
+    table("", (noun, "samples", *columns.values()), rows, shares=columns.values())
 
 
 def training(config: Mapping[str, Any]) -> str:
@@ -149,6 +181,15 @@ def _cell(value: Any, *, share: bool) -> Text:
     if isinstance(value, float):
         return Text(f"{value:.2%}" if share else f"{value:.4g}")
     return Text(str(value))
+
+
+def _heading(line: str) -> None:
+    # A table would fold its title to its own width.
+    output.print(Text(line, style="bold"), soft_wrap=True)
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.4g}"
 
 
 def _shortened(name: str) -> str:

@@ -12,7 +12,7 @@ from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.exc import SQLAlchemyError
 
 import chainrule
-from chainrule.app.api import checkpoints, datasets, docs, epochs, gradients, health, problems, runs
+from chainrule.app.api import checkpoints, datasets, docs, epochs, gradients, health, inputs, metrics, problems, runs
 from chainrule.app.api.bodies import LimitBodies
 from chainrule.app.api.dependencies import Parts, known_parameters
 from chainrule.app.api.head import AnswerHead
@@ -26,7 +26,9 @@ from chainrule.app.store.migrations import upgrade
 log = logging.getLogger(__name__)
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 BACKLOG = 2048
-ROUTERS = (datasets.router, runs.router, epochs.router, checkpoints.router, gradients.router)
+ROUTERS = (
+    datasets.router, runs.router, inputs.router, epochs.router, checkpoints.router, metrics.router, gradients.router,
+)  # fmt: skip
 
 
 def create_app(settings: Settings) -> FastAPI:

@@ -17,10 +17,12 @@ samples, and rows are samples.
 from chainrule.engine.activations import ACTIVATIONS, activation
 from chainrule.engine.checkpoint import ResumePoint
 from chainrule.engine.clipping import ClipSpec
+from chainrule.engine.config import TrainingConfig
 from chainrule.engine.costs import COSTS, cost, costs_for
 from chainrule.engine.data import BUILT_IN, Data, circles, digits, moons, spirals, split_size, targets, xor
 from chainrule.engine.errors import ConfigError, DivergedError, EngineError, ShapeError, UnknownNameError
 from chainrule.engine.initializers import INITIALIZERS, default_initializer
+from chainrule.engine.member import Goal, Trainee, goal
 from chainrule.engine.network import (
     LayerSpec,
     Network,
@@ -35,7 +37,8 @@ from chainrule.engine.network import (
 from chainrule.engine.optimizers import OPTIMIZERS, OptimizerSpec
 from chainrule.engine.regularization import RegularizationSpec
 from chainrule.engine.schedules import SCHEDULES, ScheduleSpec
-from chainrule.engine.training import Epoch, GradientRecord, StepBoundary, TrainingConfig, train
+from chainrule.engine.stopping import EarlyStoppingSpec
+from chainrule.engine.training import Epoch, GradientRecord, StepBoundary, stack_key, train, train_stacked
 
 __all__ = [
     "ACTIVATIONS",
@@ -48,8 +51,10 @@ __all__ = [
     "ConfigError",
     "Data",
     "DivergedError",
+    "EarlyStoppingSpec",
     "EngineError",
     "Epoch",
+    "Goal",
     "GradientRecord",
     "LayerSpec",
     "Network",
@@ -60,6 +65,7 @@ __all__ = [
     "ScheduleSpec",
     "ShapeError",
     "StepBoundary",
+    "Trainee",
     "TrainingConfig",
     "UnknownNameError",
     "activation",
@@ -72,12 +78,15 @@ __all__ = [
     "digits",
     "evaluate",
     "forward",
+    "goal",
     "initialize",
     "moons",
     "predict",
     "spirals",
     "split_size",
+    "stack_key",
     "targets",
     "train",
+    "train_stacked",
     "xor",
 ]

@@ -23,13 +23,13 @@ class Activation:
     Attributes:
         name: as configurations spell it.
         equation: g(Z), and g′(Z) or the Jacobian.
-        forward: (Z, out, axis) to A.
-        backward: (dA, Z, A, out, axis) to dZ = dA ⊙ g′(Z); `out` must be neither dA, Z nor A.
+        forward: (Z, axis) to A.
+        backward: (dA, Z, A, axis) to dZ = dA ⊙ g′(Z).
         kinks: the Z at which g′ jumps.
         output_only: whether it makes sense for the last layer only.
 
-    Both take arrays of any shape; softmax runs over `axis`, the units, -1 where rows are samples.
-    With `out` they write there; those of one exponential allocate no numbers of their size.
+    Both take arrays of any shape; softmax runs over `axis`, the units, -1 where rows are samples. They are
+    made of ufuncs alone, so that they can be recorded (see `recording`).
     """
 
     name: str
@@ -41,161 +41,108 @@ class Activation:
 
 
 @np.errstate(over="ignore")  # e^800 is infinite, and 1/(1 + ∞) = 0 is the right answer
-def _sigmoid(Z: FloatArray, out: FloatArray | None = None, axis: int = -1) -> FloatArray:
-    out = np.negative(Z, out=out)
-    np.exp(out, out=out)
-    np.add(out, 1, out=out)
-    return np.reciprocal(out, out=out)
-
-
-def _sigmoid_back(
-    dA: FloatArray, Z: FloatArray, A: FloatArray, out: FloatArray | None = None, axis: int = -1
-) -> FloatArray:
-    out = np.subtract(1, A, out=out)
-    np.multiply(out, A, out=out)
-    return np.multiply(out, dA, out=out)
-
-
-def _tanh(Z: FloatArray, out: FloatArray | None = None, axis: int = -1) -> FloatArray:
-    result: FloatArray = np.tanh(Z, out=out)
+def _sigmoid(Z: FloatArray, axis: int = -1) -> FloatArray:
+    result: FloatArray = np.reciprocal(np.exp(-Z) + 1)
     return result
 
 
-def _tanh_back(
-    dA: FloatArray, Z: FloatArray, A: FloatArray, out: FloatArray | None = None, axis: int = -1
-) -> FloatArray:
-    out = np.multiply(A, A, out=out)
-    np.subtract(1, out, out=out)
-    return np.multiply(out, dA, out=out)
+def _sigmoid_back(dA: FloatArray, Z: FloatArray, A: FloatArray, axis: int = -1) -> FloatArray:
+    return dA * (A * (1 - A))
 
 
-def _relu(Z: FloatArray, out: FloatArray | None = None, axis: int = -1) -> FloatArray:
-    result: FloatArray = np.maximum(Z, 0, out=out)
+def _tanh(Z: FloatArray, axis: int = -1) -> FloatArray:
+    result: FloatArray = np.tanh(Z)
     return result
 
 
-def _relu_back(
-    dA: FloatArray, Z: FloatArray, A: FloatArray, out: FloatArray | None = None, axis: int = -1
-) -> FloatArray:
-    out = np.empty_like(Z) if out is None else out
-    np.copyto(out, np.greater(Z, 0))  # as numbers: a product of booleans and numbers is slow
-    return np.multiply(out, dA, out=out)
+def _tanh_back(dA: FloatArray, Z: FloatArray, A: FloatArray, axis: int = -1) -> FloatArray:
+    return dA * (1 - A * A)
 
 
-def _leaky_relu(Z: FloatArray, out: FloatArray | None = None, axis: int = -1) -> FloatArray:
-    out = np.multiply(Z, LEAK, out=out)
-    result: FloatArray = np.maximum(Z, out, out=out)
+def _relu(Z: FloatArray, axis: int = -1) -> FloatArray:
+    result: FloatArray = np.maximum(Z, 0)
     return result
 
 
-def _leaky_relu_back(
-    dA: FloatArray, Z: FloatArray, A: FloatArray, out: FloatArray | None = None, axis: int = -1
-) -> FloatArray:
-    out = np.empty_like(Z) if out is None else out
-    np.copyto(out, np.greater(Z, 0))
-    np.maximum(out, LEAK, out=out)
-    return np.multiply(out, dA, out=out)
+def _relu_back(dA: FloatArray, Z: FloatArray, A: FloatArray, axis: int = -1) -> FloatArray:
+    # g′ = sign a: a product of booleans and numbers would be slow
+    return dA * np.sign(A)
 
 
-def _linear(Z: FloatArray, out: FloatArray | None = None, axis: int = -1) -> FloatArray:
-    result: FloatArray = np.positive(Z, out=out)
+def _leaky_relu(Z: FloatArray, axis: int = -1) -> FloatArray:
+    result: FloatArray = np.maximum(Z, Z * LEAK)
     return result
 
 
-def _linear_back(
-    dA: FloatArray, Z: FloatArray, A: FloatArray, out: FloatArray | None = None, axis: int = -1
-) -> FloatArray:
-    result: FloatArray = np.positive(dA, out=out)
+def _leaky_relu_back(dA: FloatArray, Z: FloatArray, A: FloatArray, axis: int = -1) -> FloatArray:
+    return dA * np.maximum(np.sign(Z), LEAK)
+
+
+def _linear(Z: FloatArray, axis: int = -1) -> FloatArray:
+    result: FloatArray = np.positive(Z)
     return result
 
 
-@np.errstate(over="ignore")
-def _elu(Z: FloatArray, out: FloatArray | None = None, axis: int = -1) -> FloatArray:
-    out = np.minimum(Z, 0, out=out)
-    np.expm1(out, out=out)
-    result: FloatArray = np.maximum(Z, out, out=out)
+def _linear_back(dA: FloatArray, Z: FloatArray, A: FloatArray, axis: int = -1) -> FloatArray:
+    result: FloatArray = np.positive(dA)
     return result
 
 
-def _elu_back(
-    dA: FloatArray, Z: FloatArray, A: FloatArray, out: FloatArray | None = None, axis: int = -1
-) -> FloatArray:
+def _elu(Z: FloatArray, axis: int = -1) -> FloatArray:
+    result: FloatArray = np.maximum(Z, np.expm1(np.minimum(Z, 0)))
+    return result
+
+
+def _elu_back(dA: FloatArray, Z: FloatArray, A: FloatArray, axis: int = -1) -> FloatArray:
     # a + 1 = eᶻ below zero and more than 1 above
-    out = np.add(A, 1, out=out)
-    np.minimum(out, 1, out=out)
-    return np.multiply(out, dA, out=out)
+    return dA * np.minimum(A + 1, 1)
 
 
-def _softplus(Z: FloatArray, out: FloatArray | None = None, axis: int = -1) -> FloatArray:
+def _softplus(Z: FloatArray, axis: int = -1) -> FloatArray:
     # log(1 + eᶻ) = max(z, 0) + log(1 + e^−|z|)
-    out = np.abs(Z, out=out)
-    np.negative(out, out=out)
-    np.exp(out, out=out)
-    np.log1p(out, out=out)
-    return np.add(out, np.maximum(Z, 0), out=out)
+    return np.log1p(np.exp(-np.abs(Z))) + np.maximum(Z, 0)
 
 
-def _softplus_back(
-    dA: FloatArray, Z: FloatArray, A: FloatArray, out: FloatArray | None = None, axis: int = -1
-) -> FloatArray:
-    out = _sigmoid(Z, out=out)
-    return np.multiply(out, dA, out=out)
+def _softplus_back(dA: FloatArray, Z: FloatArray, A: FloatArray, axis: int = -1) -> FloatArray:
+    return dA * _sigmoid(Z)
 
 
-def _silu(Z: FloatArray, out: FloatArray | None = None, axis: int = -1) -> FloatArray:
-    out = _sigmoid(Z, out=out)
-    return np.multiply(out, Z, out=out)
+def _silu(Z: FloatArray, axis: int = -1) -> FloatArray:
+    return Z * _sigmoid(Z)
 
 
-def _silu_back(
-    dA: FloatArray, Z: FloatArray, A: FloatArray, out: FloatArray | None = None, axis: int = -1
-) -> FloatArray:
+def _silu_back(dA: FloatArray, Z: FloatArray, A: FloatArray, axis: int = -1) -> FloatArray:
     # σ + z·σ·(1 − σ) = σ + a·(1 − σ)
-    out = _sigmoid(Z, out=out)
-    rest = np.subtract(1, out)
-    np.multiply(rest, A, out=rest)
-    np.add(out, rest, out=out)
-    return np.multiply(out, dA, out=out)
+    σ = _sigmoid(Z)
+    return dA * (σ + A * (1 - σ))
 
 
-def _gelu_inner(Z: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _gelu_inner(Z: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     # Beyond ±GELU_BOUND the tanh is ±1 to the last bit, and z³ would overflow.
-    z = np.clip(Z, -GELU_BOUND, GELU_BOUND)
-    square = np.multiply(z, z)
-    return np.tanh(GELU_SLOPE * z * (1 + GELU_CUBIC * square)), square
+    z = np.maximum(np.minimum(Z, GELU_BOUND), -GELU_BOUND)
+    square = z * z
+    return np.tanh(z * (square * GELU_CUBIC + 1) * GELU_SLOPE), z, square
 
 
-def _gelu(Z: FloatArray, out: FloatArray | None = None, axis: int = -1) -> FloatArray:
-    t, _ = _gelu_inner(Z)
-    np.add(t, 1, out=t)
-    np.multiply(t, 0.5, out=t)
-    return np.multiply(t, Z, out=out)
+def _gelu(Z: FloatArray, axis: int = -1) -> FloatArray:
+    t, _, _ = _gelu_inner(Z)
+    return (t + 1) * 0.5 * Z
 
 
-def _gelu_back(
-    dA: FloatArray, Z: FloatArray, A: FloatArray, out: FloatArray | None = None, axis: int = -1
-) -> FloatArray:
-    t, square = _gelu_inner(Z)
-    slope = np.multiply(1 - t * t, GELU_SLOPE * (1 + 3 * GELU_CUBIC * square))
-    z = np.clip(Z, -GELU_BOUND, GELU_BOUND)
-    dZ: FloatArray = np.multiply(0.5 * (1 + t + z * slope), dA, out=out)
-    return dZ
+def _gelu_back(dA: FloatArray, Z: FloatArray, A: FloatArray, axis: int = -1) -> FloatArray:
+    t, z, square = _gelu_inner(Z)
+    slope = (1 - t * t) * ((square * (3 * GELU_CUBIC) + 1) * GELU_SLOPE)
+    return (t + 1 + z * slope) * 0.5 * dA
 
 
 @np.errstate(over="ignore")  # two finite numbers may lie infinitely far apart, and e^−∞ = 0 is right
-def _softmax(Z: FloatArray, out: FloatArray | None = None, axis: int = -1) -> FloatArray:
-    out = np.subtract(Z, np.maximum.reduce(Z, axis=axis, keepdims=True), out=out)
-    np.exp(out, out=out)
-    return np.divide(out, np.add.reduce(out, axis=axis, keepdims=True), out=out)
+def _softmax(Z: FloatArray, axis: int = -1) -> FloatArray:
+    e = np.exp(Z - np.maximum.reduce(Z, axis=axis, keepdims=True))
+    return e / np.add.reduce(e, axis=axis, keepdims=True)
 
 
-def _softmax_back(
-    dA: FloatArray, Z: FloatArray, A: FloatArray, out: FloatArray | None = None, axis: int = -1
-) -> FloatArray:
-    out = np.multiply(dA, A, out=out)
-    weighed = np.add.reduce(out, axis=axis, keepdims=True)
-    np.subtract(dA, weighed, out=out)
-    return np.multiply(out, A, out=out)
+def _softmax_back(dA: FloatArray, Z: FloatArray, A: FloatArray, axis: int = -1) -> FloatArray:
+    return A * (dA - np.add.reduce(dA * A, axis=axis, keepdims=True))
 
 
 ACTIVATIONS: dict[str, Activation] = {

@@ -26,6 +26,8 @@ class ResumePoint:
         optimizer_state: the optimizer's vectors.
         cost_sum: Σ E over the samples of the epoch under way.
         wrong: how many of them were got wrong.
+        watched: what early stopping and plateau remember, None if nobody watches.
+        best: the parameters of the best epoch, None if they are not kept.
     """
 
     epoch: int
@@ -35,6 +37,8 @@ class ResumePoint:
     optimizer_state: dict[str, FloatArray] = field(default_factory=dict)
     cost_sum: float = 0.0
     wrong: int = 0
+    watched: FloatArray | None = None
+    best: FloatArray | None = None
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Give everything as arrays, for any format that holds arrays."""
@@ -43,6 +47,8 @@ class ResumePoint:
             "cost_sum": np.array([self.cost_sum], dtype=np.float64),
             "parameters": self.parameters,
             **{_STATE + name: vector for name, vector in self.optimizer_state.items()},
+            **({} if self.watched is None else {"watched": self.watched}),
+            **({} if self.best is None else {"best": self.best}),
         }
 
     @classmethod
@@ -57,4 +63,6 @@ class ResumePoint:
             optimizer_state={n.removeprefix(_STATE): v for n, v in arrays.items() if n.startswith(_STATE)},
             cost_sum=float(arrays["cost_sum"][0]),
             wrong=wrong,
+            watched=arrays.get("watched"),
+            best=arrays.get("best"),
         )

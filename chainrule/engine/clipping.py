@@ -38,14 +38,9 @@ class ClipSpec:
                 raise ConfigError(f"{field} must be a number above 0.", f"clip/{field}")
 
 
-def clipper(spec: ClipSpec, dtype: np.dtype[np.floating]) -> Callable[[FloatArray], None]:
-    """Make what clips a gradient vector in place; a NaN, or an infinity under `norm`, leaves NaN behind."""
-    if spec.norm is not None:
-        return _by_norm(spec.norm)
-    return _by_value(np.array(spec.value, dtype))
+def by_norm(c: float) -> Callable[[FloatArray], None]:
+    """Make what clips a gradient vector in place by its norm; a NaN or an infinity leaves NaN behind."""
 
-
-def _by_norm(c: float) -> Callable[[FloatArray], None]:
     def clip(G: FloatArray) -> None:
         square = float(np.dot(G, G))
         if square <= c * c:
@@ -60,11 +55,7 @@ def _by_norm(c: float) -> Callable[[FloatArray], None]:
     return clip
 
 
-def _by_value(c: FloatArray) -> Callable[[FloatArray], None]:
-    low = -c
-
-    def clip(G: FloatArray) -> None:
-        np.minimum(G, c, out=G)
-        np.maximum(G, low, out=G)
-
-    return clip
+def by_value(G: FloatArray, low: FloatArray, high: FloatArray) -> None:
+    """Clip each element, in place, to between −c and c, given as arrays; made of ufuncs alone."""
+    np.minimum(G, high, out=G)
+    np.maximum(G, low, out=G)

@@ -29,10 +29,10 @@ class Cost:
         fits: the output activations it is defined for.
         per_sample: (Z, A, Y, output, axis) to E⁽ⁱ⁾, one float64 for each sample.
         output_dA: (Z, A, Y, output, axis) to dA[L].
-        output_dZ: (Z, A, Y, output, axis, out, work) to dZ[L].
+        output_dZ: (Z, A, Y, output, axis) to dZ[L].
 
-    `axis` is that of the units: -1 where rows are samples. With `out` and `work`, which must be neither
-    Z, A nor Y, nothing of their size is allocated.
+    `axis` is that of the units: -1 where rows are samples. The derivatives are made of ufuncs alone, so that
+    they can be recorded (see `recording`).
     """
 
     name: str
@@ -47,16 +47,8 @@ class Cost:
 def _through_output(dA: Callable[..., FloatArray]) -> Callable[..., FloatArray]:
     """Make dZ[L] of a dA[L] that is safe to be carried through the output's activation as it is."""
 
-    def dZ(
-        Z: FloatArray,
-        A: FloatArray,
-        Y: FloatArray,
-        output: Activation,
-        axis: int = -1,
-        out: FloatArray | None = None,
-        work: FloatArray | None = None,
-    ) -> FloatArray:
-        return output.backward(dA(Z, A, Y, output, axis, work), Z, A, out=out, axis=axis)
+    def dZ(Z: FloatArray, A: FloatArray, Y: FloatArray, output: Activation, axis: int = -1) -> FloatArray:
+        return output.backward(dA(Z, A, Y, output, axis), Z, A, axis)
 
     return dZ
 
@@ -67,10 +59,8 @@ def _mse(Z: FloatArray, A: FloatArray, Y: FloatArray, output: Activation, axis: 
     return _sum(np.multiply(difference, difference, dtype=np.float64), axis) / 2
 
 
-def _mse_dA(
-    Z: FloatArray, A: FloatArray, Y: FloatArray, output: Activation, axis: int = -1, out: FloatArray | None = None
-) -> FloatArray:
-    return np.subtract(A, Y, out=out)
+def _mse_dA(Z: FloatArray, A: FloatArray, Y: FloatArray, output: Activation, axis: int = -1) -> FloatArray:
+    return A - Y
 
 
 @np.errstate(over="ignore")
@@ -81,11 +71,9 @@ def _huber(Z: FloatArray, A: FloatArray, Y: FloatArray, output: Activation, axis
     return _sum(bounded * (distance - bounded / 2), axis)
 
 
-def _huber_dA(
-    Z: FloatArray, A: FloatArray, Y: FloatArray, output: Activation, axis: int = -1, out: FloatArray | None = None
-) -> FloatArray:
-    out = np.subtract(A, Y, out=out)
-    return np.clip(out, -DELTA, DELTA, out=out)
+def _huber_dA(Z: FloatArray, A: FloatArray, Y: FloatArray, output: Activation, axis: int = -1) -> FloatArray:
+    result: FloatArray = np.maximum(np.minimum(A - Y, DELTA), -DELTA)
+    return result
 
 
 @np.errstate(over="ignore")
@@ -93,19 +81,19 @@ def _mae(Z: FloatArray, A: FloatArray, Y: FloatArray, output: Activation, axis: 
     return _sum(np.abs(np.subtract(A, Y)), axis)
 
 
-def _mae_dA(
-    Z: FloatArray, A: FloatArray, Y: FloatArray, output: Activation, axis: int = -1, out: FloatArray | None = None
-) -> FloatArray:
-    out = np.subtract(A, Y, out=out)
-    result: FloatArray = np.sign(out, out=out)
+def _mae_dA(Z: FloatArray, A: FloatArray, Y: FloatArray, output: Activation, axis: int = -1) -> FloatArray:
+    result: FloatArray = np.sign(A - Y)
     return result
 
 
 @np.errstate(over="ignore")
 def _cross_entropy(Z: FloatArray, A: FloatArray, Y: FloatArray, output: Activation, axis: int = -1) -> FloatArray:
     if output.name == "softmax":
-        # −Σ y·log a; where y is 0 it is 0, however large −log a
-        return _sum(Y * np.minimum(_minus_log_softmax(Z, axis), np.finfo(Z.dtype).max), axis)
+        # −Σ y·log a = Σ y·(z_max − z) + log(Σ e^(z − z_max))·Σ y; where y is 0 it is 0, however large −log a
+        below = np.maximum.reduce(Z, axis=axis, keepdims=True) - Z
+        log_sum = np.log(np.add.reduce(np.exp(-below), axis=axis))
+        log_sums: FloatArray = log_sum * np.add.reduce(Y, axis=axis)
+        return _sum(Y * np.minimum(below, np.finfo(Z.dtype).max), axis) + log_sums
     # −[y·log a + (1−y)·log(1−a)] with log(1 + eᶻ) = max(z, 0) + log(1 + e^−|z|)
     return _sum(np.maximum(Z, 0) - Y * Z + np.log1p(np.exp(-np.abs(Z))), axis)
 
@@ -119,16 +107,8 @@ def _cross_entropy_dA(Z: FloatArray, A: FloatArray, Y: FloatArray, output: Activ
     return -(Y * (1 + _bounded_exp(-Z)) - (1 - Y) * (1 + _bounded_exp(Z)))
 
 
-def _cross_entropy_dZ(
-    Z: FloatArray,
-    A: FloatArray,
-    Y: FloatArray,
-    output: Activation,
-    axis: int = -1,
-    out: FloatArray | None = None,
-    work: FloatArray | None = None,
-) -> FloatArray:
-    return np.subtract(A, Y, out=out)
+def _cross_entropy_dZ(Z: FloatArray, A: FloatArray, Y: FloatArray, output: Activation, axis: int = -1) -> FloatArray:
+    return A - Y
 
 
 def _sum(terms: FloatArray, axis: int) -> FloatArray:
@@ -170,6 +150,15 @@ COSTS: dict[str, Cost] = {
             "E = −Σ [y·log a + (1−y)·log(1−a)] for sigmoid, −Σ y·log a for softmax",
             "dA[L] = −(Y/A − (1−Y)/(1−A)) for sigmoid, −Y/A for softmax",
             ("sigmoid", "softmax"),
+            _cross_entropy,
+            _cross_entropy_dA,
+            _cross_entropy_dZ,
+        ),
+        Cost(
+            "binary_cross_entropy",
+            "E = −Σ [y·log a + (1−y)·log(1−a)], of labels that hold or not, each on its own",
+            "dA[L] = −(Y/A − (1−Y)/(1−A))",
+            ("sigmoid",),
             _cross_entropy,
             _cross_entropy_dA,
             _cross_entropy_dZ,

@@ -22,6 +22,9 @@ class Data:
         labels: (m,) positions in `classes`, None for regression.
         classes: the names of the classes, () for regression.
         feature_names: the names of the n features, () if they have none.
+        categories: for each feature the names of its categories, of which X holds the positions, or None for a
+            number; () if all are numbers. Categories are made columns by `preprocessing`, never trained on as they are.
+        weights: (m,) how much each sample's error counts, None where all count 1.
     """
 
     X: NDArray[Any]
@@ -29,6 +32,8 @@ class Data:
     labels: IntArray | None = None
     classes: tuple[str, ...] = ()
     feature_names: tuple[str, ...] = ()
+    categories: tuple[tuple[str, ...] | None, ...] = ()
+    weights: FloatArray | None = None
 
     def __post_init__(self) -> None:
         """Check that all has as many rows, and each label its class."""
@@ -39,6 +44,10 @@ class Data:
         rows = self.labels if self.labels is not None else self.Y
         if rows is None or len(rows) != len(self.X):
             raise ShapeError(f"There are {len(self.X)} samples and {0 if rows is None else len(rows)} targets.")
+        if self.weights is not None and (
+            self.weights.shape != (len(self.X),) or not (np.isfinite(self.weights) & (self.weights >= 0)).all()
+        ):
+            raise ShapeError(f"weights must be {len(self.X)} numbers of at least 0, one for each sample.")
         if self.Y is not None and self.Y.ndim != 2:
             raise ShapeError(f"Y has {self.Y.ndim} dimensions; it needs two, samples and targets.")
         if self.labels is not None and self.labels.size:
@@ -64,6 +73,8 @@ class Data:
             None if self.labels is None else self.labels[rows],
             self.classes,
             self.feature_names,
+            self.categories,
+            None if self.weights is None else self.weights[rows],
         )
 
     def split(self, fraction: float, seed: int) -> tuple["Data", "Data"]:
@@ -90,14 +101,24 @@ def split_size(samples: int, fraction: float) -> int:
     return round(samples * fraction)
 
 
-def targets(data: Data, units: int) -> FloatArray:
+def targets(data: Data, units: int, smoothing: float = 0.0) -> FloatArray:
     """Make Y (m, units) for an output layer.
 
     One-hot rows for as many units as classes, a column of 0 and 1 for one unit and two classes, the
-    numeric targets as they are.
+    numeric targets as they are. Those of classes can be smoothed:
+
+        y ← (1 − α)·y + α/k      k the number of classes
+
+    Args:
+        data: the samples.
+        units: n_L.
+        smoothing: α.
 
     Raises:
         ShapeError: the output layer does not fit; says which would.
+
+    Source:
+        Label smoothing: Szegedy et al., "Rethinking the Inception architecture" (2016), section 7.
     """
     if data.labels is None:
         assert data.Y is not None
@@ -106,11 +127,13 @@ def targets(data: Data, units: int) -> FloatArray:
         return data.Y
     classes = len(data.classes)
     if units == classes:
-        return np.eye(classes)[data.labels]
-    if units == 1 and classes == 2:
-        return data.labels.astype(np.float64)[:, None]
-    fitting = "1 or 2 units" if classes == 2 else f"{classes} units"
-    raise ShapeError(f"The data has {classes} classes and the output layer {units} units; it needs {fitting}.")
+        Y = np.eye(classes)[data.labels]
+    elif units == 1 and classes == 2:
+        Y = data.labels.astype(np.float64)[:, None]
+    else:
+        fitting = "1 or 2 units" if classes == 2 else f"{classes} units"
+        raise ShapeError(f"The data has {classes} classes and the output layer {units} units; it needs {fitting}.")
+    return Y if smoothing == 0 else (1 - smoothing) * Y + smoothing / classes
 
 
 def xor() -> Data:

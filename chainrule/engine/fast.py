@@ -1,136 +1,282 @@
-"""The fast path: the mathematics of `network`, with every buffer made once.
+"""The fast path: the mathematics of `network`, written down once as a loop over batches (see `recording`).
 
 What differs from the reading path, and why:
 
 - Behind the input, units are rows and samples columns: W[l] need not be transposed, and sums and maxima
   over units run along long rows.
-- A one stands below each column of A[l-1], so that Z, and dW with db, are one product each.
-- Every operation writes into a buffer made beforehand; a step makes no numbers of a batch's size.
-- The 1/m of the mean is applied to dZ[L], the smallest array it could be applied to.
-- The outputs' Z of a whole epoch are kept, so that cost and error are computed once an epoch.
+- A row of ones stands below A[l-1] where [W | b] lie together, so that Z, and dW with db, are one product each.
+- The 1/m of the mean is applied to dZ[L], the smallest array it could be applied to; for sgd the learning
+  rate goes with it.
+- The outputs' Z are kept, so that cost and error are computed for many steps at once.
+
+Everything takes leading axes: parameters (K, p) are those of K networks of one shape, trained as one
+computation. Each then goes through the same operations, on its own numbers, as it would alone.
 """
 
-from inspect import unwrap
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import repeat
+from typing import Any
 
 import numpy as np
 
 from chainrule.engine.activations import activation
-from chainrule.engine.arrays import FloatArray
+from chainrule.engine.arrays import FloatArray, IntArray
+from chainrule.engine.clipping import by_norm, by_value
+from chainrule.engine.config import TrainingConfig
 from chainrule.engine.costs import cost
-from chainrule.engine.network import Network, NetworkSpec, blocks
+from chainrule.engine.network import FOLDED_INPUTS, NetworkSpec, views
+from chainrule.engine.optimizers import OPTIMIZERS, fixed
+from chainrule.engine.recording import Loop, Recorder
+from chainrule.engine.regularization import MaxNorm, add_penalty, of_weights
 
 
-class Gradient:
-    """Where a step leaves the gradient: one vector, and its blocks [dW | db]."""
-
-    def __init__(self, spec: NetworkSpec, dtype: np.dtype[np.floating]) -> None:
-        self.vector = np.zeros(spec.parameter_count, dtype)
-        self.blocks = blocks(spec, self.vector)
-
-
-class BatchPass:
-    """Forward and backward for batches of one size.
-
-    Args:
-        network: whose parameters are read at each pass.
-        gradient: where the gradient goes.
-        cost_name: of the cost.
-        m: samples in a batch.
-    """
-
-    def __init__(self, network: Network, gradient: Gradient, cost_name: str, m: int) -> None:
-        spec, dtype = network.spec, network.parameters.dtype
-        last = len(spec.layers)
-        self.m, self.outputs = m, spec.outputs
-
-        def buffer(units: int) -> FloatArray:
-            return np.empty((units, m), dtype)
-
-        # Each function's own errstate is left out, `run` is called within one: entering it takes as long as the work.
-        g = {number: activation(layer.activation) for number, layer in enumerate(spec.layers, start=1)}
-        A_one = {number: np.ones((spec.sizes[number] + 1, m), dtype) for number in range(1, last)}
-        A = {number: held[:-1] for number, held in A_one.items()}
-        Z, dA, dZ = ({number: buffer(spec.sizes[number]) for number in range(1, last)} for _ in range(3))
-        dZ[last] = buffer(spec.outputs)
-
-        self._forward = [
-            (network.blocks[number], Z[number], unwrap(g[number].forward), A[number], A_one[number])
-            for number in range(1, last)
-        ]
-        self._block = network.blocks[last]
-        self._output, self._output_forward = g[last], unwrap(g[last].forward)
-        self._output_dZ = cost(cost_name).output_dZ
-        self._A, self._dZ, self._work = buffer(spec.outputs), dZ[last], buffer(spec.outputs)
-        self._scale = np.array(1 / m, dtype)
-        self._backward = [
-            # From the layer after: its dZ to its [dW | db], and to dA and dZ of this one.
-            (
-                gradient.blocks[number + 1],
-                A_one[number].T,
-                network.W[number + 1].T,
-                dA[number],
-                unwrap(g[number].backward),
-                Z[number],
-                A[number],
-                dZ[number],
-            )
-            for number in range(last - 1, 0, -1)
-        ]
-        self._first = gradient.blocks[1]
-
-    def run(self, X: FloatArray, Y: FloatArray, Z_output: FloatArray) -> None:
-        """Compute the gradient of the batch's cost; to be called where overflow is ignored.
-
-        Args:
-            X: (m, n_0 + 1) samples with a last column of ones.
-            Y: (n_L, m) targets, units as rows.
-            Z_output: (n_L, m), where Z[L] is left, units as rows.
-        """
-        dot = np.dot
-        A_prev = X.T
-        for block, Z, g, A, A_one in self._forward:
-            dot(block, A_prev, out=Z)
-            g(Z, A, 0)
-            A_prev = A_one
-        dot(self._block, A_prev, out=Z_output)
-        A = self._output_forward(Z_output, self._A, 0)
-        dZ = self._output_dZ(Z_output, A, Y, self._output, 0, self._dZ, self._work)
-        np.multiply(dZ, self._scale, out=dZ)
-        for d_block, A_prev_T, W_T, dA, g_back, Z, A, dZ_prev in self._backward:
-            dot(dZ, A_prev_T, out=d_block)
-            dot(W_T, dZ, out=dA)
-            dZ = g_back(dA, Z, A, dZ_prev, 0)
-        dot(dZ, X, out=self._first)
+def input_width(spec: NetworkSpec) -> int:
+    """Tell how wide the rows of X must be: with a last column of ones where the first layer is folded."""
+    return spec.inputs + (spec.inputs <= FOLDED_INPUTS)
 
 
 class Batches:
-    """Batches of one size, one after another: all full ones of an epoch, or its last smaller one.
-
-    Args:
-        one: the pass for this size.
-        X: the epoch's samples in their order, with a last column of ones.
-        steps: how many batches.
-        first: the step they begin with.
-        row: the sample they begin with.
+    """Room for up to `steps` consecutive batches of m samples.
 
     Attributes:
-        X: (steps, m, n_0 + 1), a view.
-        Y: (steps, n_L, m) targets, units as rows.
-        Z: (steps, n_L, m), where each step leaves Z[L].
-        rows: the samples.
+        X: (…, steps, m, n_0) samples, or one more column, of ones; see `input_width`.
+        Y: (…, steps, n_L, m) targets, units as rows.
+        Z: (…, steps, n_L, m), where each step leaves Z[L].
+        scale: (…, steps, 1, m), each sample's weight over m; None where all weigh 1.
+        masks: l to (…, steps, n_l, m), what dropout multiplies A[l] by.
+        changing: what differs from step to step by name, a view for each step.
     """
 
-    def __init__(self, one: BatchPass, X: FloatArray, steps: int, first: int, row: int) -> None:
-        self.one, self.steps, self.first = one, steps, first
-        self.rows = slice(row, row + steps * one.m)
-        self.X = X[self.rows].reshape(steps, one.m, -1)
-        self.Y = np.empty((steps, one.outputs, one.m), X.dtype)
-        self.Z = np.empty((steps, one.outputs, one.m), X.dtype)
+    def __init__(
+        self, spec: NetworkSpec, X: FloatArray, *, weighted: bool = False, dropped: Collection[int] = ()
+    ) -> None:
+        *lead, steps, m, _ = X.shape
+        self.X, self.steps, self.m = X, steps, m
 
-    def fill(self, Y: FloatArray) -> None:
-        """Take the targets over from those of all samples in the epoch's order, (m, n_L)."""
-        self.Y[:] = Y[self.rows].reshape(self.steps, self.one.m, -1).transpose(0, 2, 1)
+        def room(units: int) -> FloatArray:
+            return np.empty((*lead, steps, units, m), X.dtype)
 
-    def between(self, start: int, stop: int) -> slice:
-        """Of the epoch's steps from `start` to `stop`, choose those in here."""
-        return slice(max(start - self.first, 0), max(min(stop - self.first, self.steps), 0))
+        self.Y, self.Z = room(spec.outputs), room(spec.outputs)
+        self.scale = room(1) if weighted else None
+        self.masks = {number: room(spec.sizes[number]) for number in dropped}
+        of_steps = {"X": X, "X_T": X.swapaxes(-1, -2), "Y": self.Y, "Z": self.Z}
+        if self.scale is not None:
+            of_steps["scale"] = self.scale
+        of_steps |= {f"mask{number}": mask for number, mask in self.masks.items()}
+        self.changing = {name: [held[..., step, :, :] for step in range(steps)] for name, held in of_steps.items()}
+
+    def fill(
+        self, member: Any, rows: IntArray, X: FloatArray | None, Y: FloatArray, weights: FloatArray | None = None
+    ) -> None:
+        """Take samples over, from the first step on.
+
+        Args:
+            member: whose, of several; () for the only one.
+            rows: which samples, as many steps' as they are.
+            X: (M, n_0) or with a column of ones, to take them from; None where they are in place.
+            Y: (M, n_L) targets.
+            weights: (M,) how much each counts.
+        """
+        steps = len(rows) // self.m
+        if X is not None:
+            np.take(X, rows, axis=0, out=self.X[member][:steps].reshape(len(rows), -1), mode="clip")
+        self.Y[member][:steps] = Y.take(rows, axis=0).reshape(steps, self.m, -1).transpose(0, 2, 1)
+        if self.scale is not None and weights is not None:
+            self.scale[member][:steps] = weights[rows].reshape(steps, 1, self.m) / self.m
+
+
+def record_gradient(
+    recorder: Recorder, spec: NetworkSpec, cost_name: str, P: FloatArray, G: FloatArray, scale: Any
+) -> None:
+    """Write down forward and backward for one batch, the recorder's X, X_T, Y and Z.
+
+    Args:
+        recorder: with the changing arrays of a batch, and masks of dropout if there are any.
+        spec: the network's shape.
+        cost_name: of the cost.
+        P: (…, p) parameters, to be read.
+        G: (…, p), where the gradient goes, times `scale`·m.
+        scale: what dZ[L] is multiplied by; 1/m for the gradient of the mean.
+    """
+    watch, batch, last = recorder.watch, recorder.changing, len(spec.layers)
+    lead, m = P.shape[:-1], batch["X"].shape[-2]
+    # For vectors dot and matmul take different ways, and a network of a stack must go the way it goes alone.
+    product: Any = np.matmul if lead or 1 in (m, *spec.sizes) else np.dot
+    of, gradient = views(spec, P), views(spec, G)
+    g = {number: activation(layer.activation) for number, layer in enumerate(spec.layers, start=1)}
+    A_ones, A, Z = {0: batch["X_T"]}, {}, {}
+    for number in range(1, last + 1):
+        units, layer = spec.sizes[number], of[number]
+        Z[number] = batch["Z"] if number == last else watch(np.empty((*lead, units, m), P.dtype))
+        if layer.folded is not None:
+            product(watch(layer.folded), A_ones[number - 1], out=Z[number])
+        else:
+            product(watch(layer.W), A_ones[number - 1], out=Z[number])
+            Z[number] += watch(layer.b[..., None])
+        A[number] = g[number].forward(Z[number], axis=-2)
+        if number < last:
+            held = np.ones((*lead, units + (of[number + 1].folded is not None), m), P.dtype)
+            A_ones[number], inner = watch(held), watch(held[..., :units, :])
+            if f"mask{number}" in batch:
+                np.multiply(A[number], batch[f"mask{number}"], out=inner)
+            else:
+                A[number] = recorder.into(inner, A[number])
+    dZ = cost(cost_name).output_dZ(Z[last], A[last], batch["Y"], g[last], axis=-2) * scale
+    for number in range(last, 0, -1):
+        A_prev = batch["X"] if number == 1 else A_ones[number - 1].swapaxes(-1, -2)
+        layer = gradient[number]
+        if layer.folded is not None:
+            product(dZ, A_prev, out=watch(layer.folded))
+        else:
+            product(dZ, A_prev, out=watch(layer.W))
+            np.add.reduce(dZ, axis=-1, out=watch(layer.b))
+        if number > 1:
+            dA = product(watch(of[number].W.swapaxes(-1, -2)), dZ)
+            if f"mask{number - 1}" in batch:
+                dA *= batch[f"mask{number - 1}"]
+            dZ = g[number - 1].backward(dA, Z[number - 1], A[number - 1], axis=-2)
+
+
+def gradient_loop(spec: NetworkSpec, cost_name: str, P: FloatArray, G: FloatArray, batches: Batches) -> Loop:
+    """Make the loop that leaves the gradient of the cost of each batch in G, the last one's in the end."""
+    recorder = Recorder(P.dtype, {name: held[0] for name, held in batches.changing.items()})
+    record_gradient(recorder, spec, cost_name, P, G, 1 / batches.m)
+    return recorder.loop()
+
+
+class Steps:
+    """The steps of training, for batches of one size.
+
+    From the gradient G of the cost C, in this order:
+
+        penalty      G ← G + λ₁·sign(W) + λ₂·W, at the weights
+        clip         G ← G·min(1, c/‖G‖), or each element within ±c
+        optimizer    P ← P − η·…
+        max-norm     rows of W shortened to c
+
+    Args:
+        configs: of each network; they agree in all but numbers.
+        P: (p,) parameters, or (K, p) of K networks.
+        G: likewise, where the gradient goes.
+        state: the optimizer's vectors, likewise.
+        batches: what the steps are taken for.
+        kept: where each step leaves a copy of P and of the state, by name; (…, steps, p) each.
+    """
+
+    def __init__(
+        self,
+        configs: Sequence[TrainingConfig],
+        P: FloatArray,
+        G: FloatArray,
+        state: Mapping[str, FloatArray],
+        batches: Batches,
+        kept: Mapping[str, FloatArray] | None = None,
+    ) -> None:
+        config, regularization = configs[0], configs[0].regularization
+        self._configs, self._batches, self._lead, self._dtype = configs, batches, P.shape[:-1], P.dtype
+        self._optimizer = OPTIMIZERS[config.optimizer.name]
+        self._weighted = batches.scale is not None
+        # Nothing stands between gradient and step: the rate can go where the 1/m is.
+        self._at_once = config.optimizer.name == "sgd" and config.clip is None and not regularization.penalizes
+        self._coefficients = () if self._at_once else self._optimizer.changing
+        self._changing = dict(batches.changing)
+        for name, held in (kept or {}).items():
+            self._changing[f"kept_{name}"] = [held[..., step, :] for step in range(batches.steps)]
+        changing = {name: held[0] for name, held in self._changing.items()}
+        if self._at_once or not self._weighted:
+            changing["factor"] = self._number([1.0] * len(configs), 2)
+        changing |= {name: self._number([1.0] * len(configs), 1) for name in self._coefficients}
+
+        recorder = Recorder(P.dtype, changing)
+        watch, given = recorder.watch, recorder.changing
+        scale = given["scale"] if self._weighted else given["factor"]
+        if self._weighted and self._at_once:
+            scale = scale * given["factor"]
+        record_gradient(recorder, config.network, config.cost, P, G, scale)
+        watched_P, watched_G = watch(P), watch(G)
+        l1, l2 = ([getattr(config.regularization, name) for config in configs] for name in ("l1", "l2"))
+        add_penalty(
+            watched_P,
+            watched_G,
+            watch(self._at_weights(l1)) if l1[0] > 0 else None,
+            watch(self._at_weights(l2)) if l2[0] > 0 else None,
+        )
+        bounds = [c.clip.value for c in configs if c.clip is not None and c.clip.value is not None]
+        if bounds:
+            by_value(watched_G, watch(self._number([-c for c in bounds], 1)), watch(self._number(bounds, 1)))
+        for c, of_member in zip(configs, self._of_members(G), strict=True):
+            if c.clip is not None and c.clip.norm is not None:
+                recorder.call(by_norm(c.clip.norm), of_member)
+        if self._at_once:
+            watched_P -= watched_G
+        else:
+            numbers = {
+                name: watch(self._number([fixed(c.optimizer)[name] for c in configs], 1))
+                for name in fixed(config.optimizer)
+            }
+            numbers |= {name: given[name] for name in self._coefficients}
+            watched = {name: watch(vector) for name, vector in state.items()}
+            self._optimizer.update(numbers, watched_P, watched_G, watched)
+        for c, of_member in zip(configs, self._of_members(P), strict=True):
+            if c.regularization.max_norm is not None:
+                recorder.call(MaxNorm(c.regularization.max_norm, c.network, P.dtype).shorten, of_member)
+        for name in kept or {}:
+            recorder.record(np.positive, (P if name == "P" else state[name],), {}, given[f"kept_{name}"])
+        self._loop = recorder.loop()
+
+    def take(
+        self, start: int, stop: int, rates: Sequence[Sequence[float]], ts: Sequence[int], due: Callable[[], bool] | None
+    ) -> int:
+        """Take the steps from `start` to `stop` of the batches, or up to where `due` says yes.
+
+        Args:
+            start: first of the batches.
+            stop: behind the last.
+            rates: the learning rate η of each network, for each step; once if it is the same for all.
+            ts: the number t of steps each has taken so far.
+            due: asked after each step; None to take them all.
+
+        Returns:
+            How many were taken.
+        """
+        arguments: list[Iterable[Any]] = [held[start:stop] for held in self._changing.values()]
+        if self._at_once:
+            divisor = 1 if self._weighted else self._batches.m
+            arguments.append(_each([self._number([rate / divisor for rate in of_step], 2) for of_step in rates]))
+        else:
+            if not self._weighted:
+                arguments.append(repeat(self._number([1 / self._batches.m] * len(ts), 2)))
+            arguments += self._of_steps(stop - start, rates, ts)
+        return self._loop(zip(*arguments, strict=False), due)
+
+    def _of_steps(self, steps: int, rates: Sequence[Sequence[float]], ts: Sequence[int]) -> list[Iterable[Any]]:
+        """Give the optimizer's coefficients, an iterable for each."""
+        if self._coefficients == ("rate",):
+            return [_each([self._number(of_step, 1) for of_step in rates])]
+        found: dict[str, list[Any]] = {name: [] for name in self._coefficients}
+        for step, of_step in zip(range(1, steps + 1), _each(rates), strict=False):
+            of_members = [
+                self._optimizer.coefficients(config.optimizer, rate, t + step)
+                for config, rate, t in zip(self._configs, of_step, ts, strict=True)
+            ]
+            for name, values in found.items():
+                values.append(self._number([numbers[name] for numbers in of_members], 1))
+        return list(found.values())
+
+    def _of_members(self, vector: FloatArray) -> list[FloatArray]:
+        return list(vector) if self._lead else [vector]
+
+    def _number(self, of_members: Sequence[float], axes: int) -> Any:
+        """Make a number, or one for each network, that goes with arrays of so many axes."""
+        if not self._lead:
+            return np.array(of_members[0], self._dtype)
+        return np.array(of_members, self._dtype).reshape(-1, *(1,) * axes)
+
+    def _at_weights(self, of_members: Sequence[float]) -> FloatArray:
+        vector: FloatArray = self._number(of_members, 1) * of_weights(self._configs[0].network, self._dtype)
+        return vector
+
+
+def _each(values: Sequence[Any]) -> Iterable[Any]:
+    """Give one value again and again, or several one after another."""
+    return repeat(values[0]) if len(values) == 1 else values

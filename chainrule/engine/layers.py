@@ -11,7 +11,7 @@ from chainrule.engine.errors import ShapeError
 
 @dataclass(frozen=True)
 class Cache:
-    """What a layer must remember of a batch to find its gradients: (W, A_prev, b, Z, A)."""
+    """What a layer must remember of a batch to find its gradients: (W, A_prev, b, Z, A), and dropout's mask."""
 
     W: FloatArray
     A_prev: FloatArray
@@ -19,9 +19,10 @@ class Cache:
     Z: FloatArray
     A: FloatArray
     activation: str
+    mask: FloatArray | None = None
 
 
-def forward(A_prev: FloatArray, W: FloatArray, b: FloatArray, name: str) -> Cache:
+def forward(A_prev: FloatArray, W: FloatArray, b: FloatArray, name: str, mask: FloatArray | None = None) -> Cache:
     """Compute one layer.
 
         Z = A_prev · Wᵀ + b      (m, n_out)
@@ -32,6 +33,7 @@ def forward(A_prev: FloatArray, W: FloatArray, b: FloatArray, name: str) -> Cach
         W: (n_out, n_in) weights.
         b: (n_out,) biases.
         name: of the activation function g.
+        mask: (m, n_out) of dropout, which the layer after will multiply A by; None for none.
 
     Raises:
         ShapeError: A_prev does not fit W.
@@ -39,7 +41,7 @@ def forward(A_prev: FloatArray, W: FloatArray, b: FloatArray, name: str) -> Cach
     if A_prev.ndim != 2 or A_prev.shape[1] != W.shape[1]:
         raise ShapeError(f"The layer takes {W.shape[1]} values a sample; it was given {A_prev.shape}.")
     Z = A_prev @ W.T + b
-    return Cache(W, A_prev, b, Z, activation(name).forward(Z), name)
+    return Cache(W, A_prev, b, Z, activation(name).forward(Z), name, mask)
 
 
 def backward(dZ: FloatArray, cache: Cache) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -76,9 +78,12 @@ def backward(dZ: FloatArray, cache: Cache) -> tuple[FloatArray, FloatArray, Floa
 def through_activation(dA: FloatArray, cache: Cache) -> FloatArray:
     """Carry the gradient back through the activation function.
 
-        dZ = dA ⊙ g′(Z)      (m, n_out); for softmax its Jacobian
+        dZ = dA ⊙ g′(Z)           (m, n_out); for softmax its Jacobian
+        dZ = dA ⊙ mask ⊙ g′(Z)    in a step with dropout
 
     Source:
         Backpropagation, step 2; Nielsen (2015), chapter 2, (BP2).
     """
+    if cache.mask is not None:
+        dA = dA * cache.mask
     return activation(cache.activation).backward(dA, cache.Z, cache.A)

@@ -21,17 +21,27 @@ from chainrule.engine.errors import ConfigError, ShapeError
 from chainrule.engine.initializers import default_initializer, initializer
 from chainrule.engine.layers import Cache
 
+FOLDED_INPUTS = 128
+"""A layer of at most so many inputs keeps b as one more column of W: one product instead of a product and a sum."""
 EVALUATION_ROWS = 4096
 """How many samples are evaluated at once; bounds memory, changes no result but in the last bits."""
 
 
 @dataclass(frozen=True)
 class LayerSpec:
-    """One dense layer: its width, activation function and initializer (None: by activation)."""
+    """One dense layer.
+
+    Attributes:
+        units: its width, n_l.
+        activation: g, by name.
+        initializer: where W begins, by name; None to choose by activation.
+        dropout: the share of A[l] that is set to 0 in each step of training; hidden layers only.
+    """
 
     units: int
     activation: str
     initializer: str | None = None
+    dropout: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -61,6 +71,10 @@ class NetworkSpec:
                     f"Activation {found.name!r} is for the output layer; use relu, tanh or sigmoid in hidden layers.",
                     f"{field}/activation",
                 )
+            if not 0 <= layer.dropout < 1:
+                raise ConfigError("dropout must be at least 0 and below 1.", f"{field}/dropout")
+            if layer.dropout > 0 and position == len(self.layers) - 1:
+                raise ConfigError("The output layer has no dropout; set it on hidden layers.", f"{field}/dropout")
             if layer.initializer is not None:
                 initializer(layer.initializer, f"{field}/initializer")
         if self.layers[-1].activation == "softmax" and self.outputs == 1:
@@ -98,13 +112,9 @@ def dense(inputs: int, *shape: tuple[int, str]) -> NetworkSpec:
 class Network:
     """A shape with its parameters, which lie in one vector; W and b are views into it.
 
-    The block of layer l is [W | b], (n_l, n_{l-1} + 1): with a column of ones behind A[l-1], forward
-    and the gradients of both are one matrix product each.
-
     Attributes:
         spec: the shape.
         parameters: the vector.
-        blocks: l to the view [W | b].
         W: l to the view (n_l, n_{l-1}), l from 1.
         b: l to the view (n_l,).
     """
@@ -114,24 +124,23 @@ class Network:
             raise ShapeError(f"The network has {spec.parameter_count} parameters, not {parameters.shape}.")
         self.spec = spec
         self.parameters = parameters
-        self.blocks = blocks(spec, parameters)
+        self._views = views(spec, parameters)
 
     @cached_property
     def W(self) -> dict[int, FloatArray]:
         """The weights of each layer."""
-        return {number: block[:, :-1] for number, block in self.blocks.items()}
+        return {number: view.W for number, view in self._views.items()}
 
     @cached_property
     def b(self) -> dict[int, FloatArray]:
         """The biases of each layer."""
-        return {number: block[:, -1] for number, block in self.blocks.items()}
+        return {number: view.b for number, view in self._views.items()}
 
     def named(self) -> dict[str, FloatArray]:
         """Copy the parameters out as W1, b1, W2, …"""
         arrays: dict[str, FloatArray] = {}
-        for number, block in self.blocks.items():
-            arrays[f"W{number}"] = block[:, :-1].copy()
-            arrays[f"b{number}"] = block[:, -1].copy()
+        for number in self.W:
+            arrays[f"W{number}"], arrays[f"b{number}"] = self.W[number].copy(), self.b[number].copy()
         return arrays
 
     @classmethod
@@ -141,24 +150,50 @@ class Network:
         Raises:
             ShapeError: an array is missing or has another shape.
         """
-        sizes = spec.sizes
-        parts = []
-        for number in range(1, len(sizes)):
-            W, b = arrays.get(f"W{number}"), arrays.get(f"b{number}")
-            if W is None or b is None or W.shape != (sizes[number], sizes[number - 1]) or b.shape != (sizes[number],):
-                raise ShapeError(f"W{number} must be ({sizes[number]}, {sizes[number - 1]}) and b{number} as long.")
-            parts.append(np.column_stack([W, b]).ravel())
-        return cls(spec, np.concatenate(parts))
+        dtype = np.result_type(*arrays.values()) if arrays else np.float32
+        network = cls(spec, np.empty(spec.parameter_count, dtype))
+        for number in network.W:
+            for name, into in ((f"W{number}", network.W[number]), (f"b{number}", network.b[number])):
+                found = arrays.get(name)
+                if found is None or found.shape != into.shape:
+                    raise ShapeError(f"{name} must have shape {into.shape}.")
+                into[:] = found
+        return network
 
 
-def blocks(spec: NetworkSpec, vector: FloatArray) -> dict[int, FloatArray]:
-    """View a vector of parameters, or of their gradients, as the blocks [W | b] of the layers."""
-    sizes, views, start = spec.sizes, {}, 0
+@dataclass(frozen=True)
+class LayerView:
+    """One layer's part of a vector of parameters, or of their gradient.
+
+    Attributes:
+        W: (…, n_l, n_{l-1}).
+        b: (…, n_l).
+        folded: [W | b], (…, n_l, n_{l-1} + 1), if they lie so; with a row of ones below A[l-1], Z[l] is one
+            product, and so are dW and db.
+    """
+
+    W: FloatArray
+    b: FloatArray
+    folded: FloatArray | None
+
+
+def views(spec: NetworkSpec, vector: FloatArray) -> dict[int, LayerView]:
+    """View a vector of parameters, or several along the axes before the last, layer by layer.
+
+    Narrow layers lie as [W | b], wide ones (over `FOLDED_INPUTS`) as W and then b, so that W is contiguous.
+    """
+    sizes, found, start, lead = spec.sizes, {}, 0, vector.shape[:-1]
     for number in range(1, len(sizes)):
-        shape = (sizes[number], sizes[number - 1] + 1)
-        views[number] = vector[start : start + shape[0] * shape[1]].reshape(shape)
-        start += shape[0] * shape[1]
-    return views
+        n, n_prev = sizes[number], sizes[number - 1]
+        part = vector[..., start : start + n * (n_prev + 1)]
+        start += n * (n_prev + 1)
+        if n_prev <= FOLDED_INPUTS:
+            folded = part.reshape(*lead, n, n_prev + 1)
+            found[number] = LayerView(folded[..., :-1], folded[..., -1], folded)
+        else:
+            W = part[..., : n * n_prev].reshape(*lead, n, n_prev)
+            found[number] = LayerView(W, part[..., n * n_prev :], None)
+    return found
 
 
 def initialize(spec: NetworkSpec, seed: int, dtype: str = "float32") -> Network:
@@ -171,14 +206,17 @@ def initialize(spec: NetworkSpec, seed: int, dtype: str = "float32") -> Network:
     return network
 
 
-def forward(network: Network, X: ArrayLike) -> list[Cache]:
+def forward(network: Network, X: ArrayLike, masks: Mapping[int, FloatArray] | None = None) -> list[Cache]:
     """Run a batch through the network.
 
         A[0] = X;  Z[l] = A[l-1]·W[l]ᵀ + b[l],  A[l] = g(Z[l])  for l = 1…L
 
+    In a step of training with dropout the layer after takes A[l] ⊙ mask[l] in place of A[l].
+
     Args:
         network: L layers.
         X: (m, n_0) samples as rows.
+        masks: l to (m, n_l), of dropout; None to use the network as it is.
 
     Returns:
         The caches of layers 1…L, in this order.
@@ -189,8 +227,9 @@ def forward(network: Network, X: ArrayLike) -> list[Cache]:
     A = np.asarray(X, dtype=network.parameters.dtype)
     caches = []
     for number, layer in enumerate(network.spec.layers, start=1):
-        caches.append(layers.forward(A, network.W[number], network.b[number], layer.activation))
-        A = caches[-1].A
+        mask = None if masks is None else masks.get(number)
+        caches.append(layers.forward(A, network.W[number], network.b[number], layer.activation, mask))
+        A = caches[-1].A if mask is None else caches[-1].A * mask
     return caches
 
 
@@ -199,15 +238,17 @@ def predict(network: Network, X: ArrayLike) -> FloatArray:
     return forward(network, X)[-1].A
 
 
-def mean_cost(network: Network, cost_name: str, X: ArrayLike, Y: ArrayLike) -> float:
-    """Compute the cost C = (1/m) Σᵢ E⁽ⁱ⁾."""
+def mean_cost(network: Network, cost_name: str, X: ArrayLike, Y: ArrayLike, weights: FloatArray | None = None) -> float:
+    """Compute the cost C = (1/m) Σᵢ wᵢ·E⁽ⁱ⁾, with weights wᵢ = 1 where none are given."""
     last = forward(network, X)[-1]
     output = activation(last.activation)
     errors = cost(cost_name).per_sample(last.Z, last.A, np.asarray(Y, last.A.dtype), output)
-    return float(np.mean(errors, dtype=np.float64))
+    return float(np.mean(errors if weights is None else errors * weights, dtype=np.float64))
 
 
-def backward(caches: list[Cache], cost_name: str, Y: ArrayLike) -> dict[str, FloatArray]:
+def backward(
+    caches: list[Cache], cost_name: str, Y: ArrayLike, weights: FloatArray | None = None
+) -> dict[str, FloatArray]:
     """Carry the gradient of the cost back through all layers.
 
         dA[L]   = ∂E/∂A[L]                        step 1
@@ -220,6 +261,7 @@ def backward(caches: list[Cache], cost_name: str, Y: ArrayLike) -> dict[str, Flo
         caches: what `forward` returned.
         cost_name: of the cost.
         Y: (m, n_L) targets.
+        weights: (m,) how much each sample's error counts, w⁽ⁱ⁾·E⁽ⁱ⁾; None where all count 1.
 
     Returns:
         dA0, dW1, db1, dZ1, dA1, … by name.
@@ -237,6 +279,9 @@ def backward(caches: list[Cache], cost_name: str, Y: ArrayLike) -> dict[str, Flo
     gradients = {f"dA{number}": found.output_dA(last.Z, last.A, Y, output)}
     # At the output step 2 is taken with step 1 in one, from Z: dA may be too steep to be multiplied.
     dZ = found.output_dZ(last.Z, last.A, Y, output)
+    if weights is not None:
+        w = weights.astype(Y.dtype)[:, None]
+        gradients[f"dA{number}"], dZ = w * gradients[f"dA{number}"], w * dZ
     while True:
         gradients[f"dZ{number}"] = dZ
         dW, db, dA = layers.backward(dZ, caches[number - 1])
@@ -247,16 +292,30 @@ def backward(caches: list[Cache], cost_name: str, Y: ArrayLike) -> dict[str, Flo
         dZ = layers.through_activation(dA, caches[number - 1])
 
 
-def classify(A: FloatArray, classes: int) -> IntArray:
-    """Read classes off outputs, units along axis 1: the largest, or for one unit whether it is above one half."""
-    if A.shape[1] == 1 and classes == 2:
-        return (A[:, 0] > 0.5).astype(np.int64)
-    result: IntArray = np.argmax(A, axis=1)
-    return result
+def classify(A: FloatArray, classes: int, axis: int = 1) -> IntArray:
+    """Read classes off outputs, units along `axis`.
+
+    The largest; for one unit and two classes whether it is above one half; without classes, for labels that
+    hold or not, whether each is, of the shape of A.
+    """
+    chosen: IntArray
+    if classes == 0:
+        chosen = (A > 0.5).astype(np.int64)
+    elif A.shape[axis] == 1 and classes == 2:
+        chosen = (np.take(A, 0, axis=axis) > 0.5).astype(np.int64)
+    else:
+        chosen = np.argmax(A, axis=axis)
+    return chosen
 
 
 def evaluate(
-    network: Network, cost_name: str, X: NDArray[Any], Y: FloatArray, labels: IntArray | None, classes: int
+    network: Network,
+    cost_name: str,
+    X: NDArray[Any],
+    Y: FloatArray,
+    labels: IntArray | None,
+    classes: int,
+    weights: FloatArray | None = None,
 ) -> tuple[float, float | None]:
     """Compute the cost over a whole set, and for classifiers the share of samples got wrong."""
     found, total, wrong = cost(cost_name), 0.0, 0
@@ -265,7 +324,10 @@ def evaluate(
         rows = slice(start, start + EVALUATION_ROWS)
         last = forward(network, X[rows])[-1]
         errors = found.per_sample(last.Z, last.A, np.asarray(Y[rows], last.A.dtype), output)
+        if weights is not None:
+            errors = errors * weights[rows]
         total += float(np.sum(errors, dtype=np.float64))
         if labels is not None:
-            wrong += int(np.count_nonzero(classify(last.A, classes) != labels[rows]))
+            differ = classify(last.A, classes) != labels[rows]
+            wrong += int(np.count_nonzero(differ if labels.ndim == 1 else differ.any(axis=1)))
     return total / len(X), None if labels is None else wrong / len(X)

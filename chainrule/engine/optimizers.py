@@ -21,8 +21,10 @@ slower; every `FLUSH_EVERY` steps what is far below any effect is set to zero. I
 so that a resumed run does the same.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -68,135 +70,146 @@ class OptimizerSpec:
             raise ConfigError("weight_decay must be a number of at least 0.", "optimizer/weight_decay")
 
 
-class Numbers:
-    """The numbers of an optimizer as 0-d arrays of the parameters' type, which NumPy takes faster than floats."""
+Numbers = Mapping[str, Any]
+"""The numbers an update uses by name: those of the spec, and the coefficients of step t."""
 
-    def __init__(self, spec: OptimizerSpec, dtype: np.dtype[np.floating]) -> None:
-        self.spec = spec
-        self.momentum = np.array(spec.momentum, dtype)
-        self.beta1 = np.array(spec.beta1, dtype)
-        self.beta2 = np.array(spec.beta2, dtype)
-        self.rho = np.array(spec.rho, dtype)
-        self.set_learning_rate(spec.learning_rate)
 
-    def set_learning_rate(self, rate: float) -> None:
-        """Take another η, once an epoch."""
-        self.rate = rate
-        self.learning_rate = np.array(rate, self.momentum.dtype)
-        self.kept = np.array(1 - rate * self.spec.weight_decay, self.momentum.dtype)
+def fixed(spec: OptimizerSpec) -> dict[str, float]:
+    """Give the numbers that are the same in every step."""
+    return {name: getattr(spec, name) for name in ("momentum", "beta1", "beta2", "rho", "epsilon")}
+
+
+def flush(state: State, t: int) -> None:
+    """Set state that has decayed below any effect to zero, in place, when step t is one to do so after."""
+    if t % FLUSH_EVERY == 0:
+        for vector in state.values():
+            vector[np.abs(vector) < (1e-30 if vector.dtype == np.float32 else 1e-290)] = 0
 
 
 class Stepper:
-    """Takes steps in place: the state vectors, and one to compute in."""
+    """Takes steps in place, one at a time; how training does it is in `fast`."""
 
     def __init__(self, spec: OptimizerSpec, P: FloatArray, state: State | None = None) -> None:
-        self._numbers = Numbers(spec, P.dtype)
+        self._spec, self._rate, self._optimizer = spec, spec.learning_rate, OPTIMIZERS[spec.name]
         self.state: State = (
-            {name: np.zeros_like(P) for name in OPTIMIZERS[spec.name].state}
+            {name: np.zeros_like(P) for name in self._optimizer.state}
             if state is None
             else {name: vector.astype(P.dtype, copy=True) for name, vector in state.items()}
         )
-        self._work = np.empty_like(P)
-        self._update = OPTIMIZERS[spec.name].update
-        self._tiny = 1e-30 if P.dtype == np.float32 else 1e-290
 
     def set_learning_rate(self, rate: float) -> None:
         """Take steps of another η from here on; it is no part of the state."""
-        self._numbers.set_learning_rate(rate)
+        self._rate = rate
 
     def step(self, P: FloatArray, G: FloatArray, t: int) -> None:
         """Take step t (from 1): change P, and the state, in place."""
-        self._update(self._numbers, P, G, self.state, t, self._work)
-        if t % FLUSH_EVERY == 0:
-            for vector in self.state.values():
-                vector[np.abs(vector) < self._tiny] = 0
+        numbers = fixed(self._spec) | self._optimizer.coefficients(self._spec, self._rate, t)
+        self._optimizer.update({name: P.dtype.type(n) for name, n in numbers.items()}, P, G, self.state)
+        flush(self.state, t)
 
 
-def _sgd(n: Numbers, P: FloatArray, G: FloatArray, state: State, t: int, work: FloatArray) -> None:
-    np.multiply(G, n.learning_rate, out=work)
-    np.subtract(P, work, out=P)
+def _rate(spec: OptimizerSpec, rate: float, t: int) -> dict[str, float]:
+    return {"rate": rate}
 
 
-def _momentum(n: Numbers, P: FloatArray, G: FloatArray, state: State, t: int, work: FloatArray) -> None:
+def _sgd(n: Numbers, P: FloatArray, G: FloatArray, state: State) -> None:
+    P -= n["rate"] * G
+
+
+def _momentum(n: Numbers, P: FloatArray, G: FloatArray, state: State) -> None:
     V = state["V"]
-    np.multiply(V, n.momentum, out=V)
-    np.add(V, G, out=V)
-    np.multiply(V, n.learning_rate, out=work)
-    np.subtract(P, work, out=P)
+    V *= n["momentum"]
+    V += G
+    P -= n["rate"] * V
 
 
-def _nesterov(n: Numbers, P: FloatArray, G: FloatArray, state: State, t: int, work: FloatArray) -> None:
+def _nesterov(n: Numbers, P: FloatArray, G: FloatArray, state: State) -> None:
     V = state["V"]
-    np.multiply(V, n.momentum, out=V)
-    np.add(V, G, out=V)
-    np.multiply(V, n.momentum, out=work)
-    np.add(work, G, out=work)
-    np.multiply(work, n.learning_rate, out=work)
-    np.subtract(P, work, out=P)
+    V *= n["momentum"]
+    V += G
+    P -= (n["momentum"] * V + G) * n["rate"]
 
 
-def _rmsprop(n: Numbers, P: FloatArray, G: FloatArray, state: State, t: int, work: FloatArray) -> None:
-    S, spec = state["S"], n.spec
-    np.multiply(S, n.rho, out=S)
-    np.multiply(G, G, out=work)
-    np.add(S, work, out=S)
+def _rmsprop_coefficients(spec: OptimizerSpec, rate: float, t: int) -> dict[str, float]:
     # η·G/(√((1−ρ)·S) + ε), S without its factor 1−ρ
-    root = (1 - spec.rho) ** -0.5
-    np.sqrt(S, out=work)
-    np.add(work, spec.epsilon * root, out=work)
-    np.divide(G, work, out=work)
-    np.multiply(work, n.rate * root, out=work)
-    np.subtract(P, work, out=P)
+    root = math.pow(1 - spec.rho, -0.5)
+    return {"rate": rate * root, "added": spec.epsilon * root}
 
 
-def _adagrad(n: Numbers, P: FloatArray, G: FloatArray, state: State, t: int, work: FloatArray) -> None:
+def _rmsprop(n: Numbers, P: FloatArray, G: FloatArray, state: State) -> None:
     S = state["S"]
-    np.multiply(G, G, out=work)
-    np.add(S, work, out=S)
-    np.sqrt(S, out=work)
-    np.add(work, n.spec.epsilon, out=work)
-    np.divide(G, work, out=work)
-    np.multiply(work, n.learning_rate, out=work)
-    np.subtract(P, work, out=P)
+    S *= n["rho"]
+    S += G * G
+    P -= G / (np.sqrt(S) + n["added"]) * n["rate"]
 
 
-def _adamw(n: Numbers, P: FloatArray, G: FloatArray, state: State, t: int, work: FloatArray) -> None:
-    np.multiply(P, n.kept, out=P)
-    _adam(n, P, G, state, t, work)
+def _adagrad(n: Numbers, P: FloatArray, G: FloatArray, state: State) -> None:
+    S = state["S"]
+    S += G * G
+    P -= G / (np.sqrt(S) + n["epsilon"]) * n["rate"]
 
 
-def _adam(n: Numbers, P: FloatArray, G: FloatArray, state: State, t: int, work: FloatArray) -> None:
-    M, S, spec = state["M"], state["S"], n.spec
-    np.multiply(M, n.beta1, out=M)
-    np.add(M, G, out=M)
-    np.multiply(S, n.beta2, out=S)
-    np.multiply(G, G, out=work)
-    np.add(S, work, out=S)
+def _adam_coefficients(spec: OptimizerSpec, rate: float, t: int) -> dict[str, float]:
     # η·M̂/(√Ŝ + ε) with M̂ = M·(1−β₁)/(1−β₁ᵗ) and Ŝ = S·(1−β₂)/(1−β₂ᵗ), M and S without their factors
-    root = ((1 - spec.beta2**t) / (1 - spec.beta2)) ** 0.5
-    np.sqrt(S, out=work)
-    np.add(work, spec.epsilon * root, out=work)
-    np.divide(M, work, out=work)
-    np.multiply(work, n.rate * root * (1 - spec.beta1) / (1 - spec.beta1**t), out=work)
-    np.subtract(P, work, out=P)
+    root = math.sqrt((1 - math.pow(spec.beta2, t)) / (1 - spec.beta2))
+    return {
+        "rate": rate * root * (1 - spec.beta1) / (1 - math.pow(spec.beta1, t)),
+        "added": spec.epsilon * root,
+    }
+
+
+def _adam(n: Numbers, P: FloatArray, G: FloatArray, state: State) -> None:
+    M, S = state["M"], state["S"]
+    M *= n["beta1"]
+    M += G
+    S *= n["beta2"]
+    S += G * G
+    P -= M / (np.sqrt(S) + n["added"]) * n["rate"]
+
+
+def _adamw_coefficients(spec: OptimizerSpec, rate: float, t: int) -> dict[str, float]:
+    return _adam_coefficients(spec, rate, t) | {"kept": 1 - rate * spec.weight_decay}
+
+
+def _adamw(n: Numbers, P: FloatArray, G: FloatArray, state: State) -> None:
+    P *= n["kept"]
+    _adam(n, P, G, state)
 
 
 @dataclass(frozen=True)
 class Optimizer:
-    """One optimizer: its usual learning rate, the other numbers it uses, its state, and its step."""
+    """One optimizer.
+
+    Attributes:
+        learning_rate: the usual one.
+        uses: the other numbers of the spec it uses.
+        state: the names of its state vectors.
+        changing: the names of its coefficients.
+        coefficients: (spec, η, t) to the numbers that may differ from step to step, by name.
+        update: (numbers, P, G, state): change P and the state in place; made of ufuncs alone.
+    """
 
     learning_rate: float
     uses: tuple[str, ...]
     state: tuple[str, ...]
-    update: Callable[[Numbers, FloatArray, FloatArray, State, int, FloatArray], None]
+    changing: tuple[str, ...]
+    coefficients: Callable[[OptimizerSpec, float, int], dict[str, float]]
+    update: Callable[[Numbers, FloatArray, FloatArray, State], None]
 
 
 OPTIMIZERS: dict[str, Optimizer] = {
-    "sgd": Optimizer(0.1, (), (), _sgd),
-    "momentum": Optimizer(0.01, ("momentum",), ("V",), _momentum),
-    "nesterov": Optimizer(0.01, ("momentum",), ("V",), _nesterov),
-    "rmsprop": Optimizer(0.001, ("rho", "epsilon"), ("S",), _rmsprop),
-    "adagrad": Optimizer(0.01, ("epsilon",), ("S",), _adagrad),
-    "adam": Optimizer(0.001, ("beta1", "beta2", "epsilon"), ("M", "S"), _adam),
-    "adamw": Optimizer(0.001, ("beta1", "beta2", "epsilon", "weight_decay"), ("M", "S"), _adamw),
+    "sgd": Optimizer(0.1, (), (), ("rate",), _rate, _sgd),
+    "momentum": Optimizer(0.01, ("momentum",), ("V",), ("rate",), _rate, _momentum),
+    "nesterov": Optimizer(0.01, ("momentum",), ("V",), ("rate",), _rate, _nesterov),
+    "rmsprop": Optimizer(0.001, ("rho", "epsilon"), ("S",), ("rate", "added"), _rmsprop_coefficients, _rmsprop),
+    "adagrad": Optimizer(0.01, ("epsilon",), ("S",), ("rate",), _rate, _adagrad),
+    "adam": Optimizer(0.001, ("beta1", "beta2", "epsilon"), ("M", "S"), ("rate", "added"), _adam_coefficients, _adam),
+    "adamw": Optimizer(
+        0.001,
+        ("beta1", "beta2", "epsilon", "weight_decay"),
+        ("M", "S"),
+        ("rate", "added", "kept"),
+        _adamw_coefficients,
+        _adamw,
+    ),
 }

@@ -16,7 +16,7 @@ import numpy as np
 
 from chainrule.engine.arrays import FloatArray
 from chainrule.engine.errors import ConfigError
-from chainrule.engine.network import NetworkSpec, blocks
+from chainrule.engine.network import NetworkSpec, views
 
 
 @dataclass(frozen=True)
@@ -47,29 +47,30 @@ class RegularizationSpec:
     @property
     def vectors(self) -> int:
         """How many vectors as long as the parameters it computes with."""
-        return (self.l1 > 0) + (self.l2 > 0) + self.penalizes + 2 * (self.max_norm is not None)
+        return 2 * (self.l1 > 0) + 2 * (self.l2 > 0) + 2 * (self.max_norm is not None)
 
 
-class Penalty:
-    """Adds the gradient of the penalty: λ₁ and λ₂ as vectors that are 0 at the biases, and one to compute in."""
+def of_weights(network: NetworkSpec, dtype: np.dtype[np.floating]) -> FloatArray:
+    """Make a vector like the parameters that is 1 at the weights and 0 at the biases."""
+    vector = np.zeros(network.parameter_count, dtype)
+    for view in views(network, vector).values():
+        view.W[:] = 1
+    return vector
 
-    def __init__(self, spec: RegularizationSpec, network: NetworkSpec, dtype: np.dtype[np.floating]) -> None:
-        is_weight = np.ones(network.parameter_count, dtype)
-        for block in blocks(network, is_weight).values():
-            block[:, -1] = 0
-        self._l1 = spec.l1 * is_weight if spec.l1 > 0 else None
-        self._l2 = spec.l2 * is_weight if spec.l2 > 0 else None
-        self._work = is_weight
 
-    def add(self, P: FloatArray, G: FloatArray) -> None:
-        """Change G, in place, by the penalty's gradient at P."""
-        if self._l1 is not None:
-            np.sign(P, out=self._work)
-            np.multiply(self._work, self._l1, out=self._work)
-            np.add(G, self._work, out=G)
-        if self._l2 is not None:
-            np.multiply(P, self._l2, out=self._work)
-            np.add(G, self._work, out=G)
+def add_penalty(P: FloatArray, G: FloatArray, l1: FloatArray | None, l2: FloatArray | None) -> None:
+    """Change G, in place, by the penalty's gradient at P; made of ufuncs alone.
+
+    Args:
+        P: parameters.
+        G: their gradient.
+        l1: λ₁ at the weights and 0 at the biases, like P; None for none.
+        l2: λ₂, likewise.
+    """
+    if l1 is not None:
+        G += np.sign(P) * l1
+    if l2 is not None:
+        G += P * l2
 
 
 class MaxNorm:
@@ -78,29 +79,35 @@ class MaxNorm:
     def __init__(self, c: float, network: NetworkSpec, dtype: np.dtype[np.floating]) -> None:
         self._c, self._c_squared, self._network = c, dtype.type(c * c), network
         self._work = np.empty(network.parameter_count, dtype)
-        # The vector is row after row [w | b]; sums over w and over b take turns.
-        self._lengths = [n for block in blocks(network, self._work).values() for w in block for n in (len(w) - 1, 1)]
+        # Sums over the rows of W, and over what lies between them.
+        self._lengths: list[int] = []
+        is_row: list[bool] = []
+        for view in views(network, self._work).values():
+            n, n_prev = view.W.shape
+            self._lengths += [n_prev] * n + [n] if view.folded is None else [n_prev, 1] * n
+            is_row += [True] * n + [False] if view.folded is None else [True, False] * n
         self._starts = np.cumsum([0, *self._lengths[:-1]])
         self._sums = np.empty(len(self._lengths), dtype)
-        self._squares = self._sums[::2]
+        self._rows = np.flatnonzero(is_row)
 
     def shorten(self, P: FloatArray) -> None:
         """Change P in place."""
         np.multiply(P, P, out=self._work)
         np.add.reduceat(self._work, self._starts, out=self._sums)
-        longest = np.maximum.reduce(self._squares)
+        squares = self._sums[self._rows]
+        longest = np.maximum.reduce(squares)
         if not longest > self._c_squared:
             return
         # The squares overflow long before the weights do.
-        norms = np.sqrt(self._squares) if np.isfinite(longest) else self._norms(P)
+        norms = np.sqrt(squares) if np.isfinite(longest) else self._norms(P)
         shares = np.ones_like(self._sums)
-        np.divide(self._c, norms, out=shares[::2], where=self._squares > self._c_squared)
+        shares[self._rows] = np.divide(self._c, norms, out=np.ones_like(norms), where=squares > self._c_squared)
         np.multiply(P, np.repeat(shares, self._lengths), out=P)
 
     def _norms(self, P: FloatArray) -> FloatArray:
         norms = []
-        for block in blocks(self._network, P).values():
-            W = block[:, :-1].astype(np.float64)
+        for view in views(self._network, P).values():
+            W = view.W.astype(np.float64)
             largest = np.maximum(np.max(np.abs(W), axis=1), 1)
             norms.append(largest * np.sqrt(np.sum((W / largest[:, None]) ** 2, axis=1)))
         return np.concatenate(norms)

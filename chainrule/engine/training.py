@@ -1,145 +1,33 @@
-"""Training: a generator of epochs, exactly repeatable and exactly resumable."""
+"""Training: a generator of epochs, exactly repeatable and exactly resumable, of one network or of a stack."""
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from chainrule.engine.activations import activation
-from chainrule.engine.arrays import FloatArray, IntArray, dtype_of, generator
+from chainrule.engine.arrays import FloatArray, IntArray
 from chainrule.engine.checkpoint import ResumePoint
-from chainrule.engine.clipping import ClipSpec, clipper
-from chainrule.engine.costs import cost, costs_for
-from chainrule.engine.data import Data, targets
-from chainrule.engine.errors import ConfigError, DivergedError, ShapeError
-from chainrule.engine.fast import Batches, BatchPass, Gradient
+from chainrule.engine.config import PROBE, SEGMENT_BYTES, TrainingConfig
+from chainrule.engine.costs import cost
+from chainrule.engine.data import Data
+from chainrule.engine.dropout import masks
+from chainrule.engine.errors import ConfigError, DivergedError
+from chainrule.engine.fast import Batches, Steps, gradient_loop, input_width
 from chainrule.engine.gradients import statistics
-from chainrule.engine.network import (
-    EVALUATION_ROWS,
-    Network,
-    NetworkSpec,
-    blocks,
-    classify,
-    evaluate,
-    initialize,
-)
-from chainrule.engine.optimizers import OPTIMIZERS, OptimizerSpec, Stepper
-from chainrule.engine.regularization import MaxNorm, Penalty, RegularizationSpec
-from chainrule.engine.schedules import SCHEDULES, ScheduleSpec
+from chainrule.engine.member import Member, Trainee
+from chainrule.engine.network import Network, classify, views
+from chainrule.engine.optimizers import FLUSH_EVERY, OPTIMIZERS, flush
 
-Step = Callable[[FloatArray, FloatArray, int], None]
-PROBE = 512
-"""Gradient statistics are taken over the first min(PROBE, m) training samples."""
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """What determines a training, together with its data.
-
-    Attributes:
-        network: the shape.
-        cost: what is made smaller, and reported, without the penalties of regularization.
-        optimizer: how.
-        schedule: the learning rate of each epoch.
-        clip: the bound of the gradient that is handed to the optimizer; None for none.
-        regularization: what keeps the weights small.
-        epochs: how many passes over the data.
-        batch_size: samples in a step; None, or more than there are, for all of them. A last smaller
-            batch is used, with its own 1/m.
-        seed: of initial weights and order.
-        dtype: float32 or float64.
-        shuffle: whether each epoch has an order of its own; with one batch for all there is nothing to order.
-        gradients_every: record gradient statistics each so many epochs, and at epoch 0, 1 and the
-            last; None for never.
-
-    Raises:
-        ConfigError, UnknownNameError: with the path of the wrong field.
-    """
-
-    network: NetworkSpec
-    cost: str = "cross_entropy"
-    optimizer: OptimizerSpec = field(default_factory=OptimizerSpec)
-    epochs: int = 10
-    batch_size: int | None = 32
-    seed: int = 0
-    dtype: str = "float32"
-    shuffle: bool = True
-    gradients_every: int | None = 1
-    schedule: ScheduleSpec = field(default_factory=ScheduleSpec)
-    clip: ClipSpec | None = None
-    regularization: RegularizationSpec = field(default_factory=RegularizationSpec)
-
-    def __post_init__(self) -> None:
-        """Check what the parts cannot check alone."""
-        output = self.network.layers[-1].activation
-        if output not in cost(self.cost).fits:
-            fitting = " or ".join(f"'{name}'" for name in costs_for(output))
-            raise ConfigError(
-                f"Cost {self.cost!r} does not fit the output activation {output!r}; use {fitting}, "
-                f"or an output of {' or '.join(cost(self.cost).fits)}.",
-                "cost",
-            )
-        if self.epochs < 1:
-            raise ConfigError("A training needs at least one epoch.", "epochs")
-        if self.batch_size is not None and self.batch_size < 1:
-            raise ConfigError("A batch needs at least one sample.", "batch_size")
-        if self.seed < 0:
-            raise ConfigError("The seed must be 0 or larger.", "seed")
-        if self.gradients_every is not None and self.gradients_every < 1:
-            raise ConfigError("Gradient statistics are recorded every 1 or more epochs, or never.", "gradients/every")
-        learning_rate, minimum = self.optimizer.learning_rate, self.schedule.minimum
-        if "minimum" in SCHEDULES[self.schedule.name].uses and minimum > learning_rate:
-            raise ConfigError(f"minimum must be at most the learning rate, {learning_rate}.", "schedule/minimum")
-        self._check_range()
-
-    def _check_range(self) -> None:
-        """Check that the float type can hold the numbers, and the squares of those that are compared with squares."""
-        info = np.finfo(dtype_of(self.dtype))
-        tiny, most = float(info.tiny), float(info.max)
-        clip, regularization = self.clip or ClipSpec(norm=1.0), self.regularization
-        for place, value, low, high in (
-            ("optimizer/learning_rate", self.optimizer.learning_rate, tiny, most),
-            ("optimizer/epsilon", self.optimizer.epsilon, tiny, most),
-            ("clip/norm", clip.norm, math.sqrt(tiny), math.sqrt(most)),
-            ("clip/value", clip.value, tiny, most),
-            ("regularization/l1", regularization.l1, 0.0, most),
-            ("regularization/l2", regularization.l2, 0.0, most),
-            ("regularization/max_norm", regularization.max_norm, math.sqrt(tiny), math.sqrt(most)),
-        ):
-            if value is not None and not low <= value <= high:
-                name = place.rpartition("/")[2]
-                raise ConfigError(f"{name} must lie between {low:.3g} and {high:.3g} in {self.dtype}.", place)
-
-    def learning_rate(self, epoch: int) -> float:
-        """The learning rate of an epoch's steps; for epoch 0, which has none, the optimizer's own."""
-        own = self.optimizer.learning_rate
-        return self.schedule.rate(own, epoch, self.epochs) if epoch > 0 else own
-
-    def batch(self, samples: int) -> int:
-        """The number of samples in a full batch."""
-        return samples if self.batch_size is None else min(self.batch_size, samples)
-
-    def steps_per_epoch(self, samples: int) -> int:
-        """The number of steps in an epoch."""
-        return math.ceil(samples / self.batch(samples))
-
-    def memory_bytes(self, samples: int, validation_samples: int = 0) -> int:
-        """Estimate the most memory a training takes, from sizes alone."""
-        spec, sizes, batch = self.network, self.network.sizes, self.batch(samples)
-        size, units = np.dtype(dtype_of(self.dtype)).itemsize, sum(sizes[1:])
-        orders = 2 if self.shuffle and batch < samples else 1
-        data = orders * samples * (sizes[0] + 1) + 4 * samples * sizes[-1] + validation_samples * sizes[-1]
-        passes = 4 * (batch + samples % batch) * units
-        judged = min(EVALUATION_ROWS, max(samples, validation_samples))
-        judging = 4 * judged * units + min(EVALUATION_ROWS, validation_samples) * sizes[0]
-        recording = 0 if self.gradients_every is None else 4 * min(PROBE, samples) * (sizes[0] + units)
-        # Parameters, their gradient, those before the last step, room to compute in; and a resume point's copies.
-        vectors = 6 + 2 * len(OPTIMIZERS[self.optimizer.name].state) + self.regularization.vectors
-        in_float64 = samples * 3 + 5 * judged * sizes[-1] + 2 * spec.parameter_count
-        return size * (data + passes + max(judging, recording) + vectors * spec.parameter_count) + 8 * in_float64
+JUDGED_VALUES = 2**14
+"""Outputs are judged in pieces of about so many values: what is computed on the way then stays in the cache."""
+AT_ONCE = 64
+KEPT_BYTES = 2**18
+"""Epochs of one step each are trained up to so many at once, while copies of all parameters take so much."""
 
 
 @dataclass(frozen=True)
@@ -164,17 +52,45 @@ class GradientRecord:
     update_ratio: float | None
 
 
+class _Place:
+    """Where one network stands, with its parameters and state there: what a resume point is made of."""
+
+    def __init__(self, member: Member, parameters: FloatArray, state: Mapping[str, FloatArray]) -> None:
+        self.member, self._parameters, self._state = member, parameters, state
+        self._t, self._epoch, self._step = member.t, member.epoch, member.step
+        self._cost_sum, self._wrong = member.cost_sum, member.wrong
+
+    def network(self) -> Network:
+        """Copy the network out."""
+        return Network(self.member.config.network, self._parameters.copy())
+
+    def resume_point(self) -> ResumePoint:
+        """Copy all it takes to go on from here."""
+        member = self.member
+        return ResumePoint(
+            epoch=self._epoch,
+            step=self._step,
+            steps=self._t,
+            parameters=self._parameters.copy(),
+            optimizer_state={name: vector.copy() for name, vector in self._state.items()},
+            cost_sum=self._cost_sum,
+            wrong=self._wrong,
+            watched=member.watched.to_array() if member.config.watches else None,
+            best=None if member.best is None else member.best.copy(),
+        )
+
+
 @dataclass
 class StepBoundary:
     """A place between two steps of an epoch, given when `snapshot_due` asks for one."""
 
     epoch: int
     step: int
-    _training: "_Training" = field(repr=False)
+    _places: list[_Place] = field(repr=False)
 
-    def resume_point(self) -> ResumePoint:
+    def resume_point(self, trainee: int = 0) -> ResumePoint:
         """Copy all it takes to go on from here; only before the generator is advanced."""
-        return self._training.resume_point(self.epoch, self.step)
+        return self._places[trainee].resume_point()
 
 
 @dataclass
@@ -183,12 +99,14 @@ class Epoch:
 
     Attributes:
         epoch: its number.
-        cost: the mean over the epoch's samples of E, each under the weights its own step started from.
+        cost: the mean over the epoch's samples of w·E, each under the weights its own step started from.
         error: the share of them got wrong, likewise; None for regression.
         validation_cost, validation_error: at the weights at the epoch's end; None without validation data.
         learning_rate: of its steps; for epoch 0 the optimizer's own.
-        seconds: how long it took, without what the caller did.
+        seconds: how long it took, without what the caller did; its share where several were trained at once.
         gradients: statistics at the weights at its end, None if not recorded.
+        best_epoch: with early stopping, the best epoch so far; else None.
+        last: whether the training ends with it.
     """
 
     epoch: int
@@ -199,17 +117,24 @@ class Epoch:
     learning_rate: float
     seconds: float
     gradients: list[GradientRecord] | None
-    _training: "_Training" = field(repr=False)
+    best_epoch: int | None
+    last: bool
+    _place: _Place = field(repr=False)
 
     @cached_property
     def network(self) -> Network:
         """A copy of the network at the epoch's end; ask before the generator is advanced."""
-        network = self._training.network
-        return Network(network.spec, network.parameters.copy())
+        return self._place.network()
+
+    @property
+    def best(self) -> Network | None:
+        """A copy of the network of the best epoch so far; with early stopping only."""
+        member = self._place.member
+        return None if member.best is None else Network(member.config.network, member.best.copy())
 
     def resume_point(self) -> ResumePoint:
         """Copy all it takes to go on from here; only before the generator is advanced."""
-        return self._training.resume_point(self.epoch, 0)
+        return self._place.resume_point()
 
 
 def train(
@@ -234,256 +159,379 @@ def train(
             says yes, a `StepBoundary` is yielded.
 
     Yields:
-        `Epoch` 0, the untrained network, then 1 … `config.epochs`; and step boundaries when asked.
+        `Epoch` 0, the untrained network, then 1 … `config.epochs`, or fewer with early stopping; and step
+        boundaries when asked.
 
     Raises:
         ConfigError: the data does not fit the cost.
         ShapeError: the data, or the resume point, does not fit the network.
         DivergedError: a cost, a parameter or a recorded gradient is not finite (any more).
     """
-    training = _Training(config, data, validation, resume)
-    if resume is None:
-        yield training.untrained()
-    for epoch in range(training.epoch + 1, config.epochs + 1):
-        yield from training.train_epoch(epoch, snapshot_due)
+    training = _Training([Trainee(config, data, validation, resume)], stacked=False)
+    for event in training.events(snapshot_due):
+        if isinstance(event, StepBoundary):
+            yield event
+            continue
+        (found,) = event.values()
+        if isinstance(found, DivergedError):
+            raise found
+        yield found
+
+
+Round = dict[int, Epoch | DivergedError]
+"""What an epoch of a stack came to: by the trainee's position, its epoch, or that it diverged."""
+
+
+def train_stacked(
+    trainees: Sequence[Trainee], *, snapshot_due: Callable[[], bool] | None = None
+) -> Iterator[Round | StepBoundary]:
+    """Train networks of one shape as one computation; each ends as it would have alone, to the bit.
+
+    Each has its own seed, order, data and numbers. They must agree in what `stack_key` tells, in the number
+    of samples and in whether these are weighed, and stand at the same step of the same epoch.
+
+    Who diverges or stops early is in that round and then no more; the others go on. Whoever is not to go on is
+    left out by closing this generator and stacking the others' resume points.
+
+    Args:
+        trainees: at least one.
+        snapshot_due: as of `train`; a `StepBoundary` is then one for all.
+
+    Yields:
+        A round after each epoch: what it came to for each; and step boundaries when asked.
+
+    Raises:
+        ConfigError: the trainees cannot be stacked; or as `train` does.
+        ShapeError: as `train` does.
+    """
+    alike = {(stack_key(trainee.config), trainee.data.samples) for trainee in trainees}
+    if len(alike) != 1:
+        raise ConfigError("A stack is of networks that differ in numbers only, each with as many samples.")
+    yield from _Training(trainees, stacked=True).events(snapshot_due)
+
+
+def stack_key(config: TrainingConfig) -> tuple[Any, ...]:
+    """Tell what networks must have in common to be trained as a stack: all but numbers that only scale."""
+    regularization = config.regularization
+    return (
+        config.network,
+        config.cost,
+        config.optimizer.name,
+        config.epochs,
+        config.batch_size,
+        config.dtype,
+        config.shuffle,
+        config.gradients_every,
+        config.clip is not None and ("norm" if config.clip.norm is not None else "value"),
+        regularization.l1 > 0,
+        regularization.l2 > 0,
+        regularization.max_norm is not None,
+        config.class_weights is not None,
+        config.watches,
+    )
 
 
 class _Training:
-    """The state of one training: network, optimizer, and the buffers of an epoch."""
+    """The state of a training of one network, or of several as a stack, along the first axis of every array."""
 
-    def __init__(self, config: TrainingConfig, data: Data, validation: Data | None, resume: ResumePoint | None) -> None:
-        spec, m = config.network, data.samples
-        self.config = config
-        self.network = initialize(spec, config.seed, config.dtype)
-        self._dtype = self.network.parameters.dtype
-        self._Y, self._labels = self._targets(data, "data")
-        self._X = np.ones((m, data.features + 1), self._dtype)
-        with np.errstate(over="ignore"):
-            self._X[:, :-1] = data.X
-        if not (math.isfinite(self._X.min()) and math.isfinite(self._X.max())):
-            raise DivergedError(0)
-        self._validation = None
-        if validation is not None:
-            self._validation = validation.X, *self._targets(validation, "validation data")
-        self._classes = len(data.classes)
+    def __init__(self, trainees: Sequence[Trainee], *, stacked: bool) -> None:
+        config, m = trainees[0].config, trainees[0].data.samples
+        spec, lead = config.network, (len(trainees),) if stacked else ()
+        self._config, self._stacked, self._samples = config, stacked, m
+        self._P = np.empty((*lead, spec.parameter_count), config.dtype)
+        self._G, self._P_before = np.zeros_like(self._P), np.empty_like(self._P)
+        self._state = {name: np.zeros_like(self._P) for name in OPTIMIZERS[config.optimizer.name].state}
+        sources: dict[int, FloatArray] = {}
+        self._members = []
+        for k, trainee in enumerate(trainees):
+            state = {name: vector[self._at(k)] for name, vector in self._state.items()}
+            self._members.append(Member(trainee, self._P[self._at(k)], state, sources))
+        self._living = dict(enumerate(self._members))
+        first = self._members[0]
+        if len({(member.epoch, member.step, member.t, member.goal.weights is None) for member in self._members}) != 1:
+            raise ConfigError("A stack is of networks that stand at the same step of the same epoch.")
+        self._begins, self._weighted = trainees[0].resume is None, first.goal.weights is not None
+        self._batch, self._steps = config.batch(m), config.steps_per_epoch(m)
+        self._full = m // self._batch
+        self._shuffled = config.shuffle and self._steps > 1
+        self._epochs_at_once = self._worth_at_once()
+        named = {"P": self._P, **self._state} if self._epochs_at_once > 1 else {}
+        self._kept = {name: np.empty((*lead, self._epochs_at_once, v.shape[-1]), v.dtype) for name, v in named.items()}
+        self._parts = [self._part(self._batch, self._full)]
+        if m % self._batch:
+            self._parts.append(self._part(m % self._batch, 1))
+        self._orders: list[IntArray | None] = [None] * len(trainees)
+        self._first, self._end, self._summed = 0, 0, first.step  # the steps that are arranged, those summed up to
         self._output = activation(spec.layers[-1].activation)
         self._per_sample = cost(config.cost).per_sample
-
-        batch = config.batch(m)
-        self._steps, full = config.steps_per_epoch(m), m // batch
-        self._shuffled = config.shuffle and self._steps > 1
-        # In the data's own order no copy is needed.
-        self._X_epoch = np.empty_like(self._X) if self._shuffled else self._X
-        self._labels_epoch = self._labels
-        self._gradient = Gradient(spec, self._dtype)
-        self._batches = [self._part(self._X_epoch, full, batch)]
-        if m % batch:
-            self._batches.append(self._part(self._X_epoch, 1, m % batch, first=full, row=full * batch))
-        if not self._shuffled:
-            for part in self._batches:
-                part.fill(self._Y)
         if config.gradients_every is not None:
-            self._probe = self._part(self._X, 1, min(PROBE, m))
-            self._probe.fill(self._Y)
-        self._P_before = np.empty_like(self.network.parameters)
-        self._before = blocks(spec, self._P_before)
+            rows = np.arange(min(PROBE, m))
+            X = self._together([member.X[None, : len(rows)] for member in self._members])
+            self._probe = Batches(spec, X, weighted=self._weighted)
+            for k, member in enumerate(self._members):
+                self._probe.fill(self._at(k), rows, None, member.goal.Y, member.goal.weights)
+            self._probe_loop = gradient_loop(spec, config.cost, self._P, self._G, self._probe)
 
-        self.epoch, self._step, self._t, self._cost_sum, self._wrong, self._summed = 0, 0, 0, 0.0, 0, 0
-        state = None
-        if resume is not None:
-            if resume.parameters.shape != self.network.parameters.shape:
-                raise ShapeError(
-                    f"The resume point has {resume.parameters.size} parameters and the network {spec.parameter_count}."
-                )
-            self.network.parameters[:] = resume.parameters
-            self.epoch, self._step, self._t = resume.epoch, resume.step, resume.steps
-            self._cost_sum, self._wrong, self._summed = resume.cost_sum, resume.wrong, resume.step
-            state = resume.optimizer_state
-        self._stepper = Stepper(config.optimizer, self.network.parameters, state)
-        self._take_step = self._step_with(self._stepper.step)
+    def _at(self, member: int) -> Any:
+        return member if self._stacked else ()
 
-    def _step_with(self, optimize: Step) -> Step:
-        """Put one step together, of what the config uses and nothing else.
+    def _of(self, member: int, chosen: IntArray) -> IntArray:
+        """Choose one member's of what was read off the outputs, which has a step and a sample axis behind."""
+        return chosen[..., member, :, :] if self._stacked else chosen
 
-        From the gradient G of the cost C, in this order:
+    def _worth_at_once(self) -> int:
+        """Choose how many epochs to train at once: several only if they are of one small step each."""
+        config = self._config
+        if self._steps > 1 or config.watches or config.dropout:
+            return 1
+        outputs = self._P.itemsize * self._samples * len(self._members) * config.network.outputs
+        return max(1, min(AT_ONCE, KEPT_BYTES // (self._P.nbytes * (1 + len(self._state)) + 2 * outputs)))
 
-            penalty      G ← G + λ₁·sign(W) + λ₂·W, at the weights
-            clip         G ← G·min(1, c/‖G‖), or each element within ±c
-            optimizer    P ← P − η·…
-            max-norm     rows of W shortened to c
-        """
-        config, dtype = self.config, self._dtype
-        spec, regularization = config.network, config.regularization
-        before: list[Callable[[FloatArray, FloatArray], None]] = []
-        if regularization.penalizes:
-            before.append(Penalty(regularization, spec, dtype).add)
-        if config.clip is not None:
-            clip = clipper(config.clip, dtype)
-            before.append(lambda P, G: clip(G))
-        bound = None if regularization.max_norm is None else MaxNorm(regularization.max_norm, spec, dtype)
-        if not before and bound is None:
-            return optimize
+    def _together(self, of_members: list[FloatArray]) -> FloatArray:
+        """Put the members' samples together; without a copy if there is one member, or all have the same."""
+        if not self._stacked:
+            return of_members[0]
+        if all(member.X is self._members[0].X for member in self._members):
+            return np.broadcast_to(of_members[0], (len(of_members), *of_members[0].shape))
+        return np.stack(of_members)
 
-        def step(P: FloatArray, G: FloatArray, t: int) -> None:
-            for change in before:
-                change(P, G)
-            optimize(P, G, t)
-            if bound is not None:
-                bound.shorten(P)
+    def _part(self, m: int, steps: int) -> tuple[Batches, Steps]:
+        config, members = self._config, self._members
+        spec, width = config.network, input_width(config.network)
+        if self._steps == 1:
+            # One batch of all samples is used as it lies.
+            X = self._together([np.broadcast_to(a.X, (self._epochs_at_once, *a.X.shape)) for a in members])
+        else:
+            of_step = m * (width + 2 * spec.outputs) * self._P.itemsize * len(members)
+            steps = min(max(SEGMENT_BYTES // of_step, 1), steps)
+            X = np.ones((*self._P.shape[:-1], steps, m, width), config.dtype)
+        batches = Batches(spec, X, weighted=self._weighted, dropped=config.dropout)
+        if self._steps == 1:
+            rows = np.tile(np.arange(m), self._epochs_at_once)
+            for k, member in enumerate(members):
+                batches.fill(self._at(k), rows, None, member.goal.Y, member.goal.weights)
+        return batches, Steps([member.config for member in members], self._P, self._G, self._state, batches, self._kept)
 
-        return step
+    def events(self, snapshot_due: Callable[[], bool] | None) -> Iterator[Round | StepBoundary]:
+        """Train all epochs that are left."""
+        first = self._members[0]
+        if self._begins:
+            yield self._untrained()
+        self._living = {k: member for k, member in self._living.items() if not member.stopped}
+        while self._living:
+            if self._epochs_at_once > 1:
+                yield from self._train_several()
+                continue
+            started = time.perf_counter()
+            if self._shuffled:
+                self._orders = [member.order() for member in self._members]
+            self._first = self._end = 0
+            while self._take_steps(snapshot_due) < self._steps:
+                left = time.perf_counter()
+                self._sum_up_to(first.step)
+                yield StepBoundary(first.epoch + 1, first.step, [self._place(member) for member in self._members])
+                started += time.perf_counter() - left  # what the caller does is not the epoch's time
+            self._sum_up_to(self._steps)
+            yield self._finish(started)
 
-    def _targets(self, data: Data, name: str) -> tuple[FloatArray, IntArray | None]:
-        spec = self.config.network
-        if data.features != spec.inputs:
-            raise ShapeError(f"The network takes {spec.inputs} inputs and the {name} has {data.features} features.")
-        if data.samples == 0:
-            raise ShapeError(f"The {name} has no samples.")
-        if data.labels is None and self.config.cost == "cross_entropy":
-            raise ConfigError("Cost 'cross_entropy' needs class labels; for numeric targets use 'mse'.", "cost")
-        with np.errstate(over="ignore"):
-            return targets(data, spec.outputs).astype(self._dtype), data.labels
+    def _place(self, member: Member) -> _Place:
+        return _Place(member, member.network.parameters, member.state)
 
-    def _part(self, X: FloatArray, steps: int, batch: int, first: int = 0, row: int = 0) -> Batches:
-        one = BatchPass(self.network, self._gradient, self.config.cost, batch)
-        return Batches(one, X, steps, first, row)
+    def _take_steps(self, snapshot_due: Callable[[], bool] | None) -> int:
+        """Take steps to the epoch's end, or to where a snapshot is due; return where that is."""
+        first = self._members[0]
+        rates = [[member.learning_rate() for member in self._members]]
+        last = self._steps - 1 if self._recorded(first.epoch + 1) else self._steps
+        while (step := first.step) < self._steps:
+            if not self._first <= step < self._end:
+                self._arrange(step)
+            if step == last:
+                self._P_before[:] = self._P
+            stop = self._end if step >= last else min(self._end, last)
+            self._take(step >= self._full, step - self._first, stop - self._first, rates, snapshot_due)
+            if snapshot_due is not None and first.step < self._steps and snapshot_due():
+                break
+        return first.step
 
-    def resume_point(self, epoch: int, step: int) -> ResumePoint:
-        """Copy where the training stands."""
-        self._sum_up_to(step)
-        return ResumePoint(
-            epoch=epoch if step == 0 else epoch - 1,
-            step=step,
-            steps=self._t,
-            parameters=self.network.parameters.copy(),
-            optimizer_state={name: vector.copy() for name, vector in self._stepper.state.items()},
-            cost_sum=self._cost_sum,
-            wrong=self._wrong,
-        )
-
-    @np.errstate(over="ignore", invalid="ignore")
-    def untrained(self) -> Epoch:
-        """Judge the network as it begins."""
-        started = time.perf_counter()
-        found, error = evaluate(self.network, self.config.cost, self._X[:, :-1], self._Y, self._labels, self._classes)
-        return self._epoch(0, found, error, started)
-
-    def train_epoch(self, epoch: int, snapshot_due: Callable[[], bool] | None) -> Iterator[Epoch | StepBoundary]:
-        """Train one epoch, from where a resume point left it if it did."""
-        started = time.perf_counter()
-        self._arrange(epoch)
-        self._stepper.set_learning_rate(self.config.learning_rate(epoch))
-        step = self._take_steps(epoch, self._step, snapshot_due)
-        while step < self._steps:
-            left = time.perf_counter()
-            yield StepBoundary(epoch, step, self)
-            started += time.perf_counter() - left  # what the caller does is not the epoch's time
-            step = self._take_steps(epoch, step, snapshot_due)
-        yield self._end(epoch, started)
-
-    def _take_steps(self, epoch: int, step: int, snapshot_due: Callable[[], bool] | None) -> int:
-        """Take steps from `step` to the epoch's end, or to where a snapshot is due; return where that is."""
-        P, G, take_step = self.network.parameters, self._gradient.vector, self._take_step
-        t, last = self._t, self._steps - 1 if self._recorded(epoch) else None
+    def _take(
+        self, part: int, start: int, stop: int, rates: list[list[float]], snapshot_due: Callable[[], bool] | None
+    ) -> None:
+        """Take steps up to one after which state is flushed, if not all."""
+        ts = [member.t for member in self._members]
+        stop = min(stop, start + FLUSH_EVERY - ts[0] % FLUSH_EVERY)
         # Numbers that overflow end the epoch as diverged; a warning for each step would say no more.
-        with np.errstate(over="ignore", invalid="ignore"):
-            for run, X, Y, Z in self._from(step):
-                run(X, Y, Z)
-                if step == last:
-                    self._P_before[:] = P
-                step += 1
-                t += 1
-                take_step(P, G, t)
-                if snapshot_due is not None and step < self._steps and snapshot_due():
-                    break
-        self._t = t
-        return step
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            done = self._parts[part][1].take(start, stop, rates, ts, snapshot_due)
+        for member in self._members:
+            member.t += done
+            member.step += done
+        flush(self._state, ts[0] + done)
 
-    def _from(self, step: int) -> Iterator[tuple[Callable[..., None], FloatArray, FloatArray, FloatArray]]:
-        for part in self._batches:
-            rest = part.between(step, self._steps)
-            for X, Y, Z in zip(part.X[rest], part.Y[rest], part.Z[rest], strict=True):
-                yield part.one.run, X, Y, Z
+    def _arrange(self, step: int) -> None:
+        """Put the samples of the next steps into the epoch's order."""
+        self._sum_up_to(step)
+        part = int(step >= self._full)
+        batches = self._parts[part][0]
+        self._first, self._end = step, self._steps if part else min(step + batches.steps, self._full)
+        rows = self._rows(step, self._end)
+        for k, member in enumerate(self._members):
+            order, at = self._orders[k], self._at(k)
+            chosen = np.arange(rows.start, rows.stop) if order is None else order[rows]
+            if self._steps > 1:
+                batches.fill(at, chosen, member.X, member.goal.Y, member.goal.weights)
+            for number, p in member.config.dropout.items():
+                batches.masks[number][at][: self._end - step] = masks(
+                    member.config.seed, number, p, member.epoch + 1, range(step, self._end),
+                    member.config.network.sizes[number], self._batch, batches.m, self._P.dtype,
+                )  # fmt: skip
 
-    def _arrange(self, epoch: int) -> None:
-        """Put the samples into the epoch's order: one copy, instead of one for each step."""
-        if not self._shuffled:
-            return
-        order = generator(self.config.seed, "shuffle", epoch).permutation(len(self._X))
-        np.take(self._X, order, axis=0, out=self._X_epoch, mode="clip")
-        Y = self._Y[order]
-        for part in self._batches:
-            part.fill(Y)
-        if self._labels is not None:
-            self._labels_epoch = self._labels[order]
+    def _rows(self, start: int, stop: int) -> slice:
+        return slice(start * self._batch, min(stop * self._batch, self._samples))
 
-    @np.errstate(over="ignore", invalid="ignore")
     def _sum_up_to(self, step: int) -> None:
         """Add the costs of the steps done since the last sum; in their order, so that it never matters when."""
-        for part in self._batches:
-            new, at_once = part.between(self._summed, step), max(EVALUATION_ROWS // part.one.m, 1)
-            for start in range(new.start, new.stop, at_once):
-                self._add(part, slice(start, min(start + at_once, new.stop)))
-        self._summed = step
-
-    def _add(self, part: Batches, steps: slice) -> None:
-        Z = part.Z[steps]
-        A = self._output.forward(Z, axis=1)
-        errors = self._per_sample(Z, A, part.Y[steps], self._output, axis=1)
-        for of_step in np.add.reduce(errors, axis=1).tolist():
-            self._cost_sum += of_step
-        if self._labels_epoch is not None:
-            labels = self._labels_epoch[part.rows].reshape(-1, part.one.m)[steps]
-            self._wrong += int(np.count_nonzero(classify(A, self._classes) != labels))
-
-    def _recorded(self, epoch: int) -> bool:
-        every = self.config.gradients_every
-        return every is not None and (epoch in (0, 1, self.config.epochs) or epoch % every == 0)
+        start, stop = max(self._summed, self._first), min(step, self._end)
+        self._summed = step % self._steps
+        if start >= stop:
+            return
+        part = int(start >= self._full)
+        batches = self._parts[part][0]
+        at_once = max(JUDGED_VALUES // batches.Z[..., 0, :, :].size, 1)
+        for from_step in range(start, stop, at_once):
+            to_step = min(from_step + at_once, stop)
+            costs, chosen = self._judged(part, slice(from_step - self._first, to_step - self._first))
+            rows = self._rows(from_step, to_step)
+            for k, member in enumerate(self._members):
+                for of_step in costs[k]:
+                    member.cost_sum += of_step
+                if chosen is not None and member.goal.labels is not None:
+                    order = self._orders[k]
+                    labels = member.goal.labels[rows] if order is None else member.goal.labels[order[rows]]
+                    member.wrong += _count_wrong(self._of(k, chosen), labels)
 
     @np.errstate(over="ignore", invalid="ignore")
-    def _end(self, epoch: int, started: float) -> Epoch:
-        self._sum_up_to(self._steps)
-        m = len(self._X)
-        mean, error = self._cost_sum / m, None if self._labels is None else self._wrong / m
-        self.epoch, self._step, self._cost_sum, self._wrong, self._summed = epoch, 0, 0.0, 0, 0
-        if not np.isfinite(self.network.parameters).all():
-            raise DivergedError(epoch)
-        return self._epoch(epoch, mean, error, started)
+    def _judged(self, part: int, steps: slice) -> tuple[list[list[float]], IntArray | None]:
+        """Sum up each member's costs, step by step, and read classes off the outputs."""
+        batches, held = self._parts[part][0], np.s_[..., steps, :, :]
+        # Units along the first axis: sums over them run along rows as long as can be. Of batches of one sample
+        # there may be a single number in a row, which NumPy would sum up in another order.
+        axis = 0 if batches.m > 1 else -2
+        Z, Y = (np.ascontiguousarray(np.moveaxis(array[held], -2, axis)) for array in (batches.Z, batches.Y))
+        A = self._output.forward(Z, axis=axis)
+        errors = self._per_sample(Z, A, Y, self._output, axis=axis)
+        if batches.scale is not None:
+            errors = errors * (batches.scale[held][..., 0, :] * batches.m)
+        sums = np.add.reduce(errors, axis=-1).tolist()
+        if self._members[0].goal.labels is None:
+            return sums if self._stacked else [sums], None
+        chosen = classify(A, self._members[0].classes, axis=axis)
+        if chosen.ndim == A.ndim:  # labels that hold or not: one for each unit
+            chosen = np.moveaxis(chosen, axis, 0)
+        return sums if self._stacked else [sums], chosen
 
-    def _epoch(self, epoch: int, mean: float, error: float | None, started: float) -> Epoch:
-        validation_cost = validation_error = records = None
-        if self._validation is not None:
-            X, Y, labels = self._validation
-            validation_cost, validation_error = evaluate(self.network, self.config.cost, X, Y, labels, self._classes)
-        if self._recorded(epoch):
-            records = self._records(epoch)
-        if not (math.isfinite(mean) and (validation_cost is None or math.isfinite(validation_cost))):
-            raise DivergedError(epoch)
-        return Epoch(
-            epoch=epoch,
-            cost=mean,
-            error=error,
-            validation_cost=validation_cost,
-            validation_error=validation_error,
-            learning_rate=self.config.learning_rate(epoch),
-            seconds=time.perf_counter() - started,
-            gradients=records,
-            _training=self,
+    def _train_several(self) -> Iterator[Round]:
+        """Train several epochs of one step each, and give them one after another."""
+        started, first = time.perf_counter(), self._members[0]
+        stop = min(self._epochs_at_once, self._config.epochs - first.epoch)
+        stop = next((n for n in range(stop) if self._recorded(first.epoch + 1 + n)), stop) or 1
+        if self._recorded(first.epoch + 1):
+            self._P_before[:] = self._P
+        rates = [[member.learning_rate(ahead) for member in self._members] for ahead in range(stop)]
+        t = first.t
+        self._take(0, 0, stop, rates[:1] if rates.count(rates[0]) == stop else rates, None)
+        stop = first.t - t
+        costs, chosen = self._judged(0, slice(0, stop))
+        seconds = (time.perf_counter() - started) / stop
+        for number in range(stop):
+            started, places = time.perf_counter() - seconds, []
+            for k, member in enumerate(self._members):
+                member.t, member.cost_sum = t + number + 1, costs[k][number]
+                if chosen is not None and member.goal.labels is not None:
+                    member.wrong = _count_wrong(self._of(k, chosen)[..., number, :], member.goal.labels)
+                kept = {name: held[self._at(k)][number] for name, held in self._kept.items()}
+                places.append((kept.pop("P"), kept))
+            yield self._finish(started, places)
+
+    def _recorded(self, epoch: int) -> bool:
+        every = self._config.gradients_every
+        return every is not None and (epoch in (0, 1, self._config.epochs) or epoch % every == 0)
+
+    def _untrained(self) -> Round:
+        """Judge the networks as they begin."""
+        started = time.perf_counter()
+        with np.errstate(over="ignore", invalid="ignore"):
+            found = {k: member.untrained() for k, member in self._living.items()}
+        return self._round(found, [(member.network.parameters, member.state) for member in self._members], started)
+
+    def _finish(self, started: float, places: list[Any] | None = None) -> Round:
+        """Judge the epoch that has just been trained; `places` tells the parameters and state at its end."""
+        found: dict[int, tuple[float, float | None]] = {}
+        for k, member in enumerate(self._members):
+            error = None if member.goal.labels is None else member.wrong / self._samples
+            found[k] = member.cost_sum / self._samples, error
+            member.epoch, member.step, member.cost_sum, member.wrong = member.epoch + 1, 0, 0.0, 0
+        return self._round(
+            found, places or [(member.network.parameters, member.state) for member in self._members], started
         )
 
-    def _records(self, epoch: int) -> list[GradientRecord]:
-        probe = self._probe
-        probe.one.run(probe.X[0], probe.Y[0], probe.Z[0])
+    @np.errstate(over="ignore", invalid="ignore")
+    def _round(self, found: dict[int, tuple[float, float | None]], places: list[Any], started: float) -> Round:
+        epoch, spec = self._members[0].epoch, self._config.network
+        recorded = self._recorded(epoch)
+        if recorded:
+            self._probe_loop(zip(*self._probe.changing.values(), strict=True), None)
+        events: Round = {}
+        for k, member in list(self._living.items()):
+            (parameters, state), (mean, error) = places[k], found[k]
+            validation_cost, validation_error = member.validated(Network(spec, parameters))
+            records = self._described(epoch, k) if recorded else None
+            watched = mean if validation_cost is None else validation_cost
+            finite = member.finite and math.isfinite(mean) and math.isfinite(watched)
+            if not finite or not np.isfinite(parameters).all() or (recorded and records is None):
+                events[k] = DivergedError(epoch)
+                del self._living[k]
+                continue
+            rate = member.learning_rate(-1)
+            member.see(watched)
+            if member.stopped:
+                del self._living[k]
+            events[k] = Epoch(
+                epoch=epoch,
+                cost=mean,
+                error=error,
+                validation_cost=validation_cost,
+                validation_error=validation_error,
+                learning_rate=rate,
+                seconds=(time.perf_counter() - started) / len(self._members),
+                gradients=records,
+                best_epoch=member.watched.best_epoch if self._config.early_stopping else None,
+                last=member.stopped,
+                _place=_Place(member, parameters, state),
+            )
+        return events
+
+    def _described(self, epoch: int, member: int) -> list[GradientRecord] | None:
+        """Describe a network's gradient over the probe; None if it is not finite."""
+        spec, at = self._config.network, self._at(member)
+        found, now, then = (views(spec, vector[at]) for vector in (self._G, self._P, self._P_before))
         records = []
-        for number, found in self._gradient.blocks.items():
-            now, then = self.network.blocks[number], self._before[number]
-            for symbol, of in (("dW", np.s_[:, :-1]), ("db", np.s_[:, -1])):
-                described = vars(statistics(found[of]))
-                ratio = _ratio(now[of], then[of]) if epoch > 0 else None
+        for number in found:
+            for symbol in "Wb":
+                described = vars(statistics(getattr(found[number], symbol)))
+                ratio = None
+                if epoch > 0:
+                    ratio = _ratio(getattr(now[number], symbol), getattr(then[number], symbol))
                 if not all(map(math.isfinite, (*described.values(), ratio or 0.0))):
-                    raise DivergedError(epoch)
-                records.append(GradientRecord(f"{symbol}{number}", number, **described, update_ratio=ratio))
+                    return None
+                records.append(GradientRecord(f"d{symbol}{number}", number, **described, update_ratio=ratio))
         return records
+
+
+def _count_wrong(chosen: IntArray, labels: IntArray) -> int:
+    """Count the samples got wrong; of several labels, units along the first axis, those with any of them wrong."""
+    if labels.ndim == 1:
+        return int(np.count_nonzero(chosen.ravel() != labels))
+    return int(np.count_nonzero((chosen.reshape(len(chosen), -1) != labels.T).any(axis=0)))
 
 
 def _ratio(now: FloatArray, then: FloatArray) -> float | None:

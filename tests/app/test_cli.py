@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
+from chainrule.app.store import migrations
 from tests.service import Service
 
 SPEC: dict[str, Any] = {
@@ -68,15 +70,29 @@ def test_every_command_that_reads_gives_json(server: Service, files: tuple[str, 
     assert np.shape(weights["W1"]) == (4, 2)
     saved = as_json("weights", run_id, "--out", str(tmp_path / "w.npz"), url=server.url)
     assert np.load(saved["path"])["W2"].shape == (2, 4)
+    for arguments, start in ((("w.onnx",), b"\x08"), (("w.bin", "--format", "torch"), b"")):
+        saved = as_json("weights", run_id, "-o", str(tmp_path / arguments[0]), *arguments[1:], url=server.url)
+        assert Path(saved["path"]).read_bytes().startswith(start)
+    assert set(safetensors.numpy.load_file(saved["path"])) == {"0.weight", "0.bias", "2.weight", "2.bias"}
     records = as_json("gradients", run_id, url=server.url)
     assert {record["gradient"] for record in records} == {"dW1", "db1", "dW2", "db2"}
     found = as_json("gradients", run_id, "--rows", "0,1", "--names", "dZ2,dW2", url=server.url)
     assert list(found["quantities"]) == ["dZ2", "dW2"]
     assert np.shape(found["quantities"]["dZ2"]["values"]) == (2, 2)
+    assert [column["name"] for column in as_json("inputs", run_id, url=server.url)["columns"]] == ["weight", "round"]
+    measured = as_json("metrics", run_id, "--epoch", "60", "--split", "training", url=server.url)
+    assert (measured["epoch"], measured["samples"], np.sum(measured["confusion_matrix"])) == (60, 40, 40)
     predicted = as_json("predict", "[[0.1, 0], [0.1, 1]]", "--run", run_id, url=server.url)
     assert predicted["labels"] == ["pear", "apple"]
     assert "xor" in [found["id"] for found in as_json("datasets", url=server.url)]
     assert as_json("upload", data, url=server.url)["id"] == run["dataset"]
+    categorical = as_json("upload", data, "--categorical-columns", "round", url=server.url)
+    assert categorical["report"]["columns"][1] == {"name": "round", "kind": "categorical", "categories": ["0", "1"]}
+    extended = as_json("extend", run_id, "--epochs", "3", "--watch", url=server.url)
+    assert (extended["extends"], extended["progress"]["epochs_done"]) == (run_id, 63)
+    changes = ("--set", "seed=4", "--set", 'optimizer={"name": "sgd"}', "--set", "name=pears")
+    cloned = as_json("clone", run_id, *changes, url=server.url)
+    assert (cloned["cloned_from"], cloned["name"], cloned["config"]["seed"]) == (run_id, "pears", 4)
     assert as_json("delete", run_id, url=server.url) == {"deleted": run_id}
 
 
@@ -87,15 +103,19 @@ def test_every_command_that_reads_gives_a_table(server: Service, files: tuple[st
         (("show", run_id), "cross_entropy, adam"),
         (("runs",), "fruit"),
         (("epochs", run_id), "learning rate"),
+        (("inputs", run_id), "Inputs, scaling none"),
         (("weights", run_id), "(4, 2)"),
         (("weights", run_id, "--out", str(tmp_path / "w.safetensors")), "saved"),
         (("gradients", run_id), "standard deviation"),
         (("gradients", run_id, "--epoch", "60", "--names", "dW1"), "60  dW1"),
         (("gradients", run_id, "--rows", "0,1"), "dW[1] = (1/m)·dZ[1]ᵀ·A[0]"),
+        (("metrics", run_id), "Confusion matrix: rows are actual classes"),
         (("predict", "[[0.1, 1]]", "--run", run_id), "apple"),
         (("datasets",), "digits"),
         (("upload", data), "the last column, and its values are words"),
         (("watch", run_id), "60/60"),
+        (("extend", run_id, "--to", "70", "--watch"), f"extends   {run_id}"),
+        (("clone", run_id, "--set", "epochs=2"), f"cloned from  {run_id}"),
         (("delete", run_id), f"deleted {run_id}"),
     ):
         assert shown in chainrule(*arguments, url=server.url).stdout, arguments
@@ -120,10 +140,13 @@ def test_a_refusal_is_one_line_and_status_2(server: Service, tmp_path: Path) -> 
     assert "No such file" in chainrule("submit", str(tmp_path / "gone.json"), url=server.url, status=2).stderr
     (tmp_path / "image.json").write_bytes(b"\x89PNG\xff")
     assert "is not UTF-8" in chainrule("submit", str(tmp_path / "image.json"), url=server.url, status=2).stderr
+    assert "changes nothing" in chainrule("clone", "run_1", "--set", "seed", url=server.url, status=2).stderr
+    assert "either epochs" in chainrule("extend", "run_1", url=server.url, status=2).stderr
+    assert "name one with --out" in chainrule("weights", "--format", "onnx", url=server.url, status=2).stderr
     assert "is no row number" in chainrule("gradients", "latest", "--rows", "a", url=server.url, status=2).stderr
 
 
-@pytest.mark.parametrize("samples", ["[1, 2]", '[["a", 1]]', "[[1, 2], [3]]", '{"samples": [[1, 2]]}', "[[1, 2]"])
+@pytest.mark.parametrize("samples", ["[1, 2]", "[[null, 1]]", "[[1, 2], [3]]", '{"samples": [[1, 2]]}', "[[1, 2]"])
 def test_samples_that_are_no_rows_of_numbers_are_refused_in_a_line(server: Service, samples: str) -> None:
     done = chainrule("predict", samples, url=server.url, status=2)
     assert "samples" in done.stderr
@@ -173,14 +196,16 @@ def test_a_service_that_cannot_be_reached_is_one_line_and_status_2() -> None:
 def test_help_lists_every_command() -> None:
     out = chainrule("--help").stdout
     for command in ("serve", "worker", "migrate", "demo", "submit", "watch", "runs", "show", "epochs", "weights",
-                    "gradients", "predict", "cancel", "delete", "datasets", "upload"):  # fmt: skip
+                    "gradients", "metrics", "predict", "extend", "clone", "cancel", "delete", "datasets",
+                    "upload"):  # fmt: skip
         assert re.search(rf"\b{command}\b", out), command
 
 
 def test_migrate_says_what_it_did(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/fresh.sqlite3"
-    assert chainrule("migrate", "--database-url", url).stdout == "schema none → 0001\n"
-    assert chainrule("migrate", "--database-url", url).stdout == "schema 0001\n"
+    newest = max(file.name for file in (Path(migrations.__file__).parent / "versions").glob("0*.py"))[:4]
+    assert chainrule("migrate", "--database-url", url).stdout == f"schema none → {newest}\n"
+    assert chainrule("migrate", "--database-url", url).stdout == f"schema {newest}\n"
 
 
 @pytest.mark.parametrize(

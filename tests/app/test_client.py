@@ -91,6 +91,17 @@ def test_gradients_are_arrays_by_name_for_rows_or_samples(client: Client) -> Non
     assert "values" not in explained.quantities["dW1"]
 
 
+def test_metrics_come_with_the_confusion_matrix_as_an_array(client: Client) -> None:
+    run = client.wait(client.submit(XOR | {"epochs": 500}).id)
+    found = client.metrics(run.id)
+    assert (found.kind, found.split, found.samples, found.error) == ("classification", "training", 4, 0.0)
+    np.testing.assert_array_equal(found.confusion_matrix, [[2, 0], [0, 2]])
+    assert client.metrics(run.id, epoch=0, split="training").epoch == 0
+    with pytest.raises(ServiceError, match="no validation samples") as refusal:
+        client.metrics(run.id, split="validation")
+    assert (refusal.value.status, refusal.value.errors[0]["pointer"]) == (422, "/split")
+
+
 def test_predictions_are_the_networks_outputs_and_class_names(client: Client) -> None:
     run = client.wait(client.submit(XOR | {"epochs": 500}).id)
     found = client.predict(run.id, xor().X)
@@ -138,6 +149,19 @@ def test_submitting_again_under_a_key_gives_the_same_run(client: Client) -> None
     with pytest.raises(ServiceError) as refused:
         client.submit(XOR | {"seed": 4}, idempotency_key="client-test-key")
     assert (refused.value.status, refused.value.code) == (422, "idempotency_mismatch")
+
+
+def test_runs_are_extended_and_cloned(client: Client) -> None:
+    first = client.wait(client.submit(XOR).id)
+    longer = client.wait(client.extend(first.id, epochs=5).id)
+    whole = client.wait(client.clone(first.id, {"epochs": 35}).id)
+    assert (longer.extends, whole.cloned_from) == (first.id, first.id)
+    assert client.checkpoint(longer.id).sha256 == client.checkpoint(whole.id).sha256
+    same = client.wait(client.clone(first.id, idempotency_key=f"clone-{first.id}").id)
+    assert client.clone(first.id, idempotency_key=f"clone-{first.id}").id == same.id
+    assert client.checkpoint(same.id).sha256 == client.checkpoint(first.id).sha256
+    with pytest.raises(ServiceError, match="30 epochs already"):
+        client.extend(first.id, to=30)
 
 
 def test_a_refusal_says_where_and_why(client: Client) -> None:
@@ -210,3 +234,19 @@ def test_the_client_works_without_the_packages_of_the_service() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout == "http://127.0.0.1:1\n", done.stderr
+
+
+def test_categories_are_sent_as_texts_and_their_map_is_fetched(client: Client) -> None:
+    samples = [[float(n), ["red", "blue"][n % 2]] for n in range(20)]
+    dataset = client.upload_rows(samples, labels=["ab"[n % 2] for n in range(20)], feature_names=["length", "colour"])
+    run = client.submit(XOR | {"dataset": dataset.id, "inputs": {"scaling": "min_max"}})
+    run = client.wait(run.id)
+    length, colour = client.inputs(run.id)["columns"]
+    assert (length["name"], length["offset"], length["scale"]) == ("length", 0, 1 / 19)
+    assert colour["categories"] == ["blue", "red"]
+    plain = client.predict(run.id, samples)
+    mixed = client.predict(run.id, np.array(samples, dtype=object))
+    assert np.array_equal(plain.outputs, mixed.outputs)
+    for wrong in ([[1.0, "red"], [2.0]], [[1.0, None]]):
+        with pytest.raises(ValueError, match="rows of numbers or categories"):
+            client.predict(run.id, wrong)

@@ -43,9 +43,9 @@ class Problem:
         raise AssertionError("no seed keeps its distance from the kinks")
 
     def targets(self, rng: np.random.Generator, samples: int) -> FloatArray:
-        """Draw classes for cross-entropy, numbers for all else."""
+        """Draw classes for the cross-entropies, numbers for all else."""
         units = self.sizes[-1]
-        if self.cost != "cross_entropy":
+        if "cross_entropy" not in self.cost:
             return rng.normal(size=(samples, units))
         if self.output == "softmax":
             return np.eye(units)[rng.integers(0, units, samples)]

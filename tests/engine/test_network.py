@@ -59,7 +59,7 @@ def test_gradients_equal_central_differences(problem: Problem) -> None:
     analytic = backward(forward(network, X), problem.cost, Y)
     numeric = numeric_gradient(network, problem, X, Y, network.parameters)
     moved = Network(network.spec, numeric)
-    for number in network.blocks:
+    for number in network.W:
         assert relative_error(analytic[f"dW{number}"], moved.W[number]) <= 1e-6
         assert relative_error(analytic[f"db{number}"], moved.b[number]) <= 1e-6
 
@@ -109,7 +109,7 @@ def test_the_order_of_samples_changes_neither_cost_nor_gradient(problem: Problem
         mean_cost(network, problem.cost, X, Y), rel=1e-13
     )
     one, other = (backward(forward(network, X[rows]), problem.cost, Y[rows]) for rows in (slice(None), order))
-    for number in network.blocks:
+    for number in network.W:
         for name in (f"dW{number}", f"db{number}"):
             np.testing.assert_allclose(other[name], one[name], rtol=1e-11, atol=1e-14)
         np.testing.assert_allclose(other[f"dZ{number}"], one[f"dZ{number}"][order], rtol=1e-11, atol=1e-14)
@@ -124,7 +124,7 @@ def test_seeing_each_sample_twice_changes_neither_cost_nor_gradient(problem: Pro
         backward(forward(network, X), problem.cost, Y),
         backward(forward(network, twice[0]), problem.cost, twice[1]),
     )
-    for number in network.blocks:
+    for number in network.W:
         for name in (f"dW{number}", f"db{number}"):
             np.testing.assert_allclose(other[name], one[name], rtol=1e-11, atol=1e-14)
 
@@ -163,9 +163,9 @@ def test_a_network_comes_back_from_its_named_arrays_and_shares_nothing() -> None
 def test_named_arrays_that_do_not_fit_are_refused() -> None:
     network = initialize(dense(3, (4, "relu"), (2, "softmax")), 0)
     named = network.named()
-    with pytest.raises(ShapeError, match=r"W2 must be \(2, 4\)"):
+    with pytest.raises(ShapeError, match=r"b2 must have shape \(2,\)"):
         Network.from_named(network.spec, {name: array for name, array in named.items() if name != "b2"})
-    with pytest.raises(ShapeError, match=r"W1 must be \(4, 3\)"):
+    with pytest.raises(ShapeError, match=r"W1 must have shape \(4, 3\)"):
         Network.from_named(network.spec, named | {"W1": named["W1"].T})
     with pytest.raises(ShapeError, match="has 26 parameters"):
         Network(network.spec, np.zeros(25))

@@ -5,7 +5,7 @@ import pytest
 
 from chainrule.engine import ConfigError, Network, RegularizationSpec, dense
 from chainrule.engine.arrays import FloatArray
-from chainrule.engine.regularization import MaxNorm, Penalty
+from chainrule.engine.regularization import MaxNorm, add_penalty, of_weights
 
 SPEC = dense(3, (4, "tanh"), (1, "sigmoid"), (2, "softmax"))
 
@@ -17,7 +17,8 @@ def network(dtype: str = "float64", scale: float = 1.0) -> Network:
 
 def added(spec: RegularizationSpec, P: FloatArray) -> Network:
     G = np.zeros_like(P)
-    Penalty(spec, SPEC, P.dtype).add(P, G)
+    at_weights = of_weights(SPEC, P.dtype)
+    add_penalty(P, G, spec.l1 * at_weights, spec.l2 * at_weights)
     return Network(SPEC, G)
 
 

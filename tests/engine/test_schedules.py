@@ -6,6 +6,7 @@ from chainrule.engine import SCHEDULES, ConfigError, ScheduleSpec, UnknownNameEr
 
 EPOCHS, RATE = 12, 0.3
 NUMBERS = {"every": 3, "factor": 0.5, "minimum": 0.01, "warmup_epochs": 4}
+BY_NUMBER = [name for name in SCHEDULES if name != "plateau"]  # whose rates are a function of the epoch alone
 
 
 def rates(name: str, **numbers: float) -> list[float]:
@@ -35,7 +36,7 @@ def test_a_schedule_worked_by_hand() -> None:
     assert ScheduleSpec("constant", warmup_epochs=4).rate(8.0, 1, 100) == 2
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("name", BY_NUMBER)
 def test_rates_are_those_of_the_recurrences_of_pytorch(name: str) -> None:
     numbers = {number: NUMBERS[number] for number in SCHEDULES[name].uses}
     assert rates(name, **numbers) == pytest.approx(stepwise(name), rel=1e-12)
@@ -49,11 +50,18 @@ def test_a_warm_up_grows_in_equal_shares_and_then_changes_nothing(name: str) -> 
     assert warmed[4:] == cold[4:]
 
 
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_it_says_whether_its_rates_depend_on_the_number_of_epochs(name: str) -> None:
+    spec = ScheduleSpec(name, warmup_epochs=2)
+    found = {tuple(spec.rate(RATE, epoch, epochs) for epoch in range(1, EPOCHS + 1)) for epochs in (EPOCHS, 20, 500)}
+    assert (len(found) > 1) == SCHEDULES[name].of_total
+
+
 def test_a_constant_rate_is_the_optimizers_to_the_bit() -> None:
     assert rates("constant") == [RATE] * EPOCHS
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("name", BY_NUMBER)
 def test_it_uses_the_numbers_it_says_and_no_others(name: str) -> None:
     changes = {"every": 2, "factor": 0.25, "minimum": 0.2, "warmup_epochs": 2}
     changed = {
@@ -91,6 +99,13 @@ def test_a_number_that_makes_no_sense_is_refused_with_its_field(number: str, val
 
 
 def test_an_unknown_schedule_is_refused_with_those_known() -> None:
-    with pytest.raises(UnknownNameError, match=r"'plateau'.*constant, step, exponential, cosine") as refusal:
-        ScheduleSpec("plateau")
+    with pytest.raises(UnknownNameError, match=r"'triangle'.*constant, step, exponential, cosine, plateau") as refusal:
+        ScheduleSpec("triangle")
     assert refusal.value.field == "schedule/name"
+
+
+def test_plateau_lowers_the_rate_by_its_factor_down_to_its_minimum() -> None:
+    spec = ScheduleSpec("plateau", factor=0.5, minimum=0.05)
+    assert [spec.rate(RATE, 7, EPOCHS, lowered) for lowered in range(4)] == [0.3, 0.15, 0.075, 0.05]
+    with pytest.raises(ConfigError, match="patience"):
+        ScheduleSpec("plateau", patience=0)

@@ -41,9 +41,9 @@ from chainrule.engine import (
     xor,
 )
 from chainrule.engine.arrays import FloatArray
+from chainrule.engine.config import PROBE
 from chainrule.engine.gradients import statistics
 from chainrule.engine.network import mean_cost
-from chainrule.engine.training import PROBE
 from tests.engine.problems import FITTING, HIDDEN
 
 TWO_CLASSES = dense(2, (4, "tanh"), (2, "softmax"))

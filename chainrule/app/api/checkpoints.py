@@ -5,9 +5,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
+import chainrule
 from chainrule.app.api.dependencies import After, EpochName, IfNoneMatch, RunId, Service, json_only, matches
 from chainrule.app.api.problems import documented
-from chainrule.app.api.representations import JSON, NPZ, SAFETENSORS, choose, json_response, listed, partial
+from chainrule.app.api.representations import JSON, NPZ, ONNX, SAFETENSORS, choose, json_response, listed, partial
 from chainrule.app.api.schemas.checkpoints import Checkpoint, CheckpointPage, Predictions, PredictRequest
 from chainrule.app.errors import (
     InvalidInput,
@@ -19,8 +20,11 @@ from chainrule.app.errors import (
     TooLarge,
     UnsupportedMediaType,
 )
-from chainrule.app.services import checkpoints
+from chainrule.app.services import checkpoints, exports
 from chainrule.app.services.weights import decode_safetensors, encode_npz
+
+FORMATS = {"safetensors": SAFETENSORS, "npz": NPZ, "json": JSON, "onnx": ONNX, "torch": SAFETENSORS}
+"""Of weights, and their media types; those for torch are safetensors under other names."""
 
 router = APIRouter(prefix="/runs/{run_id}/checkpoints", tags=["checkpoints"])
 
@@ -61,12 +65,20 @@ def get_checkpoint(service: Service, run_id: RunId, epoch: EpochName) -> Any:
     response_class=Response,
     responses={
         200: {
-            "description": "W1 (n_1, n_0), b1 (n_1,), W2, …; W has the shape of the common frameworks' linear layers.",
-            "headers": {"ETag": {"description": "The weights' SHA-256.", "schema": {"type": "string"}}},
+            "description": "W1 (n_1, n_0), b1 (n_1,), W2, …; W has the shape of the common frameworks' linear layers. "
+            "As ONNX, a model that computes `outputs` and `label` of `samples`; for torch, `0.weight`, `0.bias`, "
+            "`2.weight`, … of the `torch.nn.Sequential` that the file's metadata describes.",
+            "headers": {
+                "ETag": {
+                    "description": "The weights' SHA-256; for other formats than safetensors with more behind it.",
+                    "schema": {"type": "string"},
+                }
+            },
             "content": {
                 SAFETENSORS: {"schema": {"type": "string", "format": "binary"}},
                 NPZ: {"schema": {"type": "string", "format": "binary"}},
                 JSON: {"schema": {"$ref": "#/components/schemas/Weights"}},
+                ONNX: {"schema": {"type": "string", "format": "binary"}},
             },
         },
         206: {"description": "The range of bytes that was asked for."},
@@ -79,13 +91,15 @@ def fetch_weights(
     service: Service,
     run_id: RunId,
     epoch: EpochName,
-    format: Annotated[str | None, Query(description="safetensors, npz or json; in place of `Accept`.")] = None,
+    format: Annotated[
+        str | None, Query(description="safetensors, npz, json, onnx or torch; in place of `Accept`.")
+    ] = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """As they were at the end of the epoch. The ETag is their SHA-256, and ranges of bytes are served."""
-    chosen = choose(request, format, {"safetensors": SAFETENSORS, "npz": NPZ, "json": JSON})
+    chosen = choose(request, format, FORMATS)
     kept = checkpoints.weights(service.database, run_id, epoch)
-    etag = f'"{kept.sha256}"' if chosen == "safetensors" else f'"{kept.sha256}-{chosen}"'
+    etag = f'"{kept.sha256}"' if chosen == "safetensors" else f'"{kept.sha256}-{chosen}-{chainrule.__version__}"'
     place = f"/v1/runs/{kept.run_id}/checkpoints/{kept.epoch}/weights"
     lasting = epoch not in (checkpoints.LAST, checkpoints.BEST)
     headers = {
@@ -99,9 +113,9 @@ def fetch_weights(
         arrays = {name: array.tolist() for name, array in _ordered(kept.weights).items()}
         body = {"run": kept.run_id, "epoch": kept.epoch, "sha256": kept.sha256, "weights": arrays}
         return json_response(body, headers=headers | {"ETag": etag})
-    headers["Content-Disposition"] = f'attachment; filename="{kept.run_id}-epoch-{kept.epoch}.{chosen}"'
-    content = kept.weights if chosen == "safetensors" else encode_npz(_ordered(kept.weights))
-    return partial(request, content, SAFETENSORS if chosen == "safetensors" else NPZ, etag, headers)
+    ending = "torch.safetensors" if chosen == "torch" else chosen
+    headers["Content-Disposition"] = f'attachment; filename="{kept.run_id}-epoch-{kept.epoch}.{ending}"'
+    return partial(request, _encoded(service, kept, chosen), FORMATS[chosen], etag, headers)
 
 
 @router.post(
@@ -118,6 +132,14 @@ async def predict(service: Service, run_id: RunId, epoch: EpochName, query: Pred
         checkpoints.predict_rows, service.database, service.settings, run_id, epoch, query.samples
     )
     return json_response(predicted | {"outputs": listed(predicted["outputs"])})
+
+
+def _encoded(service: Service, kept: checkpoints.Kept, chosen: str) -> bytes:
+    if chosen == "onnx":
+        return exports.onnx(service.database, kept)
+    if chosen == "torch":
+        return exports.torch(service.database, kept)
+    return encode_npz(_ordered(kept.weights)) if chosen == "npz" else kept.weights
 
 
 def _ordered(weights: bytes) -> dict[str, Any]:

@@ -48,8 +48,14 @@ FORM: dict[str, dict[str, Any]] = {
     "header": {"type": "boolean", "description": "Whether the first line of a CSV is a header; inferred by default."},
     "label_column": {"type": "string", "description": "Name or number of the column with class labels (CSV)."},
     "target_columns": {"type": "string", "description": "Names of columns with numeric targets, separated by commas."},
-    "divide_by": {"type": "number", "description": "Divide every feature by this; IDX bytes by 255 by default."},
+    "categorical_columns": {
+        "type": "string",
+        "description": "Names or numbers of feature columns with categories, separated by commas (CSV); columns of "
+        "words are categorical by default.",
+    },
+    "divide_by": {"type": "number", "description": "Divide numeric features by this; IDX bytes by 255 by default."},
 }
+LISTS = ("target_columns", "categorical_columns")
 MOST_FIELD_BYTES = 1 << 20
 MOST_FILES, MOST_FIELDS = 10, 100
 """More than are known, so that what is not known is named and not counted."""
@@ -91,7 +97,8 @@ async def create_dataset(
 ) -> Any:
     """Samples with class labels or numeric targets, as a file or as JSON rows.
 
-    A CSV may have a header and a column of labels that are words; what was inferred is in the report.
+    A CSV may have a header, a column of labels that are words, and features that are words, which are categories;
+    what was inferred is in the report.
     A dataset is known by its content: the same content uploaded again is the same dataset.
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -200,7 +207,7 @@ def _upload(form: FormData) -> datasets.Upload:
         if isinstance(value, UploadFile) != (name in FILES):
             wanted = "a file" if name in FILES else "text, not a file"
             raise InvalidInput.at(f"/{name}", f"The field must be {wanted}.")
-        if name != "target_columns" and len(form.getlist(name)) > 1:
+        if name not in LISTS and len(form.getlist(name)) > 1:
             raise InvalidInput.at(f"/{name}", "The field is given more than once; give it once.")
     file, labels = (form.get(name) for name in FILES)
     if not isinstance(file, UploadFile):
@@ -210,12 +217,8 @@ def _upload(form: FormData) -> datasets.Upload:
         format=_text(form, "format"),
         header=_flag(form, "header"),
         label_column=_text(form, "label_column"),
-        target_columns=tuple(
-            column.strip()
-            for given in form.getlist("target_columns")
-            for column in str(given).split(",")
-            if column.strip()
-        ),
+        target_columns=_list(form, "target_columns"),
+        categorical_columns=_list(form, "categorical_columns"),
         divide_by=_number(form, "divide_by"),
     )
     labels_file = labels.file if isinstance(labels, UploadFile) else None
@@ -228,6 +231,10 @@ def _text(form: FormData, name: str) -> str | None:
     if "\x00" in text:
         raise InvalidInput.at(f"/{name}", "The text holds a NUL character; leave it out.")
     return text or None
+
+
+def _list(form: FormData, name: str) -> tuple[str, ...]:
+    return tuple(part.strip() for given in form.getlist(name) for part in str(given).split(",") if part.strip())
 
 
 def _flag(form: FormData, name: str) -> bool | None:

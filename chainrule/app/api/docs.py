@@ -69,7 +69,7 @@ and `db`, and nowhere else.
 """
 TAGS = [
     {"name": "datasets", "description": "Samples with class labels or numeric targets, known by their content."},
-    {"name": "runs", "description": "One training of one network: submit, follow, cancel, delete."},
+    {"name": "runs", "description": "One training of one network: submit, follow, extend, clone, cancel, delete."},
     {"name": "epochs", "description": "Cost and error of each epoch, by polling and by server-sent events."},
     {"name": "checkpoints", "description": "The weights at the end of an epoch, and what they predict."},
     {"name": "gradients", "description": "Backpropagation from the inside: every quantity, with its equation."},

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from chainrule.app.errors import InvalidInput, NotAcceptable, RangeNotSatisfiable
 
 JSON, NDJSON, CSV = "application/json", "application/x-ndjson", "text/csv"
-SAFETENSORS, NPZ = "application/x-safetensors", "application/x-npz"
+SAFETENSORS, NPZ, ONNX = "application/x-safetensors", "application/x-npz", "application/x-onnx"
 ANY_BYTES = "application/octet-stream"
 
 
@@ -24,7 +24,7 @@ def choose(request: Request, given: str | None, offers: Mapping[str, str]) -> st
     Args:
         request: with its `Accept` header.
         given: the `format` parameter, which has the last word.
-        offers: format to media type.
+        offers: format to media type; of several with one media type `Accept` means the first.
 
     Raises:
         InvalidInput: there is no format of this name.
@@ -47,7 +47,7 @@ def choose(request: Request, given: str | None, offers: Mapping[str, str]) -> st
         for name, media_type in offers.items():
             if media_range in (media_type, media_type.partition("/")[0] + "/*"):
                 return name
-    raise NotAcceptable(f"Accept is {accept}; offered are {', '.join(offers.values())}.")
+    raise NotAcceptable(f"Accept is {accept}; offered are {', '.join(dict.fromkeys(offers.values()))}.")
 
 
 def _range(part: str) -> tuple[str, float]:

@@ -24,7 +24,7 @@ from chainrule.app.api.dependencies import (
 )
 from chainrule.app.api.problems import documented
 from chainrule.app.api.representations import json_response
-from chainrule.app.api.schemas.runs import DIGITS, XOR, Run, RunPage, RunSpec, Validated
+from chainrule.app.api.schemas.runs import DIGITS, XOR, Extension, Run, RunChanges, RunPage, RunSpec, Validated
 from chainrule.app.errors import (
     Conflict,
     IdempotencyInFlight,
@@ -39,11 +39,23 @@ from chainrule.app.errors import (
     UnsupportedMediaType,
 )
 from chainrule.app.run_status import RunStatus
-from chainrule.app.services import runs
+from chainrule.app.services import lineage, runs
 from chainrule.app.services.watching import State
 
 router = APIRouter(prefix="/runs", tags=["runs"])
 ETAG = {"ETag": {"description": "Changes with every change of the run.", "schema": {"type": "string"}}}
+CREATED: dict[int | str, dict[str, Any]] = {
+    201: {
+        "description": "The run as it was stored; with `Prefer: wait=N` as it ended or stood after N seconds.",
+        "headers": ETAG | {"Location": {"description": "Where it is.", "schema": {"type": "string"}}},
+    },
+    **documented(
+        Malformed, IdempotencyInFlight, TooLarge, UnsupportedMediaType, InvalidInput, LimitExceeded,
+        IdempotencyMismatch, QueueFull,
+    ),
+}  # fmt: skip
+VALIDATED = {"model": Validated, "description": "With `validate_only`: the spec is good, and this is what it takes."}
+ValidateOnly = Annotated[bool, Query(description="Check the spec and estimate what it takes; submit nothing.")]
 
 
 @router.post(
@@ -53,17 +65,7 @@ ETAG = {"ETag": {"description": "Changes with every change of the run.", "schema
     response_model=Run,
     response_model_exclude_unset=True,
     dependencies=[Depends(json_only)],
-    responses={
-        200: {"model": Validated, "description": "With `validate_only`: the spec is good, and this is what it takes."},
-        201: {
-            "description": "The run as it was stored; with `Prefer: wait=N` as it ended or stood after N seconds.",
-            "headers": ETAG | {"Location": {"description": "Where it is.", "schema": {"type": "string"}}},
-        },
-        **documented(
-            Malformed, IdempotencyInFlight, TooLarge, UnsupportedMediaType, InvalidInput, LimitExceeded,
-            IdempotencyMismatch, QueueFull,
-        ),
-    },
+    responses={200: VALIDATED, **CREATED},
     openapi_extra={
         "requestBody": {
             "content": {
@@ -76,16 +78,14 @@ ETAG = {"ETag": {"description": "Changes with every change of the run.", "schema
             }
         }
     },
-)  # fmt: skip
+)
 async def submit_run(
     request: Request,
     service: Service,
     spec: RunSpec,
     wait_s: WaitSeconds,
     idempotency_key: IdempotencyKey = None,
-    validate_only: Annotated[
-        bool, Query(description="Check the spec and estimate what it takes; submit nothing.")
-    ] = False,
+    validate_only: ValidateOnly = False,
 ) -> Any:
     """Once this is answered 201 the run is stored and will be trained, whatever is killed.
 
@@ -96,16 +96,7 @@ async def submit_run(
         return json_response(await run_in_threadpool(runs.validate, service.database, service.settings, given))
     key = key_for(request, idempotency_key, spec)
     submitted = await run_in_threadpool(runs.submit, service.database, service.settings, given, key=key)
-    run = submitted.run
-    headers = {"Location": f"/v1/runs/{run['id']}"}
-    if submitted.replayed:
-        headers["Idempotency-Replayed"] = "true"
-    if wait_s:
-        headers["Preference-Applied"] = f"wait={wait_s}"
-        await _ended(service, run["id"], wait_s)
-        with suppress(NotFound):  # repeated under its key after the run was deleted: the answer stays
-            run = await run_in_threadpool(runs.get, service.database, run["id"])
-    return json_response(run, 201, headers | {"ETag": _etag(run)})
+    return await _created(service, submitted, wait_s)
 
 
 @router.get(
@@ -202,6 +193,69 @@ def cancel_run(service: Service, run_id: ExactRunId, if_match: IfMatch) -> Any:
     return json_response(run, 200 if run["done"] else 202, {"ETag": _etag(run)})
 
 
+@router.post(
+    "/{run_id}/extend",
+    status_code=201,
+    summary="Extend a run",
+    response_model=Run,
+    response_model_exclude_unset=True,
+    dependencies=[Depends(json_only)],
+    responses={**CREATED, **documented(NotFound, Conflict, IdempotencyInFlight)},
+)
+async def extend_run(
+    request: Request,
+    service: Service,
+    run_id: RunId,
+    extension: Extension,
+    wait_s: WaitSeconds,
+    idempotency_key: IdempotencyKey = None,
+) -> Any:
+    """Makes a new run that goes on where this one ended; this one stays as it is, and may be deleted.
+
+    The new run begins with a copy of all that this one recorded, and ends with the weights that as many
+    epochs from the start would give, to the bit. Where that cannot be, it is refused: while the run has
+    not ended, after it has diverged, or with a schedule that depends on the number of epochs (cosine).
+    The limits are those of the whole run.
+    """
+    length = lineage.Length(extension.epochs, extension.to)
+    key = key_for(request, idempotency_key, extension)
+    extended = await run_in_threadpool(lineage.extend, service.database, service.settings, run_id, length, key=key)
+    return await _created(service, extended, wait_s)
+
+
+@router.post(
+    "/{run_id}/clone",
+    status_code=201,
+    summary="Clone a run, with changes",
+    response_model=Run,
+    response_model_exclude_unset=True,
+    dependencies=[Depends(json_only)],
+    responses={200: VALIDATED, **CREATED, **documented(NotFound)},
+)
+async def clone_run(
+    request: Request,
+    service: Service,
+    run_id: RunId,
+    changes: RunChanges,
+    wait_s: WaitSeconds,
+    idempotency_key: IdempotencyKey = None,
+    validate_only: ValidateOnly = False,
+) -> Any:
+    """Submits a new run with the config of this one, in which each field given is replaced as a whole.
+
+    `{"optimizer": {"name": "sgd"}}` takes SGD with its usual numbers and nothing of the optimizer there was;
+    null takes a field back to its default. Everything else is as for submitting a run. Without a change,
+    under the same builds, it ends with the same weights, to the bit.
+    """
+    given = changes.model_dump(include=changes.model_fields_set)
+    if validate_only:
+        spec = await run_in_threadpool(lineage.changed, service.database, run_id, given)
+        return json_response(await run_in_threadpool(runs.validate, service.database, service.settings, spec))
+    key = key_for(request, idempotency_key, changes.model_dump_json(exclude_unset=True).encode())
+    cloned = await run_in_threadpool(lineage.clone, service.database, service.settings, run_id, given, key=key)
+    return await _created(service, cloned, wait_s)
+
+
 @router.delete(
     "/{run_id}",
     status_code=204,
@@ -212,6 +266,19 @@ def cancel_run(service: Service, run_id: ExactRunId, if_match: IfMatch) -> Any:
 def delete_run(service: Service, run_id: ExactRunId, if_match: IfMatch) -> None:
     """With its epochs, checkpoints and statistics. Only a run that has ended: cancel it first."""
     runs.delete(service.database, run_id, if_match=if_match)
+
+
+async def _created(service: Parts, submitted: runs.Submitted, wait_s: int) -> Response:
+    run = submitted.run
+    headers = {"Location": f"/v1/runs/{run['id']}"}
+    if submitted.replayed:
+        headers["Idempotency-Replayed"] = "true"
+    if wait_s:
+        headers["Preference-Applied"] = f"wait={wait_s}"
+        await _ended(service, run["id"], wait_s)
+        with suppress(NotFound):  # repeated under its key after the run was deleted: the answer stays
+            run = await run_in_threadpool(runs.get, service.database, run["id"])
+    return json_response(run, 201, headers | {"ETag": _etag(run)})
 
 
 async def _ended(service: Parts, run_id: str, wait_s: int) -> None:

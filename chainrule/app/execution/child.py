@@ -161,7 +161,7 @@ def _database(url: str) -> Database:
 def _train(database: Database, settings: Settings, order: Order, supervisor: _Supervisor) -> bool:
     """Train; whether it was a small thing."""
     config = training.engine_config(order.config, order.inputs)
-    data, validation = training.load_split(database, settings, order.config)
+    data, validation = training.load_split(database, settings, order.attempt.run_id, order.config)
     resume = training.load_resume_point(database, order.attempt.run_id)
     attention = supervisor.attention
     writer = Writer(
@@ -173,7 +173,7 @@ def _train(database: Database, settings: Settings, order: Order, supervisor: _Su
             if isinstance(event, Epoch):
                 writer.add(event)
                 if event.epoch == config.epochs:
-                    writer.end(Ending(RunStatus.SUCCEEDED, Reason.COMPLETED), None)
+                    writer.end(Ending(RunStatus.SUCCEEDED, Reason.COMPLETED), event.resume_point())
                     break
             if attention.is_set():
                 attention.clear()  # before looking for a wish, so that none is overlooked

@@ -141,6 +141,8 @@ class Writer:
     def end(self, ending: Ending, point: ResumePoint | None) -> None:
         """Write the rest together with the run's next state, in one transaction.
 
+        The point is kept even if the run has ended, so that it can be extended; None where no training can go on.
+
         Raises:
             RunLost: the run belongs to another attempt.
         """
@@ -221,8 +223,11 @@ class Writer:
         gradients.add(session, batch.gradients)
         if rows and self._keep is not None:
             checkpoints.drop_older(session, attempt.run_id, self._keep)
-        if content is not None and point is not None and not status.terminal:
+        if content is not None and point is not None:
             checkpoints.put_resume_point(session, attempt.run_id, point.epoch, point.step, content)
+        elif status.terminal:
+            # An older one would not be where the records end.
+            checkpoints.drop_resume_point(session, attempt.run_id)
 
     def _progress(self, batch: _Batch, point: ResumePoint | None) -> dict[str, Any]:
         values: dict[str, Any] = {}

@@ -1,5 +1,6 @@
 """Checkpoints: the weights at the end of an epoch, found by number, `last` or `best`; and what they predict."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ from chainrule.app.config import Settings
 from chainrule.app.errors import InvalidInput, LimitExceeded, NotFound
 from chainrule.app.services import datasets, training
 from chainrule.app.services.formats import rows as sent
+from chainrule.app.services.formats.rows import Row
 from chainrule.app.services.runs import found
 from chainrule.app.services.weights import decode_safetensors
 from chainrule.app.store import checkpoints as store
@@ -18,27 +20,31 @@ from chainrule.app.store.models import Checkpoint, Epoch, Run
 from chainrule.engine import Network, predict
 from chainrule.engine.arrays import FloatArray
 from chainrule.engine.network import classify
+from chainrule.engine.preprocessing import Preprocessing
 
 LAST, BEST = "last", "best"
 
 
 @dataclass(frozen=True)
 class Kept:
-    """A checkpoint with the weights in it: safetensors bytes."""
+    """A checkpoint with the weights in it, safetensors bytes, the config of its run, and its map of raw features."""
 
     run_id: str
     epoch: int
+    config: dict[str, Any]
+    inputs: Preprocessing
     sha256: str
     weights: bytes
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A network as it was at the end of an epoch, with the config of its run."""
+    """A network as it was at the end of an epoch, with the config of its run and its map of raw features."""
 
     run_id: str
     epoch: int
     config: dict[str, Any]
+    inputs: Preprocessing
     network: Network
 
 
@@ -74,7 +80,14 @@ def weights(database: Database, run_id: str, epoch: str) -> Kept:
     Raises:
         NotFound: there is no such run, or it keeps no such checkpoint.
     """
-    return _read(database, run_id, epoch)[1]
+    with database.reading() as session:
+        run = found(runs.get(session, run_id), run_id)
+        number = _number(session, run, epoch)
+        row, content = store.get(session, run_id, number), store.weights(session, run_id, number)
+        if row is None or content is None:
+            raise _not_kept(run, epoch)
+        inputs = training.load_inputs(session, run.id, run.config)
+        return Kept(run.id, number, run.config, inputs, row[0].sha256, content)
 
 
 def open_network(database: Database, run_id: str, epoch: str) -> Opened:
@@ -83,13 +96,19 @@ def open_network(database: Database, run_id: str, epoch: str) -> Opened:
     Raises:
         NotFound: there is no such run, or it keeps no such checkpoint.
     """
-    run, kept = _read(database, run_id, epoch)
-    spec = training.network_spec(run.config["network"], run.config["network"]["inputs"])
-    return Opened(run.id, kept.epoch, run.config, Network.from_named(spec, decode_safetensors(kept.weights)))
+    return open_kept(weights(database, run_id, epoch))
+
+
+def open_kept(kept: Kept) -> Opened:
+    """Put the network together of a checkpoint that has been read."""
+    network = kept.config["network"]
+    spec = training.network_spec(network, network["inputs"])
+    made = Network.from_named(spec, decode_safetensors(kept.weights))
+    return Opened(kept.run_id, kept.epoch, kept.config, kept.inputs, made)
 
 
 def predict_rows(
-    database: Database, settings: Settings, run_id: str, epoch: str, samples: list[list[float]]
+    database: Database, settings: Settings, run_id: str, epoch: str, samples: Sequence[Row]
 ) -> dict[str, Any]:
     """Put samples through the network; answer in class names where there are classes.
 
@@ -119,17 +138,20 @@ def predict_rows(
     }
 
 
-def fitting_samples(opened: Opened, samples: list[list[float]]) -> FloatArray:
-    """Make X of rows that were sent along.
+def fitting_samples(opened: Opened, samples: Sequence[Row]) -> FloatArray:
+    """Make the network's input of raw rows that were sent along, as training made it of the dataset's.
 
     Raises:
-        InvalidInput: ragged, not as wide as the network's input, or not finite in the run's float type.
+        InvalidInput: ragged, not as wide as the dataset, an unknown category, or not finite in the run's float type.
     """
-    X = sent.matrix(samples, "/samples")
-    inputs = opened.network.spec.inputs
-    if X.shape[1] != inputs:
-        raise InvalidInput.at("/samples/0", f"The samples have {X.shape[1]} values and the network takes {inputs}.")
-    return fitting_type(opened, X, "/samples")
+    inputs, dtype = opened.inputs, opened.network.parameters.dtype
+    if samples and samples[0] and len(samples[0]) != inputs.inputs:
+        taken = "the network takes" if inputs.is_affine else "the dataset has"
+        raise InvalidInput.at("/samples/0", f"The samples have {len(samples[0])} values and {taken} {inputs.inputs}.")
+    mapped = inputs.apply(sent.coded(samples, inputs.categories, inputs.names, "/samples"))
+    for row, column in np.argwhere(np.abs(mapped) > np.finfo(dtype).max)[:1]:
+        raise _too_large(opened, f"/samples/{row}/{inputs.raw_column(column)}")
+    return mapped.astype(dtype)
 
 
 def fitting_type(opened: Opened, rows: FloatArray, pointer: str) -> FloatArray:
@@ -142,18 +164,12 @@ def fitting_type(opened: Opened, rows: FloatArray, pointer: str) -> FloatArray:
     too_large = np.argwhere(np.abs(rows) > np.finfo(dtype).max)
     if len(too_large):
         row, column = (int(n) for n in too_large[0])
-        raise InvalidInput.at(f"{pointer}/{row}/{column}", f"The value is too large for {dtype}, the run's type.")
+        raise _too_large(opened, f"{pointer}/{row}/{column}")
     return rows.astype(dtype)
 
 
-def _read(database: Database, run_id: str, epoch: str) -> tuple[Run, Kept]:
-    with database.reading() as session:
-        run = found(runs.get(session, run_id), run_id)
-        number = _number(session, run, epoch)
-        row, content = store.get(session, run_id, number), store.weights(session, run_id, number)
-        if row is None or content is None:
-            raise _not_kept(run, epoch)
-        return run, Kept(run_id, number, row[0].sha256, content)
+def _too_large(opened: Opened, pointer: str) -> InvalidInput:
+    return InvalidInput.at(pointer, f"The value is too large for {opened.network.parameters.dtype}, the run's type.")
 
 
 def _number(session: Any, run: Run, epoch: str) -> int:

@@ -1,7 +1,7 @@
 """The canonical file of a dataset: its bytes, its hash, and the local copy that is mapped into memory.
 
-It is one safetensors file with X and labels or Y. Its SHA-256, taken together with the names of classes
-and features, is the dataset's identity.
+It is one safetensors file with X and labels or Y. Its SHA-256, taken together with the names of classes,
+features and categories, is the dataset's identity.
 """
 
 import contextlib
@@ -79,14 +79,17 @@ class Content:
 
 @dataclass(frozen=True)
 class Names:
-    """The names that belong to a dataset's identity."""
+    """The names that belong to a dataset's identity: of classes, features, and each feature's categories, if any."""
 
     classes: tuple[str, ...]
     features: tuple[str, ...]
+    categories: tuple[tuple[str, ...] | None, ...] = ()
 
     def sha256(self, pieces: Iterable[bytes | memoryview]) -> str:
         """Compute the identity of a file together with these names."""
-        digest = hashlib.sha256(json.dumps([self.classes, self.features]).encode())
+        # Datasets without categories are older than these, and keep their identity.
+        named = [self.classes, self.features, *([self.categories] if self.categories else [])]
+        digest = hashlib.sha256(json.dumps(named).encode())
         for piece in pieces:
             digest.update(piece)
         return digest.hexdigest()

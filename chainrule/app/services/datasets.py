@@ -19,6 +19,7 @@ from chainrule.app.store import runs
 from chainrule.app.store.database import Database, now
 from chainrule.app.store.models import Dataset
 from chainrule.engine import BUILT_IN, Data
+from chainrule.engine.preprocessing import Categories
 
 MOST_RANGES = 1000
 
@@ -42,6 +43,7 @@ class DatasetInfo:
     features: int
     targets: int
     classes: tuple[str, ...]
+    categories: Categories
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def create_from_rows(
     settings: Settings,
     *,
     name: str,
-    samples: Sequence[Sequence[float]],
+    samples: Sequence[rows.Row],
     targets: Sequence[Sequence[float]] | None,
     labels: Sequence[Any] | None,
     feature_names: Sequence[str] | None,
@@ -121,9 +123,14 @@ def preview(database: Database, settings: Settings, dataset_id: str, limit: int)
     """Show the first samples."""
     data = open_data(database, settings, dataset_id)
     first = data.take(slice(0, limit))
+    rows = first.X.tolist()
+    for position, column in enumerate(data.categories):
+        if column is not None:
+            for row in rows:
+                row[position] = column[int(row[position])]
     return {
         "feature_names": list(data.feature_names),
-        "rows": first.X.tolist(),
+        "rows": rows,
         "labels": None if first.labels is None else [data.classes[label] for label in first.labels],
         "targets": None if first.Y is None else first.Y.tolist(),
     }
@@ -167,7 +174,14 @@ def describe(database: Database, dataset_id: str) -> DatasetInfo:
     else:
         with database.reading() as session:
             shown = _view(_found(store.get(session, dataset_id), dataset_id))
-    return DatasetInfo(dataset_id, shown["samples"], shown["features"], shown["targets"], tuple(shown["classes"]))
+    return DatasetInfo(
+        id=dataset_id,
+        samples=shown["samples"],
+        features=shown["features"],
+        targets=shown["targets"],
+        classes=tuple(shown["classes"]),
+        categories=_categories(shown["report"]) or (None,) * shown["features"],
+    )
 
 
 def open_data(database: Database, settings: Settings, dataset_id: str) -> Data:
@@ -180,7 +194,8 @@ def open_data(database: Database, settings: Settings, dataset_id: str) -> Data:
         return _built_in(dataset_id)
     with database.reading() as session:
         dataset = _found(store.get(session, dataset_id), dataset_id)
-    names = Names(tuple(dataset.classes), tuple(dataset.report["feature_names"]))
+    categories = _categories(dataset.report)
+    names = Names(tuple(dataset.classes), tuple(dataset.report["feature_names"]), categories)
 
     def stored() -> Iterator[bytes]:
         with database.reading() as session:
@@ -188,7 +203,7 @@ def open_data(database: Database, settings: Settings, dataset_id: str) -> Data:
             yield from store.chunks(session, dataset_id)
 
     arrays = open_copy(settings.cache_dir / f"{dataset_id}.safetensors", names, dataset.sha256, stored)
-    return Data(arrays["X"], arrays.get("Y"), arrays.get("labels"), names.classes, names.features)
+    return Data(arrays["X"], arrays.get("Y"), arrays.get("labels"), names.classes, names.features, categories)
 
 
 def _limits(settings: Settings) -> Limits:
@@ -197,7 +212,8 @@ def _limits(settings: Settings) -> Limits:
 
 def _create(database: Database, name: str, table: Table, key: idempotency.Key | None) -> Created:
     content = Content(table.X, table.labels, table.Y)
-    sha256 = Names(tuple(table.classes), tuple(table.feature_names)).sha256(content.pieces())
+    names = Names(tuple(table.classes), tuple(table.feature_names), table.categories)
+    sha256 = names.sha256(content.pieces())
     dataset = Dataset(
         id=f"ds_{sha256[:24]}",
         name="".join(character for character in name if character.isprintable())[:200],
@@ -237,28 +253,51 @@ def _store(database: Database, dataset: Dataset, content: Content, key: idempote
 def _report(table: Table) -> dict[str, Any]:
     report: dict[str, Any] = dict(table.report)
     report["feature_names"] = table.feature_names
+    report["columns"] = _columns(table)
     report["task"] = "classification" if table.classes else "regression"
     if table.labels is not None:
         counts = np.bincount(table.labels, minlength=len(table.classes)).tolist()
         report["classes"] = [
             {"name": name, "samples": count} for name, count in zip(table.classes, counts, strict=True)
         ]
-    shown = table.X[:, :MOST_RANGES]
+    # Of categories there is no range: they are in no order.
+    numeric = [position for position, column in enumerate(table.column_categories) if column is None]
+    shown = table.X[:, :MOST_RANGES] if table.categories == () else table.X[:, numeric[:MOST_RANGES]]
     lows, highs = shown.min(axis=0), shown.max(axis=0)
     with np.errstate(over="ignore", invalid="ignore"):
         means = shown.mean(axis=0, dtype=np.float64)
         if not np.isfinite(means).all():
             # The sum of numbers near the largest is infinite, which JSON cannot say; their parts can be added.
             means = np.clip((shown / float(len(shown))).sum(axis=0), lows, highs)
+    named = [table.feature_names[position] for position in numeric]
     report["ranges"] = [
         {"feature": name, "minimum": float(low), "maximum": float(high), "mean": float(mean)}
-        for name, low, high, mean in zip(table.feature_names, lows, highs, means, strict=False)
+        for name, low, high, mean in zip(named, lows, highs, means, strict=False)
     ]
     notes = list(table.notes)
-    if table.X.shape[1] > MOST_RANGES:
+    if len(numeric) > MOST_RANGES:
         notes.append(f"Ranges are listed for the first {MOST_RANGES} features.")
     report["notes"] = notes
     return report
+
+
+def _columns(table: Table) -> list[dict[str, Any]]:
+    """Describe the feature columns; if all are numeric the first of many will do."""
+    shown = MOST_RANGES if table.categories == () else None
+    return [
+        {"name": name, "kind": "numeric"}
+        if column is None
+        else {"name": name, "kind": "categorical", "categories": list(column)}
+        for name, column in zip(table.feature_names[:shown], table.column_categories[:shown], strict=True)
+    ]
+
+
+def _categories(report: dict[str, Any]) -> Categories:
+    """Read the categories of each column off a report, () if all are numeric; older reports have no columns."""
+    found = tuple(
+        tuple(column["categories"]) if "categories" in column else None for column in report.get("columns", ())
+    )
+    return found if any(column is not None for column in found) else ()
 
 
 def _view(dataset: Dataset) -> dict[str, Any]:

@@ -26,8 +26,8 @@ def run(database: Database, settings: Settings, spec: dict[str, Any]) -> dict[st
         InvalidInput: the network, the cost or the rows do not fit the dataset.
         LimitExceeded: too much to compute in one request.
     """
-    engine = plans.make(database, settings, {**spec, "epochs": 1}).engine
-    network_spec = engine.network
+    plan = plans.make(database, settings, {**spec, "epochs": 1})
+    engine, network_spec = plan.engine, plan.engine.network
     info = datasets.describe(database, spec["dataset"])
     rows = spec["rows"] if spec.get("rows") is not None else list(range(min(ROWS, info.samples)))
     sizes = network_spec.sizes
@@ -40,7 +40,7 @@ def run(database: Database, settings: Settings, spec: dict[str, Any]) -> dict[st
             pointer="/entries", hint="Check fewer entries of each block, or on fewer rows.",
         )  # fmt: skip
     try:
-        X, Y = rows_of(datasets.open_data(database, settings, spec["dataset"]), rows, network_spec)
+        X, Y = rows_of(datasets.open_data(database, settings, spec["dataset"]), rows, network_spec, plan.inputs)
         network = initialize(network_spec, spec["seed"], "float64")
         with np.errstate(over="ignore", invalid="ignore"):
             blocks = check(network, engine.cost, X, Y, h=spec["h"], entries=spec.get("entries"), seed=spec["seed"])

@@ -10,6 +10,7 @@ from chainrule.app.config import Settings
 from chainrule.app.errors import InvalidInput, LimitExceeded
 from chainrule.app.services import checkpoints, datasets
 from chainrule.app.services.formats import rows as sent
+from chainrule.app.services.formats.rows import Row
 from chainrule.app.services.runs import found
 from chainrule.app.store import gradients as store
 from chainrule.app.store import runs
@@ -18,6 +19,7 @@ from chainrule.engine import Data, EngineError, NetworkSpec, cost, targets
 from chainrule.engine.arrays import FloatArray
 from chainrule.engine.gradients import equation, gradients, names, statistics
 from chainrule.engine.network import mean_cost
+from chainrule.engine.preprocessing import Preprocessing
 
 RECORD = (
     "epoch", "layer", "gradient", "norm", "mean", "standard_deviation", "minimum", "maximum", "zeros", "update_ratio",
@@ -30,7 +32,7 @@ class Question:
 
     names: Sequence[str] | None = None
     rows: Sequence[int] | None = None
-    samples: list[list[float]] | None = None
+    samples: Sequence[Row] | None = None
     labels: Sequence[Any] | None = None
     targets: list[list[float]] | None = None
     per_sample: bool = False
@@ -95,7 +97,7 @@ def inspect(database: Database, settings: Settings, run_id: str, epoch: str, que
     _limit(settings, spec, wanted, question, m)
     if question.rows is not None:
         data = datasets.open_data(database, settings, opened.config["dataset"])
-        X, Y = rows_of(data, question.rows, spec)
+        X, Y = rows_of(data, question.rows, spec, opened.inputs)
     else:
         X = checkpoints.fitting_samples(opened, question.samples or [])
         Y = _targets_sent(database, opened, question)
@@ -116,12 +118,12 @@ def inspect(database: Database, settings: Settings, run_id: str, epoch: str, que
         per_sample=question.per_sample,
         arrays=arrays,
         norms=norms,
-        equations={name: _equation(name, spec, cost_name, per_sample=question.per_sample) for name in wanted},
+        equations={name: _equation(name, opened, per_sample=question.per_sample) for name in wanted},
     )
 
 
-def rows_of(data: Data, rows: Sequence[int], spec: NetworkSpec) -> tuple[FloatArray, FloatArray]:
-    """Take rows of a dataset, X and Y.
+def rows_of(data: Data, rows: Sequence[int], spec: NetworkSpec, inputs: Preprocessing) -> tuple[FloatArray, FloatArray]:
+    """Take rows of a dataset, X as the network takes it, and Y.
 
     Raises:
         InvalidInput: a row that is not there.
@@ -131,7 +133,7 @@ def rows_of(data: Data, rows: Sequence[int], spec: NetworkSpec) -> tuple[FloatAr
             raise InvalidInput.at(
                 f"/rows/{position}", f"There is no row {row}; the dataset has rows 0 to {data.samples - 1}."
             )
-    chosen = data.take(np.array(rows, dtype=np.int64))
+    chosen = inputs.transform(data.take(np.array(rows, dtype=np.int64)))
     return np.asarray(chosen.X, dtype=np.float64), targets(chosen, spec.outputs)
 
 
@@ -192,10 +194,14 @@ def _targets_sent(database: Database, opened: checkpoints.Opened, question: Ques
         raise InvalidInput.at("/targets", str(error)) from error
 
 
-def _equation(name: str, spec: NetworkSpec, cost_name: str, *, per_sample: bool) -> str:
+def _equation(name: str, opened: checkpoints.Opened, *, per_sample: bool) -> str:
+    preprocessed = not opened.inputs.is_identity
+    if preprocessed and name == "A0":
+        return f"A[0] = X′, the features after preprocessing: GET /v1/runs/{opened.run_id}/inputs"
     if per_sample and name.startswith("dW"):
         number = int(name[2:])
         return f"dW[{number}]⁽ⁱ⁾ = dZ[{number}]⁽ⁱ⁾ᵀ·A[{number - 1}]⁽ⁱ⁾"
     if per_sample and name.startswith("db"):
         return f"db[{name[2:]}]⁽ⁱ⁾ = dZ[{name[2:]}]⁽ⁱ⁾"
-    return equation(name, spec, cost_name)
+    found = equation(name, opened.network.spec, opened.config["cost"])
+    return f"{found}, with respect to the features after preprocessing" if preprocessed and name == "dA0" else found

@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from chainrule.app.config import Settings
 from chainrule.app.errors import InvalidInput, LimitExceeded, NotFound
 from chainrule.app.services import datasets, training
@@ -19,6 +21,17 @@ from chainrule.engine import (
     cost,
     default_initializer,
 )
+from chainrule.engine.arrays import dtype_of
+from chainrule.engine.errors import UnknownNameError
+from chainrule.engine.preprocessing import (
+    ENCODINGS,
+    SCALINGS,
+    Preprocessing,
+    check_categories,
+    fit,
+    identity,
+    width,
+)
 
 _EPOCH_BYTES = 150
 _RECORD_BYTES = 130
@@ -27,12 +40,13 @@ _TENSOR_HEADER_BYTES = 80
 
 @dataclass(frozen=True)
 class Plan:
-    """A spec found good: the complete config and what running it will take."""
+    """A spec found good: the complete config, what running it will take, and how features become inputs."""
 
     config: dict[str, Any]
     engine: TrainingConfig
     steps_per_epoch: int
     estimate: dict[str, int]
+    inputs: Preprocessing
 
 
 def make(database: Database, settings: Settings, spec: dict[str, Any]) -> Plan:
@@ -70,8 +84,12 @@ def make(database: Database, settings: Settings, spec: dict[str, Any]) -> Plan:
         "memory_bytes": engine.memory_bytes(samples, validating),
         "storage_bytes": _storage_bytes(config, engine),
     }
+    if config["inputs"] is not None:
+        # The mapped samples, beside the copy that is trained on.
+        itemsize = np.dtype(dtype_of(engine.dtype)).itemsize
+        estimate["memory_bytes"] += (samples + validating) * engine.network.inputs * itemsize
     _limit(settings, estimate)
-    return Plan(config, engine, steps, estimate)
+    return Plan(config, engine, steps, estimate, _fitted_inputs(database, settings, config))
 
 
 def _complete(spec: dict[str, Any], info: datasets.DatasetInfo) -> dict[str, Any]:
@@ -85,13 +103,14 @@ def _complete(spec: dict[str, Any], info: datasets.DatasetInfo) -> dict[str, Any
             raise
         if layer.get("initializer") is None:
             layer["initializer"] = default_initializer(layer["activation"])
-    features = info.features
-    inputs = spec["network"].get("inputs") or features
-    if inputs != features:
+    made = width(info.categories)
+    inputs = spec["network"].get("inputs") or made
+    if inputs != made:
+        one_hot = "" if made == info.features else f", which one-hot columns make {made}"
         raise InvalidInput.at(
             "/network/inputs",
-            f"The network takes {inputs} inputs and the dataset has {features} features; "
-            f"set inputs to {features} or leave it out.",
+            f"The network takes {inputs} inputs and the dataset has {info.features} features{one_hot}; "
+            f"set inputs to {made} or leave it out.",
         )
     entropic = info.classes and layers and layers[-1]["activation"] in cost("cross_entropy").fits
     gradients = spec.get("gradients") or {}
@@ -100,6 +119,7 @@ def _complete(spec: dict[str, Any], info: datasets.DatasetInfo) -> dict[str, Any
         "name": spec.get("name") or "",
         "dataset": spec["dataset"],
         "validation": spec.get("validation"),
+        "inputs": _complete_inputs(spec.get("inputs") or {}, info),
         "network": {"inputs": inputs, "layers": layers},
         "cost": spec.get("cost") or ("cross_entropy" if entropic else "mse"),
         "optimizer": _complete_optimizer(spec.get("optimizer") or {}),
@@ -116,6 +136,27 @@ def _complete(spec: dict[str, Any], info: datasets.DatasetInfo) -> dict[str, Any
         "gradients": {"every": training.default_gradients_every(spec["epochs"]) if every is None else every},
         "priority": spec.get("priority", 0),
     }
+
+
+def _complete_inputs(given: dict[str, Any], info: datasets.DatasetInfo) -> dict[str, Any] | None:
+    """Say how features become inputs; None where they go in as they are. Categories never do."""
+    chosen = {"scaling": "none", "categorical": "one_hot", **_given(given)}
+    for field, known in (("scaling", SCALINGS), ("categorical", ENCODINGS)):
+        if chosen[field] not in known:
+            raise UnknownNameError(field, chosen[field], known, f"inputs/{field}")
+    categorical = any(column is not None for column in info.categories)
+    return chosen if categorical or chosen["scaling"] != "none" else None
+
+
+def _fitted_inputs(database: Database, settings: Settings, config: dict[str, Any]) -> Preprocessing:
+    """Fit to the training rows, and to them alone, how features become inputs."""
+    if config["inputs"] is None:
+        return identity(config["network"]["inputs"])
+    training_data, _ = training.raw_split(database, settings, config)
+    try:
+        return fit(training_data, config["inputs"]["scaling"])
+    except EngineError as error:
+        raise InvalidInput.at(f"/{error.field}", str(error)) from error
 
 
 def _complete_optimizer(given: dict[str, Any]) -> dict[str, Any]:
@@ -193,7 +234,10 @@ def _storage_bytes(config: dict[str, Any], engine: TrainingConfig) -> int:
     if config["checkpoints"]["keep"] is not None:
         kept = min(kept, config["checkpoints"]["keep"] + 2)
     recorded: int = math.ceil(epochs / config["gradients"]["every"]) + 2 if config["gradients"]["every"] else 0
-    return kept * checkpoint + epochs * _EPOCH_BYTES + recorded * 2 * layers * _RECORD_BYTES
+    # The last resume point: the parameters and the optimizer's state.
+    vectors: int = 1 + len(OPTIMIZERS[engine.optimizer.name].state)
+    resume_point = vectors * (engine.network.parameter_count * itemsize + _TENSOR_HEADER_BYTES)
+    return kept * checkpoint + resume_point + epochs * _EPOCH_BYTES + recorded * 2 * layers * _RECORD_BYTES
 
 
 def _describe(database: Database, dataset: str, pointer: str) -> datasets.DatasetInfo:
@@ -211,3 +255,7 @@ def _same_shape(info: datasets.DatasetInfo, held_out: datasets.DatasetInfo) -> N
             f"the training dataset ({info.features} features, {len(info.classes)} classes); "
             "features and classes must be the same, in the same order.",
         )
+    try:
+        check_categories(info.categories, held_out.categories)
+    except EngineError as error:
+        raise InvalidInput.at("/validation/dataset", str(error)) from error

@@ -1,7 +1,10 @@
 """Runs: what may be submitted, and what a client sees of them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+from sqlalchemy.orm import Session
 
 from chainrule.app.config import Settings
 from chainrule.app.errors import (
@@ -12,6 +15,7 @@ from chainrule.app.errors import (
 )
 from chainrule.app.run_status import Reason, RunStatus
 from chainrule.app.services import datasets, idempotency, plans
+from chainrule.app.store import inputs as inputs_store
 from chainrule.app.store import runs as store
 from chainrule.app.store.database import Database, new_id, now
 from chainrule.app.store.models import Run, RunTransition
@@ -30,18 +34,34 @@ class Submitted:
 def submit(database: Database, settings: Settings, spec: dict[str, Any], *, key: idempotency.Key | None) -> Submitted:
     """Store a run so that it will be trained, or refuse it before anything is taken.
 
-    Transaction: the run and the answer to its idempotency key are stored in one, while its datasets
-    are held against being deleted.
-
     Raises:
         InvalidInput: the spec is wrong or over a limit.
+        QueueFull, IdempotencyMismatch, IdempotencyInFlight: as `create` says.
+    """
+    return create(database, settings, lambda: plans.make(database, settings, spec), key=key)
+
+
+def create(
+    database: Database,
+    settings: Settings,
+    make_plan: Callable[[], plans.Plan],
+    *,
+    key: idempotency.Key | None,
+    adopt: Callable[[Session, Run], None] | None = None,
+) -> Submitted:
+    """Store a run by a plan, made only if its key has not been answered; `adopt` gives it what it has from others.
+
+    Transaction: the run, what it adopts and the answer to its idempotency key are stored in one, while
+    its datasets are held against being deleted.
+
+    Raises:
         QueueFull: too many runs wait.
         IdempotencyMismatch, IdempotencyInFlight: the key belongs to another request.
     """
     with idempotency.in_flight(key):
         if given := idempotency.find(database, key):
             return Submitted(given.body, replayed=True)
-        plan = plans.make(database, settings, spec)
+        plan = make_plan()
         run = _new_run(plan)
         with database.writing() as session:
             if given := idempotency.begin(session, key):
@@ -52,6 +72,10 @@ def submit(database: Database, settings: Settings, spec: dict[str, Any], *, key:
             if queued >= settings.max_queued_runs:
                 raise QueueFull(queued, settings.max_queued_runs, RETRY_AFTER_S)
             store.add(session, run)
+            if run.config["inputs"] is not None:
+                inputs_store.add(session, run.id, plan.inputs.to_dict())
+            if adopt is not None:
+                adopt(session, run)
             answer = view(run, [_submitted(run)])
             idempotency.keep(session, key, idempotency.Answer(201, f"/v1/runs/{run.id}", answer))
     return Submitted(answer, replayed=False)
@@ -159,6 +183,8 @@ def view(run: Run, transitions: list[RunTransition] | None = None) -> dict[str, 
         "detail": run.detail,
         "done": RunStatus(run.status).terminal,
         "dataset": run.dataset,
+        "extends": run.extends,
+        "cloned_from": run.cloned_from,
         "config": run.config,
         "parameters": run.parameters,
         "priority": run.priority,
@@ -169,7 +195,7 @@ def view(run: Run, transitions: list[RunTransition] | None = None) -> dict[str, 
             "steps_done": run.steps_done,
             "steps_total": steps_total,
             "percent": round(100 * share, 2),
-            "eta_s": _eta_s(run, share),
+            "eta_s": _eta_s(run, steps_total),
         },
         "cost": run.cost,
         "error": run.error,
@@ -215,6 +241,7 @@ def _new_run(plan: plans.Plan) -> Run:
         heartbeat=0,
         epochs_done=0,
         steps_done=0,
+        steps_inherited=0,
         created_at=now(),
     )
 
@@ -245,13 +272,14 @@ def _ended(run: Run) -> Conflict:
     return Conflict(f"Run {run.id} has already {run.status}.", extra={"current_status": run.status})
 
 
-def _eta_s(run: Run, share: float) -> float | None:
+def _eta_s(run: Run, steps_total: int) -> float | None:
     if RunStatus(run.status).terminal:
         return 0.0
-    if run.started_at is None or share <= 0:
+    own = run.steps_done - run.steps_inherited
+    if run.started_at is None or own <= 0:
         return None
     elapsed_s = (now() - run.started_at).total_seconds()
-    return round(elapsed_s * (1 - share) / share, 2)
+    return round(elapsed_s * (steps_total - run.steps_done) / own, 2)
 
 
 def _iso(moment: Any) -> str | None:

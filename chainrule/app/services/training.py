@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from sqlalchemy.orm import Session
 
 import chainrule
 from chainrule.app.config import Settings
 from chainrule.app.services import datasets
 from chainrule.app.services.weights import decode_safetensors, encode_safetensors
 from chainrule.app.store import checkpoints as store
+from chainrule.app.store import inputs as inputs_store
 from chainrule.app.store.database import Database
 from chainrule.engine import (
     ClipSpec,
@@ -25,6 +27,8 @@ from chainrule.engine import (
     TrainingConfig,
     split_size,
 )
+from chainrule.engine.arrays import dtype_of
+from chainrule.engine.preprocessing import Preprocessing, identity
 
 RECORDED_EPOCHS = 100
 """Of how many epochs a run keeps gradient statistics when it does not say."""
@@ -81,8 +85,19 @@ def split_sizes(samples: int, validation: Mapping[str, Any] | None, validation_s
     return samples - held_out, held_out
 
 
-def load_split(database: Database, settings: Settings, config: Mapping[str, Any]) -> tuple[Data, Data | None]:
-    """Open the data a run trains on and the data it is validated on."""
+def load_split(
+    database: Database, settings: Settings, run_id: str, config: Mapping[str, Any]
+) -> tuple[Data, Data | None]:
+    """Open the data a run trains on and the data it is validated on, both as its network takes them."""
+    data, validation = raw_split(database, settings, config)
+    with database.reading() as session:
+        fitted = load_inputs(session, run_id, config)
+    dtype = dtype_of(config["dtype"])
+    return fitted.transform(data, dtype), None if validation is None else fitted.transform(validation, dtype)
+
+
+def raw_split(database: Database, settings: Settings, config: Mapping[str, Any]) -> tuple[Data, Data | None]:
+    """Open the data a run trains on and the data it is validated on, as they were uploaded."""
     data = datasets.open_data(database, settings, config["dataset"])
     validation = config["validation"]
     if validation is None:
@@ -90,6 +105,15 @@ def load_split(database: Database, settings: Settings, config: Mapping[str, Any]
     if validation.get("dataset") is not None:
         return data, datasets.open_data(database, settings, validation["dataset"])
     return data.split(validation["fraction"], validation["seed"])
+
+
+def load_inputs(session: Session, run_id: str, config: Mapping[str, Any]) -> Preprocessing:
+    """Read how a run maps raw features to its network's input; without preprocessing that changes nothing."""
+    if config.get("inputs") is None:
+        return identity(config["network"]["inputs"])
+    fitted = inputs_store.get(session, run_id)
+    assert fitted is not None, "a run with preprocessing is stored together with what was fitted"
+    return Preprocessing.from_dict(fitted)
 
 
 def load_resume_point(database: Database, run_id: str) -> ResumePoint | None:

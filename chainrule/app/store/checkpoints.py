@@ -84,8 +84,13 @@ def get_resume_point(session: Session, run_id: str) -> bytes | None:
     return session.scalar(select(ResumePoint.content).where(ResumePoint.run_id == run_id))
 
 
+def resume_epoch(session: Session, run_id: str) -> int | None:
+    """Tell how many epochs were completed at the run's resume point; None if it has none."""
+    return session.scalar(select(ResumePoint.epoch).where(ResumePoint.run_id == run_id))
+
+
 def drop_resume_point(session: Session, run_id: str) -> None:
-    """Forget the resume point of a run that has ended for good."""
+    """Forget the run's resume point."""
     session.execute(delete(ResumePoint).where(ResumePoint.run_id == run_id))
 
 

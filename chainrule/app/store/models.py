@@ -123,6 +123,10 @@ class Run(Base):
     epochs_total: Mapped[int]
     steps_per_epoch: Mapped[int]
     parameters: Mapped[int]
+    # The runs it comes from. They may have been deleted since, so these are no foreign keys either.
+    extends: Mapped[str | None] = mapped_column(String(64))
+    cloned_from: Mapped[str | None] = mapped_column(String(64))
+    steps_inherited: Mapped[int] = mapped_column(default=0)
 
     revision: Mapped[int] = mapped_column(default=1)
     cancel_requested: Mapped[bool] = mapped_column(default=False)
@@ -144,6 +148,15 @@ class Run(Base):
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+
+
+class RunInputs(Base):
+    """How a run maps raw features to its network's input, fitted when it was submitted; none if it does not."""
+
+    __tablename__ = "run_inputs"
+
+    run_id: Mapped[str] = mapped_column(ForeignKey(_IN_RUN, ondelete="CASCADE"), primary_key=True)
+    fitted: Mapped[dict[str, Any]]
 
 
 class RunTransition(Base):
@@ -207,7 +220,7 @@ class GradientRecord(Base):
 
 
 class ResumePoint(Base):
-    """All it takes to go on with a run exactly; one for each run, the newest."""
+    """All it takes to go on with a run exactly; one for each run, the newest. An ended run keeps its last."""
 
     __tablename__ = "resume_points"
 

@@ -13,7 +13,6 @@ from sqlalchemy import ColumnElement, CursorResult, and_, delete, func, insert, 
 from sqlalchemy.orm import Session
 
 from chainrule.app.run_status import TRANSITIONS, Reason, RunStatus
-from chainrule.app.store import checkpoints
 from chainrule.app.store.database import now
 from chainrule.app.store.models import Run, RunTransition
 
@@ -250,7 +249,6 @@ def cancel_queued(session: Session, run_id: str) -> bool:
         ),
     )
     if moved:
-        checkpoints.drop_resume_point(session, run_id)
         _record(session, run_id, RunStatus.CANCELLED, Reason.CANCEL_REQUESTED, "", None, None, now())
     return moved
 
@@ -327,8 +325,6 @@ def _leave_running(
             **(progress or {}),
         ),
     )
-    if moved and status.terminal:
-        checkpoints.drop_resume_point(session, attempt.run_id)
     if moved:
         _record(session, attempt.run_id, status, reason, detail, attempt.attempt_id, None, moment)
     return moved

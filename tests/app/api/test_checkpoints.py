@@ -30,7 +30,8 @@ from chainrule.engine import (
 from tests.app.api.calls import LONG, XOR, finished, refused, stop, submit, upload
 
 Arrays = dict[str, NDArray[Any]]
-SAFETENSORS, NPZ = "application/x-safetensors", "application/x-npz"
+SAFETENSORS, NPZ, ONNX = "application/x-safetensors", "application/x-npz", "application/x-onnx"
+FORMATS = ("safetensors", "npz", "json", "onnx", "torch")
 
 
 def path(run: dict[str, Any], epoch: int | str = "last") -> str:
@@ -170,7 +171,7 @@ def test_weights_have_a_row_for_each_unit_in_every_format(client: httpx.Client, 
     ("accept", "media_type"),
     [
         ("", SAFETENSORS), ("*/*", SAFETENSORS), ("application/*", SAFETENSORS),
-        ("application/octet-stream", SAFETENSORS),
+        ("application/octet-stream", SAFETENSORS), (ONNX, ONNX),
         (NPZ, NPZ), ("application/json", "application/json"), (f"{NPZ};q=0.5, application/json;q=0.1", NPZ),
         ("text/html, application/json;q=0.9, */*;q=0.8", "application/json"),
     ],
@@ -187,13 +188,13 @@ def test_a_format_that_is_not_offered_is_refused(client: httpx.Client, xor_run: 
     for accept in ("text/html", "application/json;q=0", "*/*;q=0", "application/x-npz;q=x"):
         response = client.get(f"{path(xor_run)}/weights", headers={"Accept": accept})
         refused(response, "not_acceptable", None, accept, SAFETENSORS, NPZ, "application/json")
-    for given in ("onnx", "", "NPZ"):
+    for given in ("pickle", "", "NPZ"):
         response = client.get(f"{path(xor_run)}/weights", params={"format": given})
-        refused(response, "invalid_input", "/format", "safetensors, npz, json")
+        refused(response, "invalid_input", "/format", "safetensors, npz, json, onnx, torch")
     assert client.get(f"{path(xor_run)}/weights?format=npz", headers={"Accept": "text/html"}).status_code == 200
 
 
-@pytest.mark.parametrize("form", ["safetensors", "npz", "json"])
+@pytest.mark.parametrize("form", FORMATS)
 def test_weights_that_are_there_already_are_not_sent_again(
     client: httpx.Client, xor_run: dict[str, Any], form: str
 ) -> None:
@@ -211,13 +212,11 @@ def test_weights_that_are_there_already_are_not_sent_again(
 
 
 def test_formats_have_etags_of_their_own(client: httpx.Client, xor_run: dict[str, Any]) -> None:
-    etags = {
-        client.head(f"{path(xor_run)}/weights?format={form}").headers["etag"] for form in ("safetensors", "npz", "json")
-    }
-    assert len(etags) == 3
+    etags = {client.head(f"{path(xor_run)}/weights?format={form}").headers["etag"] for form in FORMATS}
+    assert len(etags) == len(FORMATS)
 
 
-@pytest.mark.parametrize("form", ["safetensors", "npz"])
+@pytest.mark.parametrize("form", ["safetensors", "npz", "onnx", "torch"])
 def test_a_range_of_bytes_is_served(client: httpx.Client, xor_run: dict[str, Any], form: str) -> None:
     address = f"{path(xor_run)}/weights?format={form}"
     whole = client.get(address)

@@ -65,8 +65,8 @@ def test_the_end_writes_what_was_handed_over_and_then_the_rest(database: Databas
         writer.add(epoch)
         if epoch.epoch in (3, 4, 8):
             writer.hand_over(epoch.resume_point())
-    writer.end(SUCCEEDED, None)
-    assert recorded(database) == (list(range(EPOCHS + 1)), [0, 1, 5, 10], [])
+    writer.end(SUCCEEDED, epoch.resume_point())
+    assert recorded(database) == (list(range(EPOCHS + 1)), [0, 1, 5, 10], [EPOCHS])
     assert status_of(database, attempt.run_id) == ("succeeded", "completed")
 
 
@@ -86,7 +86,7 @@ def test_a_drained_run_goes_on_where_its_records_end(database: Database, setting
 
 
 @pytest.mark.parametrize("ending", [Ending(RunStatus.CANCELLED, Reason.CANCEL_REQUESTED), DRAINED])
-def test_a_run_that_was_to_be_cancelled_ends_and_leaves_no_resume_point(
+def test_a_run_that_was_to_be_cancelled_ends_and_keeps_its_resume_point(
     database: Database, settings: Settings, ending: Ending
 ) -> None:
     attempt = claimed(database)
@@ -97,7 +97,18 @@ def test_a_run_that_was_to_be_cancelled_ends_and_leaves_no_resume_point(
     writer.add(first)
     writer.end(ending, first.resume_point())
     assert status_of(database, attempt.run_id) == ("cancelled", "cancel_requested")
-    assert recorded(database) == ([0], [0], [])
+    assert recorded(database) == ([0], [0], [0])
+
+
+def test_a_run_that_has_diverged_keeps_no_resume_point(database: Database, settings: Settings) -> None:
+    attempt = claimed(database)
+    writer = writing(database, settings, attempt)
+    for epoch in trained(4):
+        writer.add(epoch)
+        if epoch.epoch == 2:
+            writer.hand_over(epoch.resume_point())
+    writer.end(Ending(RunStatus.FAILED, Reason.DIVERGED), None)
+    assert recorded(database) == (list(range(5)), [0, 1], [])
 
 
 def test_nothing_of_a_lost_attempt_is_written(database: Database, settings: Settings) -> None:

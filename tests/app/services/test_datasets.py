@@ -1,5 +1,6 @@
 """Datasets: one for each content, described, opened from a local copy."""
 
+import hashlib
 import io
 import json
 import threading
@@ -109,6 +110,7 @@ def test_a_dataset_is_described_and_read_back(database: Database, settings: Sett
         "header": True,
         "label_column": "species",
         "feature_names": ["length", "width"],
+        "columns": [{"name": "length", "kind": "numeric"}, {"name": "width", "kind": "numeric"}],
         "task": "classification",
         "classes": [{"name": "setosa", "samples": 2}, {"name": "virginica", "samples": 1}],
         "ranges": [
@@ -127,8 +129,33 @@ def test_a_dataset_is_described_and_read_back(database: Database, settings: Sett
     assert data.Y is None
     assert (data.classes, data.feature_names) == (("setosa", "virginica"), ("length", "width"))
     assert not data.X.flags.writeable
-    info = datasets.DatasetInfo(shown["id"], 3, 2, 1, ("setosa", "virginica"))
+    info = datasets.DatasetInfo(shown["id"], 3, 2, 1, ("setosa", "virginica"), (None, None))
     assert datasets.describe(database, shown["id"]) == info
+
+
+def test_the_identity_of_numbers_is_that_of_names_and_bytes(database: Database, settings: Settings) -> None:
+    shown = upload(database, settings).dataset
+    with database.reading() as session:
+        stored = b"".join(store.chunks(session, shown["id"]))
+    names = json.dumps([["setosa", "virginica"], ["length", "width"]]).encode()
+    assert shown["sha256"] == hashlib.sha256(names + stored).hexdigest()
+
+
+def test_categories_are_described_shown_by_name_and_read_back(database: Database, settings: Settings) -> None:
+    content = b"size,colour,label\n1.5,red,a\n2,blue,b\n3,red,a\n"
+    shown = upload(database, settings, content).dataset
+    assert shown["report"]["columns"] == [
+        {"name": "size", "kind": "numeric"},
+        {"name": "colour", "kind": "categorical", "categories": ["blue", "red"]},
+    ]
+    assert [entry["feature"] for entry in shown["report"]["ranges"]] == ["size"]
+    assert datasets.preview(database, settings, shown["id"], 2)["rows"] == [[1.5, "red"], [2, "blue"]]
+    data = datasets.open_data(database, settings, shown["id"])
+    assert data.X.tolist() == [[1.5, 1], [2, 0], [3, 1]]
+    assert data.categories == datasets.describe(database, shown["id"]).categories == (None, ("blue", "red"))
+    renamed = upload(database, settings, content.replace(b"red", b"green")).dataset
+    assert renamed["id"] != upload(database, settings, content.replace(b"red", b"white")).dataset["id"]
+    assert upload(database, settings, content).dataset["id"] == shown["id"]
 
 
 def test_a_regression_is_described_and_read_back(database: Database, settings: Settings) -> None:
@@ -302,7 +329,7 @@ def test_built_in_datasets_are_there_from_the_start(database: Database, settings
     assert shown["classes"] == list(data.classes)
     assert sum(one["samples"] for one in shown["report"]["classes"]) == data.samples
     assert shown["report"]["notes"][0].endswith(".")
-    info = datasets.DatasetInfo(name, *data.X.shape, 1, data.classes)
+    info = datasets.DatasetInfo(name, data.samples, data.features, 1, data.classes, (None,) * data.features)
     assert datasets.describe(database, name) == info
     with pytest.raises(Conflict, match="built in"):
         datasets.delete(database, name)

@@ -59,6 +59,7 @@ def test_a_plan_says_all_that_determines_the_run(database: Database, settings: S
         "name": "",
         "dataset": "moons",
         "validation": None,
+        "inputs": None,
         "network": {
             "inputs": 2,
             "layers": [{"units": 2, "activation": "softmax", "initializer": "xavier_uniform"}],

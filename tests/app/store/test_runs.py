@@ -165,7 +165,7 @@ def test_however_often_a_run_is_lost_it_waits_for_a_minute_at_most(database: Dat
 
 
 @pytest.mark.parametrize("way", ["cancelled_waiting", "cancelled_lost", "exhausted"])
-def test_a_run_that_has_ended_keeps_no_resume_point(database: Database, way: str) -> None:
+def test_a_run_that_has_ended_keeps_its_resume_point(database: Database, way: str) -> None:
     run_id = queued_run(database)
     attempt = claim(database)
     assert attempt is not None
@@ -184,7 +184,7 @@ def test_a_run_that_has_ended_keeps_no_resume_point(database: Database, way: str
         else:
             runs.lose_attempt(session, attempt, Reason.CHILD_LOST, "", max_failures=0)
     with database.reading() as session:
-        assert checkpoints.get_resume_point(session, run_id) is None
+        assert checkpoints.get_resume_point(session, run_id) == b"new"
         assert RunStatus(session.get_one(Run, run_id).status).terminal
 
 

@@ -2,7 +2,7 @@
 
 from pydantic import ConfigDict, Field, JsonValue
 
-from chainrule.app.api.schemas.wire import Answer, Request, Rows
+from chainrule.app.api.schemas.wire import Answer, Request, Rows, Samples
 
 MOST_SAMPLES = 1_000_000
 RUN_ID = "run_01m87we6w9qp3ar0nqxq113x7y"
@@ -75,8 +75,10 @@ class PredictRequest(Request):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"samples": [[0, 1], [1, 1]]}]})
 
-    samples: Rows = Field(
-        min_length=1, max_length=MOST_SAMPLES, description="One row for each sample, features as in the dataset."
+    samples: Samples = Field(
+        min_length=1,
+        max_length=MOST_SAMPLES,
+        description="One row for each sample, features as in the dataset and not preprocessed; categories by name.",
     )
 
 

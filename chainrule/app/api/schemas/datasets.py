@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
-from chainrule.app.api.schemas.wire import Answer, Label, Name, Request, Rows
+from chainrule.app.api.schemas.wire import Answer, Label, Name, Request, Rows, Samples
 
 MOST_ROWS = 10_000_000
 
@@ -27,8 +27,10 @@ class DatasetRows(Request):
     )
 
     name: Name = Field(default="", description="What you call it.")
-    samples: Rows = Field(
-        min_length=1, max_length=MOST_ROWS, description="X: one row of finite numbers for each sample."
+    samples: Samples = Field(
+        min_length=1,
+        max_length=MOST_ROWS,
+        description="X: a row for each sample, of finite numbers, and of texts where a feature is categorical.",
     )
     labels: list[Label] | None = Field(
         default=None, max_length=MOST_ROWS, description="The class of each sample, for classification."
@@ -82,8 +84,8 @@ class Dataset(Answer):
     size_bytes: int = Field(description="Size of the stored arrays.")
     created_at: datetime | None = Field(description="When it was uploaded; null if built in.")
     report: dict[str, Any] = Field(
-        description="What was read and inferred: format, header, label column, task, classes with counts, range of "
-        "each feature, and notes in words."
+        description="What was read and inferred: format, header, label column, task, classes with counts, columns "
+        "(name, kind numeric or categorical, names of categories), range of each numeric feature, and notes in words."
     )
 
 
@@ -98,6 +100,6 @@ class Preview(Answer):
     """The first samples of a dataset."""
 
     feature_names: list[str] = Field(description="Names of the features.")
-    rows: Annotated[Rows, Field(description="X of the first samples.")]
+    rows: Annotated[Samples, Field(description="X of the first samples, categories by name.")]
     labels: list[str] | None = Field(description="Their classes by name; null for regression.")
     targets: Rows | None = Field(description="Their numeric targets; null for classification.")

@@ -4,8 +4,8 @@ from typing import Any, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from chainrule.app.api.schemas.runs import NetworkSpec
-from chainrule.app.api.schemas.wire import Answer, Choice, DatasetName, Label, Request, Rows
+from chainrule.app.api.schemas.runs import InputsSpec, NetworkSpec
+from chainrule.app.api.schemas.wire import Answer, Choice, DatasetName, Label, Request, Rows, Samples
 
 MOST_SAMPLES = 1_000_000
 
@@ -47,8 +47,11 @@ class GradientsRequest(Request):
         max_length=MOST_SAMPLES,
         description="Row numbers of the run's dataset, from 0, in the order of the file.",
     )
-    samples: Rows | None = Field(
-        default=None, min_length=1, max_length=MOST_SAMPLES, description="Or rows sent along, with labels or targets."
+    samples: Samples | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MOST_SAMPLES,
+        description="Or rows sent along, as for predict, with labels or targets.",
     )
     labels: list[Label] | None = Field(
         default=None, max_length=MOST_SAMPLES, description="Classes of the rows sent along, by name."
@@ -60,7 +63,8 @@ class GradientsRequest(Request):
         default=None,
         min_length=1,
         max_length=1000,
-        description="Z1, A1, dA1, dZ1, dW1, db1, …; A0 is the input and dA0 its gradient. All by default.",
+        description="Z1, A1, dA1, dZ1, dW1, db1, …; A0 is the network's input, the features after preprocessing, and "
+        "dA0 the gradient with respect to it. All by default.",
     )
     per_sample: bool = Field(default=False, description="Give dW and db of each sample, without the mean over samples.")
     values: bool = Field(default=True, description="Give the arrays; false for shapes and norms only.")
@@ -155,6 +159,7 @@ class GradientCheckRequest(Request):
     network: NetworkSpec = Field(description="The shape; weights begin at random.")
     cost: Choice | None = Field(default=None, description="As in a run.")
     dataset: DatasetName = Field(description="Where the samples come from.")
+    inputs: InputsSpec | None = Field(default=None, description="As in a run, fitted to the whole dataset.")
     rows: list[int] | None = Field(
         default=None, min_length=1, max_length=10_000, description="Which rows of it; the first 32 by default."
     )

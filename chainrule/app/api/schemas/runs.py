@@ -1,13 +1,14 @@
 """Runs on the wire."""
 
 from datetime import datetime
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import ConfigDict, Field, JsonValue, model_validator
+from pydantic import ConfigDict, Field, JsonValue, create_model, model_validator
 
 from chainrule.app.api.schemas.wire import MOST, Answer, Choice, DatasetName, Name, Request
 from chainrule.engine import ACTIVATIONS, COSTS, INITIALIZERS, OPTIMIZERS, SCHEDULES
 from chainrule.engine.arrays import DTYPES
+from chainrule.engine.preprocessing import ENCODINGS, SCALINGS
 
 Count = Annotated[int, Field(ge=1, le=MOST)]
 
@@ -15,6 +16,10 @@ Count = Annotated[int, Field(ge=1, le=MOST)]
 def _one_of(names: Any) -> dict[str, Any]:
     # For readers of the schema; see `Choice` for who refuses.
     return {"enum": list(names)}
+
+
+def _listed(equations: dict[str, str]) -> str:
+    return "; ".join(f"{name}: {equation}" for name, equation in equations.items())
 
 
 class Layer(Request):
@@ -32,11 +37,28 @@ class Layer(Request):
     )
 
 
+class InputsSpec(Request):
+    """How raw features become the network's input, fitted to the training samples alone."""
+
+    scaling: Choice = Field(
+        default="none",
+        description=f"Of numeric features. {_listed(SCALINGS)}.",
+        json_schema_extra=_one_of(SCALINGS),
+    )
+    categorical: Choice = Field(
+        default="one_hot",
+        description=f"Of categorical features. {_listed(ENCODINGS)}.",
+        json_schema_extra=_one_of(ENCODINGS),
+    )
+
+
 class NetworkSpec(Request):
     """The shape of a network."""
 
     inputs: Count | None = Field(
-        default=None, description="Width of the input, n_0; the features of the dataset by default."
+        default=None,
+        description="Width of the input, n_0; by default the features of the dataset, a categorical one counted once "
+        "for each category.",
     )
     layers: list[Layer] = Field(min_length=1, max_length=100, description="Layers 1…L; the last one is the output.")
 
@@ -187,6 +209,11 @@ class RunSpec(Request):
     validation: ValidationSpec | None = Field(
         default=None, description="What the network is measured on; nothing by default."
     )
+    inputs: InputsSpec | None = Field(
+        default=None,
+        description="How features become the network's input; numbers as they are and categories one-hot by default. "
+        "GET /v1/runs/{run_id}/inputs shows what was fitted.",
+    )
     network: NetworkSpec = Field(description="The shape of the network.")
     cost: Choice | None = Field(
         default=None,
@@ -214,6 +241,45 @@ class RunSpec(Request):
     priority: int = Field(
         default=0, ge=-1000, le=1000, description="Larger is trained sooner; among equals the one submitted first."
     )
+
+
+class Extension(Request):
+    """How much longer a run is to be trained."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"epochs": 50}, {"to": 1000}]})
+
+    epochs: Count | None = Field(default=None, description="So many epochs more than the run has recorded.")
+    to: Count | None = Field(default=None, description="Or so many in all.")
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.epochs is None) == (self.to is None):
+            raise ValueError("Give either epochs, how many more, or to, how many in all.")
+        return self
+
+
+def _changes() -> dict[str, Any]:
+    """Make every field of a run's spec one that may be left out, and null where it has a default to go back to."""
+    fields: dict[str, Any] = {}
+    for name, field in RunSpec.model_fields.items():
+        given: Any = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
+        described = Field(default=None, description=field.description, json_schema_extra=field.json_schema_extra)
+        fields[name] = (given if field.is_required() else given | None, described)
+    return fields
+
+
+if TYPE_CHECKING:
+    RunChanges = Request
+else:
+    RunChanges = create_model(
+        "RunChanges",
+        __base__=Request,
+        __doc__="Fields of the config to be replaced, each as a whole; null for one that is to be as by default.",
+        **_changes(),
+    )
+    RunChanges.model_config["json_schema_extra"] = {
+        "examples": [{"seed": 2}, {"optimizer": {"name": "sgd", "learning_rate": 0.5}, "epochs": 100}, {}]
+    }
 
 
 class Progress(Answer):
@@ -253,6 +319,12 @@ class Run(Answer):
     detail: str = Field(description="More about the reason, if there is more.")
     done: bool = Field(description="Whether it has ended; then nothing changes any more.")
     dataset: str = Field(description="What it learns from.")
+    extends: str | None = Field(
+        description="The run that this one went on from, with its records; null if none. It may be deleted by now."
+    )
+    cloned_from: str | None = Field(
+        description="The run whose config this one began with; null if none. It may be deleted by now."
+    )
     config: RunSpec = Field(description="The spec with every default filled in.")
     parameters: int = Field(description="Number of weights and biases.")
     priority: int = Field(description="Larger is trained sooner.")

@@ -3,7 +3,16 @@
 import math
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    StringConstraints,
+    WithJsonSchema,
+)
+from pydantic_core import CoreSchema
 
 MOST_LABEL = 200
 MOST = 10**9
@@ -14,6 +23,23 @@ Choice = Annotated[str, StringConstraints(max_length=64)]
 """One of a list of names that the engine knows; it does the refusing, and its error lists them."""
 DatasetName = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.-]+$")]
 Rows = list[list[float]]
+
+
+class _NumberOrCategory:
+    """Tries a number first, and says what is wrong once, not once for each of both."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Refine the schema of the union."""
+        return {
+            **handler(source),
+            "mode": "left_to_right",
+            "custom_error_type": "number_or_category",
+            "custom_error_message": "This must be a finite number, or the name of a category",
+        }
+
+
+Samples = list[list[Annotated[float | str, _NumberOrCategory()]]]
+"""Raw rows: numbers, and texts for categorical features."""
 
 
 def _label(given: Any) -> str:

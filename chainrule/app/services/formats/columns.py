@@ -1,7 +1,7 @@
-"""Which columns hold labels or targets: by name or by number, as the client says."""
+"""Which columns hold labels, targets or categories: by name or by number, as the client says."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from chainrule.app.services.formats.table import Options, listed, refuse, shown
 
@@ -24,6 +24,27 @@ def choose(names: Sequence[str], options: Options) -> tuple[int | None, list[int
     if len(targets) == len(names):
         raise refuse("target_columns names every column; at least one must be a feature.", "/target_columns")
     return None, targets
+
+
+def choose_categorical(names: Sequence[str], options: Options, taken: Collection[int]) -> list[int]:
+    """Find the feature columns that the client says hold categories.
+
+    Args:
+        names: of all columns.
+        options: what the client says.
+        taken: the columns of labels or targets.
+
+    Raises:
+        InvalidInput: no such column, or it is none of the features.
+    """
+    chosen = [_column(names, name, "/categorical_columns") for name in options.categorical_columns]
+    for position in chosen:
+        if position in taken:
+            raise refuse(
+                f"Column {shown(names[position])} holds labels or targets; categorical_columns names features.",
+                "/categorical_columns",
+            )
+    return chosen
 
 
 def _column(names: Sequence[str], wanted: str, pointer: str) -> int:

@@ -1,4 +1,4 @@
-"""CSV and its relatives: a header or none, numbers, and a column of class labels or numeric targets."""
+"""CSV and its relatives: a header or none, numbers, categories, and a column of class labels or numeric targets."""
 
 import csv
 import io
@@ -12,7 +12,8 @@ from typing import BinaryIO
 import numpy as np
 
 from chainrule.app.errors import FieldError
-from chainrule.app.services.formats.columns import choose
+from chainrule.app.services.formats.category_column import CategoryColumn
+from chainrule.app.services.formats.columns import choose, choose_categorical
 from chainrule.app.services.formats.label_column import NAMES as LABEL_NAMES
 from chainrule.app.services.formats.label_column import LabelColumn
 from chainrule.app.services.formats.labels import number
@@ -31,6 +32,8 @@ from chainrule.app.services.formats.table import (
 SNIFFED_CHARACTERS = 64 * 1024
 MOST_LINE_CHARACTERS = 4 << 20
 MISSING = {"", "?", "-", "na", "n/a", "nan", "null", "none"}
+
+_DECIMAL_COMMA = re.compile(r"\s*[+-]?[0-9]+,[0-9]+\s*")
 
 Row = tuple[int, list[str]]
 """The number of a line, from 1, and its cells."""
@@ -145,7 +148,10 @@ def _is_header(first: list[str], second: list[str] | None) -> bool:
 
 
 class _Columns:
-    """Gathers rows: features and named targets as numbers, the column that may hold labels by itself."""
+    """Gathers rows: features and named targets as numbers, categories and the column that may hold labels apart.
+
+    Whether a feature is categorical is told by the first sample, or said by the client.
+    """
 
     def __init__(self, names: list[str], options: Options, limits: Limits) -> None:
         label, targets = choose(names, options)
@@ -160,6 +166,9 @@ class _Columns:
         self._label = None if label is None else LabelColumn(names[label], said=said, place=place)
         self._names = [name for position, name in enumerate(names) if position != label]
         self._targets = targets
+        categorical = choose_categorical(names, options, {*targets, *(() if label is None else (label,))})
+        self._said = {position - (label is not None and position > label) for position in categorical}
+        self._categories: dict[int, CategoryColumn] = {}
         self._limits = limits
         self._numbers = array("d")
         self._problems: list[FieldError] = []
@@ -169,6 +178,8 @@ class _Columns:
         count = 0
         for line, row in rows:
             count += 1
+            if count == 1:
+                self._tell(row)
             if count * features > self._limits.values:
                 check_size(count, features, self._limits)
             self._add(line, row)
@@ -180,6 +191,16 @@ class _Columns:
             raise refuse("The file has a header and no samples.")
         check_size(count, features, self._limits)
 
+    def _tell(self, first: list[str]) -> None:
+        """Tell the categorical columns by the first sample: words, not numbers and nothing that stands for neither."""
+        if len(first) != self._width:
+            return
+        cells = [cell for position, cell in enumerate(first) if position != self._label_position]
+        for position, (name, cell) in enumerate(zip(self._names, cells, strict=True)):
+            word = number(cell) is None and cell.strip().lower() not in MISSING and not _DECIMAL_COMMA.fullmatch(cell)
+            if position in self._said or (word and position not in self._targets):
+                self._categories[position] = CategoryColumn(name, said=position in self._said)
+
     def _add(self, line: int, row: list[str]) -> None:
         if len(row) != self._width:
             self._problem(f"Line {line} has {len(row)} columns; the first line has {self._width}.")
@@ -188,6 +209,11 @@ class _Columns:
             problem = self._label.add(line, row.pop(self._label_position))
             if problem:
                 self._problem(problem)
+        for position, column in self._categories.items():
+            problem = column.add(line, row[position])
+            if problem:
+                self._problem(problem)
+            row[position] = "0"  # its place is taken by the category's number at the end
         numbers = _finite(row)
         if numbers is None:
             self._explain(line, row)
@@ -199,8 +225,8 @@ class _Columns:
             value = number(cell)
             if value is None or not math.isfinite(value):
                 found = shown(cell.strip()) if cell.strip() else "empty"
-                hint = "Only the label column may hold text: name it in label_column."
-                if re.fullmatch(r"\s*[+-]?[0-9]+,[0-9]+\s*", cell):
+                hint = "Name the column in categorical_columns if its values are categories, in label_column if labels."
+                if _DECIMAL_COMMA.fullmatch(cell):
                     hint = "Write decimals with a point."
                 self._problem(f"Line {line}, column {shown(name)} is {found}; it needs a finite number. {hint}")
                 if len(self._problems) >= MOST_ERRORS:
@@ -211,6 +237,9 @@ class _Columns:
 
     def table(self) -> Table:
         numbers = np.frombuffer(self._numbers).reshape(-1, len(self._names))
+        categories: list[tuple[str, ...] | None] = [None] * len(self._names)
+        for position, column in self._categories.items():
+            numbers[:, position], categories[position] = column.codes()
         if self._label is None:
             features = [position for position in range(len(self._names)) if position not in set(self._targets)]
             chosen = [self._names[position] for position in self._targets]
@@ -218,10 +247,11 @@ class _Columns:
                 X=np.ascontiguousarray(numbers[:, features]),
                 Y=np.ascontiguousarray(numbers[:, self._targets]),
                 feature_names=[self._names[position] for position in features],
+                categories=tuple(categories[position] for position in features) if self._categories else (),
                 report={"target_columns": chosen},
-                notes=["The target columns were named by the request: regression."],
+                notes=["The target columns were named by the request: regression.", *self._category_notes()],
             )
-        table = Table(X=numbers, feature_names=self._names)
+        table = Table(X=numbers, feature_names=self._names, categories=tuple(categories) if self._categories else ())
         name = self._label.name
         classes, why = self._label.judge()
         if classes:
@@ -234,7 +264,18 @@ class _Columns:
             table.notes.append(
                 f"Column {name!r} holds numeric targets: {why}; name it in label_column if they are labels."
             )
+        table.notes += self._category_notes()
         return table
+
+    def _category_notes(self) -> list[str]:
+        """Say which columns were taken for categories, for a label overlooked among them would mislead."""
+        return [
+            f"Column {column.name!r} holds categories: named by the request."
+            if column.said
+            else f"Column {column.name!r} holds categories: its values are words; name it in label_column if they are "
+            "the labels."
+            for _, column in sorted(self._categories.items())
+        ]
 
 
 def _finite(row: list[str]) -> list[float] | None:

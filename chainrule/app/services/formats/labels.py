@@ -40,9 +40,7 @@ def encode(positions: NDArray[np.integer[Any]], names: Sequence[str], pointer: s
     Raises:
         InvalidInput: fewer than two classes, too many, or a name that cannot be stored.
     """
-    if all(_WHOLE.fullmatch(name) for name in names):
-        names = [name.partition(".")[0] for name in names]
-    classes = sorted(set(names), key=_order(names))
+    names, classes = ordered(names)
     if len(classes) > MOST_CLASSES:
         raise too_many(pointer)
     check_names(classes, "class", pointer)
@@ -52,6 +50,18 @@ def encode(positions: NDArray[np.integer[Any]], names: Sequence[str], pointer: s
         )
     place = {name: number for number, name in enumerate(classes)}
     return np.array([place[name] for name in names], dtype=np.int32)[positions], classes
+
+
+def whole(text: str) -> str:
+    """Write a whole number without its decimals: 1.0 is 1; other texts stay as they are."""
+    return text.partition(".")[0] if _WHOLE.fullmatch(text) else text
+
+
+def ordered(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Name each text as the same value is always named (1.0 is 1), and put the different names in order."""
+    if all(_WHOLE.fullmatch(name) for name in names):
+        names = [whole(name) for name in names]
+    return list(names), sorted(set(names), key=_order(names))
 
 
 def encode_texts(values: Sequence[str], pointer: str = "/file") -> Encoded:

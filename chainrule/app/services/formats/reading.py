@@ -33,6 +33,11 @@ def read(file: BinaryIO, labels: BinaryIO | None, options: Options, limits: Limi
         raise UnsupportedMediaType(f"Format {shown(options.format)} is not read here; known: {', '.join(FORMATS)}.")
     with _unpacked(file, limits, "/file") as plain:
         chosen = options.format or _guess(plain, options.filename)
+        if options.categorical_columns and chosen != "csv":
+            raise refuse(
+                f"categorical_columns goes with CSV, and file is {chosen.upper()}; send categories in CSV or JSON.",
+                "/categorical_columns",
+            )
         if chosen == "idx":
             if labels is None:
                 return idx.read(plain, None, options, limits)

@@ -23,6 +23,7 @@ class Options:
     header: bool | None = None
     label_column: str | None = None
     target_columns: tuple[str, ...] = ()
+    categorical_columns: tuple[str, ...] = ()
     divide_by: float | None = None
 
 
@@ -36,15 +37,24 @@ class Limits:
 
 @dataclass
 class Table:
-    """Samples with labels or numeric targets, and what was inferred on the way."""
+    """Samples with labels or numeric targets, and what was inferred on the way.
+
+    X holds the positions of categories where `categories` has their names for the column; () if it has none.
+    """
 
     X: NDArray[Any]
     Y: NDArray[np.float64] | None = None
     labels: NDArray[np.int32] | None = None
     classes: list[str] = field(default_factory=list)
     feature_names: list[str] = field(default_factory=list)
+    categories: tuple[tuple[str, ...] | None, ...] = ()
     report: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def column_categories(self) -> tuple[tuple[str, ...] | None, ...]:
+        """For each column the names of its categories, None for a numeric one."""
+        return self.categories or (None,) * self.X.shape[1]
 
 
 def refuse(detail: str, pointer: str = "/file") -> InvalidInput:
@@ -145,7 +155,9 @@ def divide(table: Table, by: float, why: str = "") -> None:
         InvalidInput: the result is not finite.
     """
     dtype = np.float32 if table.X.dtype.itemsize < 8 else np.float64
+    # Categories are no quantities; what was divided by 1 has not changed.
+    divisors = [by if column is None else 1.0 for column in table.column_categories] if table.categories else by
     with np.errstate(all="ignore"):
-        table.X = np.divide(table.X, by, dtype=dtype)
+        table.X = np.divide(table.X, divisors, dtype=dtype)
     check_finite(table.X, f"Divided by {by:g}, the data", "/divide_by")
-    table.notes.append(f"Features were divided by {by:g}{why}.")
+    table.notes.append(f"{'Numeric features' if table.categories else 'Features'} were divided by {by:g}{why}.")

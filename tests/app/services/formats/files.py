@@ -33,6 +33,11 @@ def check(table: Table) -> None:
     assert np.isfinite(table.X).all()
     assert min(table.X.shape) > 0
     assert len(table.feature_names) == len(set(table.feature_names)) == table.X.shape[1]
+    assert table.categories == () or len(table.categories) == table.X.shape[1]
+    for column, values in zip(table.column_categories, table.X.T, strict=True):
+        if column is not None:
+            assert sorted(set(values.tolist())) == list(range(len(column)))
+            assert len(set(column)) == len(column)
     assert (table.labels is None) != (table.Y is None)
     if table.labels is not None:
         assert table.labels.dtype == np.int32

@@ -253,7 +253,7 @@ def test_a_few_words_among_numeric_targets_are_refused_by_line() -> None:
 
 
 def test_no_more_than_20_problems_are_listed() -> None:
-    refused = refusal(b"a,b,label\n" + b"x,y,z\n" * 1000, header=True)
+    refused = refusal(b"a,b,label\n1,2,w\n" + b"x,y,z\n" * 1000, header=True)
     assert len(refused.errors) == 20
     assert refused.detail.endswith("(20 problems are listed.)")
     wide = refusal(b"1," * 5000 + b"1\n" + b"x," * 5000 + b"1\n")

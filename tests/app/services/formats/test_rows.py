@@ -62,7 +62,7 @@ def test_labels_of_mixed_type_are_named_as_json_writes_them(labels: list[object]
         ({"samples": [[1], [float("nan")], [2]]}, "/samples", "nan at row 1, column 0"),
         ({"samples": [[1], [2], [float("-inf")]]}, "/samples", "-inf at row 2, column 0"),
         ({"samples": [[1], [10**400], [2]]}, "/samples", "not a number"),
-        ({"samples": [[1], ["a"], [2]]}, "/samples", "not a number"),
+        ({"samples": [[1], ["a"], [2]]}, "/samples/1/0", "'a'; the column holds numbers"),
         ({"samples": [[1], [None], [2]]}, "/samples", "nan at row 1"),
         ({"samples": [[[1]], [[2]], [[3]]]}, "/samples", "lists"),
         ({"samples": [[[1, 2]], [[1]], [1]]}, "/samples", "not a number"),

@@ -1,0 +1,196 @@
+"""One network of a training, with its data and its place in it; a training is of one, or of a stack of several."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from chainrule.engine.arrays import FloatArray, IntArray, generator
+from chainrule.engine.checkpoint import ResumePoint
+from chainrule.engine.config import TrainingConfig
+from chainrule.engine.data import Data, targets
+from chainrule.engine.errors import ConfigError, ShapeError
+from chainrule.engine.fast import input_width
+from chainrule.engine.network import Network, evaluate, initialize
+from chainrule.engine.stopping import Watched
+
+
+@dataclass(frozen=True)
+class Trainee:
+    """One network to be trained in a stack: what `train` takes."""
+
+    config: TrainingConfig
+    data: Data
+    validation: Data | None = None
+    resume: ResumePoint | None = None
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a network is to learn of some data.
+
+    Attributes:
+        Y: (m, n_L) targets.
+        labels: (m,) classes, or (m, n_L) labels that hold or not; None for regression.
+        weights: (m,) how much each sample's error counts; None where all count 1.
+    """
+
+    Y: FloatArray
+    labels: IntArray | None
+    weights: FloatArray | None
+
+
+def goal(config: TrainingConfig, data: Data, balance: Data | None = None) -> Goal:
+    """Tell what a network is to learn of some data: smoothed targets, class weights times sample weights.
+
+    Args:
+        config: of the training.
+        data: to learn from, or to be judged by.
+        balance: the training data, whose classes "balanced" weights even out; None if `data` is it.
+
+    Raises:
+        ConfigError: the data does not fit the cost, or class weights the classes.
+        ShapeError: the data does not fit the network.
+    """
+    spec = config.network
+    if data.labels is None and config.cost == "cross_entropy":
+        raise ConfigError("Cost 'cross_entropy' needs class labels; for numeric targets use 'mse'.", "cost")
+    if data.labels is None and (config.label_smoothing > 0 or config.class_weights is not None):
+        field = "label_smoothing" if config.label_smoothing > 0 else "class_weights"
+        raise ConfigError(f"{field} needs class labels; the data has numeric targets.", field)
+    with np.errstate(over="ignore"):
+        Y = targets(data, spec.outputs, config.label_smoothing).astype(config.dtype)
+    if config.cost == "binary_cross_entropy" and Y.size and not (Y.min() >= 0 and Y.max() <= 1):
+        raise ConfigError("Cost 'binary_cross_entropy' needs targets from 0 to 1.", "cost")
+    labels = data.labels
+    if labels is None and config.cost == "binary_cross_entropy":
+        labels = (Y > 0.5).astype(np.int64)
+    weights = data.weights
+    if config.class_weights is not None:
+        of_classes = class_weights(config, balance or data)
+        weights = of_classes[data.labels] * (1.0 if weights is None else weights)
+    return Goal(Y, labels, None if weights is None else weights.astype(config.dtype))
+
+
+def class_weights(config: TrainingConfig, data: Data) -> FloatArray:
+    """Give the weight of each class, (k,).
+
+    Raises:
+        ConfigError: there are not as many as classes.
+    """
+    given = config.class_weights
+    if given == "balanced":
+        assert data.labels is not None
+        counts = np.bincount(data.labels, minlength=len(data.classes))
+        return data.samples / (len(counts) * np.maximum(counts, 1))
+    if given is None or len(given) != len(data.classes):
+        count = 0 if given is None else len(given)
+        raise ConfigError(f"There are {len(data.classes)} classes and {count} class weights.", "class_weights")
+    return np.array(given)
+
+
+class Member:
+    """One network of a training.
+
+    Args:
+        trainee: what is to be trained.
+        parameters: where its parameters are to be, (p,).
+        state: where the optimizer's state is to be, likewise.
+        sources: X as batches take it, by the identity of its data; what is missing is added.
+    """
+
+    def __init__(
+        self,
+        trainee: Trainee,
+        parameters: FloatArray,
+        state: Mapping[str, FloatArray],
+        sources: dict[int, FloatArray],
+    ) -> None:
+        config, data, resume = trainee.config, trainee.data, trainee.resume
+        spec, self._dtype = config.network, parameters.dtype
+        self.config, self.state, self.network = config, state, Network(spec, parameters)
+        self._check(data, "data")
+        self.goal, self.classes = goal(config, data), len(data.classes)
+        if id(data) not in sources:
+            sources[id(data)] = self._source(data)
+        self.X = sources[id(data)]
+        self.finite = math.isfinite(self.X.min()) and math.isfinite(self.X.max())
+        self._validation = None
+        if trainee.validation is not None:
+            self._check(trainee.validation, "validation data")
+            self._validation = trainee.validation.X, goal(config, trainee.validation, data)
+        self.epoch, self.step, self.t, self.cost_sum, self.wrong = 0, 0, 0, 0.0, 0
+        self.watched, self.best = Watched(), None
+        if resume is None:
+            parameters[:] = initialize(spec, config.seed, config.dtype).parameters
+            return
+        if resume.parameters.shape != parameters.shape:
+            raise ShapeError(
+                f"The resume point has {resume.parameters.size} parameters and the network {spec.parameter_count}."
+            )
+        parameters[:] = resume.parameters
+        for name, vector in state.items():
+            vector[:] = resume.optimizer_state[name]
+        self.epoch, self.step, self.t = resume.epoch, resume.step, resume.steps
+        self.cost_sum, self.wrong = resume.cost_sum, resume.wrong
+        if resume.watched is not None:
+            self.watched = Watched.from_array(resume.watched)
+        self.best = None if resume.best is None else resume.best.copy()
+
+    def _check(self, data: Data, name: str) -> None:
+        spec = self.config.network
+        if data.features != spec.inputs:
+            raise ShapeError(f"The network takes {spec.inputs} inputs and the {name} has {data.features} features.")
+        if data.samples == 0:
+            raise ShapeError(f"The {name} has no samples.")
+        if any(column is not None for column in data.categories):
+            raise ConfigError(f"The {name} has categories, which must be made columns first: see `preprocessing`.")
+
+    def _source(self, data: Data) -> FloatArray:
+        """Give X as batches take it; the data's own array where that will do."""
+        width = input_width(self.config.network)
+        with np.errstate(over="ignore"):
+            if width == data.features:
+                return np.ascontiguousarray(data.X, self._dtype)
+            X = np.ones((data.samples, width), self._dtype)
+            X[:, :-1] = data.X
+            return X
+
+    def learning_rate(self, ahead: int = 0) -> float:
+        """Of the epoch under way, or of one after it."""
+        return self.config.learning_rate(self.epoch + 1 + ahead, self.watched.lowered)
+
+    def order(self) -> IntArray:
+        """Draw the order of the epoch under way."""
+        order: IntArray = generator(self.config.seed, "shuffle", self.epoch + 1).permutation(len(self.X))
+        return order
+
+    def untrained(self) -> tuple[float, float | None]:
+        """Compute cost and error of the network as it is, over the training data."""
+        return self._judge(self.network, self.X[:, : self.config.network.inputs], self.goal)
+
+    def validated(self, network: Network) -> tuple[float | None, float | None]:
+        """Compute cost and error over the validation data, None without any."""
+        return (None, None) if self._validation is None else self._judge(network, *self._validation)
+
+    def _judge(self, network: Network, X: Any, sought: Goal) -> tuple[float, float | None]:
+        return evaluate(network, self.config.cost, X, sought.Y, sought.labels, self.classes, sought.weights)
+
+    def see(self, cost: float) -> None:
+        """Take note of the cost of the epoch that has ended, if anything depends on it."""
+        config, stopping = self.config, self.config.early_stopping
+        if not config.watches:
+            return
+        patience = config.schedule.patience if config.schedule.name == "plateau" else None
+        min_delta = 0.0 if stopping is None else stopping.min_delta
+        if self.watched.see(self.epoch, cost, min_delta=min_delta, plateau_patience=patience) and stopping is not None:
+            self.best = self.network.parameters.copy()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether its last epoch has ended, by number or by early stopping."""
+        stopping = self.config.early_stopping
+        early = stopping is not None and self.watched.waited >= stopping.patience
+        return early or self.epoch >= self.config.epochs

@@ -1,0 +1,207 @@
+"""A computation written down once and then repeated: its NumPy calls, one after another, in a straight line.
+
+A `Recorder` lends arrays that watch what is done with them. A function that is run on them once, written
+as its equations are, changes nothing and leaves a list of calls; `Recorder.loop` turns the list into a loop
+of nothing else. What a call returned the first time is where it writes from then on, so the loop makes no
+arrays, looks nothing up and decides nothing: a function that decides by values must be recorded whole, by `call`.
+
+Nothing is computed otherwise than the function would: same calls, same operands, same bits.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from types import CodeType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Loop = Callable[[Iterable[tuple[Any, ...]], Callable[[], bool] | None], int]
+_WITH_OUT_BY_NAME = (np.maximum, np.minimum)  # they alone warn when `out` is given by position
+
+
+class Recorded(np.ndarray[Any, Any]):
+    """An array that has its recorder write down what is computed with it."""
+
+    recorder: "Recorder"
+
+    def __array_finalize__(self, source: Any) -> None:
+        if source is not None:
+            self.recorder = getattr(source, "recorder", None)  # type: ignore[assignment]
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        out = options.pop("out", (None,))[0]
+        function = ufunc if method == "__call__" else getattr(ufunc, method)
+        return self.recorder.record(function, inputs, options, out)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
+        if function is not np.dot:
+            raise TypeError(f"{function.__name__} cannot be recorded; use ufuncs, their reduce, and dot.")
+        options = dict(options)
+        out = options.pop("out", None)
+        return self.recorder.record(np.dot, args, options, out)
+
+
+@dataclass
+class _Call:
+    function: Any
+    inputs: list[Any]
+    options: dict[str, Any]
+    out: Array | None
+
+
+class Recorder:
+    """Writes calls down.
+
+    Args:
+        dtype: of the numbers that stand in equations.
+        changing: the arrays that are others each time the computation is repeated, by name; those given
+            here are samples of their shapes.
+    """
+
+    def __init__(self, dtype: np.dtype[Any], changing: Mapping[str, Array]) -> None:
+        self._dtype = dtype
+        self._changing = dict(changing)
+        self._calls: list[_Call] = []
+        self._own: set[int] = set()  # by identity: the arrays that were made for results
+        self.changing = {name: self.watch(array) for name, array in changing.items()}
+
+    def watch(self, array: Array) -> Any:
+        """Lend a view that is watched."""
+        view = array.view(Recorded)
+        view.recorder = self
+        return view
+
+    def record(self, function: Any, inputs: Iterable[Any], options: dict[str, Any], out: Array | None) -> Any:
+        """Write a call down; what returns something new is carried out once, to learn its shape."""
+        plain = [self._plain(value) for value in inputs]
+        if out is None:
+            with np.errstate(all="ignore"):
+                target = np.asarray(function(*plain, **options))
+            self._own.add(id(target))
+        else:
+            target = self._plain(out)
+        self._calls.append(_Call(function, plain, options, target))
+        return self.watch(target)
+
+    def call(self, function: Callable[..., None], *arrays: Array) -> None:
+        """Write down a function that changes arrays in place, as a whole."""
+        self._calls.append(_Call(function, [self._plain(array) for array in arrays], {}, None))
+
+    def into(self, target: Array, result: Array) -> Any:
+        """Have a result written to where it is needed; to be called right after it was computed."""
+        target, made = self._plain(target), self._plain(result)
+        last = self._calls[-1]
+        if last.out is made and id(made) in self._own:
+            last.out = target
+            return self.watch(target)
+        return self.record(np.positive, (result,), {}, target)
+
+    def loop(self) -> Loop:
+        """Make the loop.
+
+        It takes the changing arrays of each repetition, in the order of `changing`, and a function that is
+        asked after each one but the last whether to stop; it returns how many repetitions it did.
+        """
+        self._reuse()
+        names: dict[tuple[Any, ...], str] = {_key(array): name for name, array in self._changing.items()}
+        constants: dict[str, Any] = {}
+
+        def name_of(value: Any, prefix: str) -> str:
+            key = _key(value) if isinstance(value, np.ndarray) else (id(value),)
+            if key not in names:
+                for changing in self._changing.values():
+                    if isinstance(value, np.ndarray) and np.may_share_memory(value, changing):
+                        raise TypeError("A view of a changing array must itself be given as changing.")
+                names[key] = f"{prefix}{len(constants)}"
+                constants[names[key]] = value
+            return names[key]
+
+        lines = []
+        for call in self._calls:
+            function = name_of(call.function, getattr(call.function, "__name__", "f").strip("<>"))
+            given = [name_of(value, "a") for value in call.inputs]
+            options = [f"{option}={value!r}" for option, value in call.options.items()]
+            if call.out is not None:
+                by_name = call.function not in (np.dot, np.matmul) and (
+                    call.function in _WITH_OUT_BY_NAME or not isinstance(call.function, np.ufunc)
+                )
+                given.append(f"out={name_of(call.out, 'a')}" if by_name else name_of(call.out, "a"))
+            lines.append(f"        {function}({', '.join(given + options)})")
+        source = "\n".join(
+            [
+                f"def loop(repetitions, stop, {', '.join(f'{name}={name}' for name in constants)}):",
+                "    done = 0",
+                f"    for {', '.join(self._changing)}, in repetitions:",
+                *lines,
+                "        done += 1",
+                "        if stop is not None and stop():",
+                "            break",
+                "    return done",
+            ]
+        )
+        made: dict[str, Any] = {}
+        exec(_compiled(source), constants, made)  # noqa: S102  # of nothing but the names made above
+        loop: Loop = made["loop"]
+        return loop
+
+    def _plain(self, value: Any) -> Any:
+        if isinstance(value, np.ndarray):
+            return _unwatched(value)
+        return np.asarray(value, self._dtype)  # NumPy takes these faster than Python's numbers
+
+    def _reuse(self) -> None:
+        """Let a result overwrite an operand of its shape that nobody reads any more, so that less memory is touched."""
+        for position, call in enumerate(self._calls):
+            made = call.out
+            if made is None or id(made) not in self._own or not isinstance(call.function, np.ufunc):
+                continue
+            if call.function is np.matmul:
+                continue
+            for operand in call.inputs:
+                if id(operand) in self._own and operand.shape == made.shape and operand.dtype == made.dtype:
+                    after = self._calls[position + 1 :]
+                    if not any(_touches(later, operand) for later in after) and _alone(made, after):
+                        _replace(self._calls[position:], made, operand)
+                        break
+
+
+@lru_cache
+def _compiled(source: str) -> CodeType:
+    return compile(source, "<loop>", "exec")
+
+
+def _unwatched(value: Array) -> Array:
+    """Give the plain array behind a watched one, the same object each time where the view is of all of it."""
+    if not isinstance(value, Recorded):
+        return value
+    base = value.base
+    return base if type(base) is np.ndarray and _key(base) == _key(value) else value.view(np.ndarray)
+
+
+def _key(array: Array) -> tuple[Any, ...]:
+    return array.__array_interface__["data"][0], array.shape, array.strides, array.dtype.str
+
+
+def _touches(call: _Call, array: Array) -> bool:
+    values = [*call.inputs, call.out]
+    return any(isinstance(value, np.ndarray) and np.may_share_memory(value, array) for value in values)
+
+
+def _alone(array: Array, calls: list[_Call]) -> bool:
+    """Whether calls use the array as a whole or not at all."""
+    return all(
+        value is array or not np.may_share_memory(value, array)
+        for call in calls
+        for value in (*call.inputs, call.out)
+        if isinstance(value, np.ndarray)
+    )
+
+
+def _replace(calls: list[_Call], old: Array, new: Array) -> None:
+    for call in calls:
+        call.inputs = [new if value is old else value for value in call.inputs]
+        if call.out is old:
+            call.out = new

@@ -1,0 +1,26 @@
+"""Runs where PyTorch is installed, such as in the environment of the benchmarks (`make parity` makes it)."""
+
+import pytest
+
+pytest.importorskip("torch", reason="PyTorch is in the environment of the benchmarks only")
+
+from benchmarks import parity
+from chainrule.engine import OPTIMIZERS, SCHEDULES
+
+
+def test_every_optimizer_and_schedule_is_compared() -> None:
+    assert parity.OPTIMIZERS.keys() == OPTIMIZERS.keys()
+    assert {spec.name for spec, _ in parity.SCHEDULES.values()} == SCHEDULES.keys()
+
+
+def test_two_hundred_steps_are_taken_with_a_smaller_last_batch() -> None:
+    assert parity.EPOCHS * -(-parity.SAMPLES // parity.BATCH) == parity.STEPS
+    assert parity.SAMPLES % parity.BATCH
+
+
+@pytest.mark.parametrize("dtype", parity.TOLERANCE)
+@pytest.mark.parametrize("optimizer", parity.OPTIMIZERS)
+def test_weights_after_two_hundred_steps_are_those_of_pytorch(optimizer: str, dtype: str) -> None:
+    found = dict(parity.differences(optimizer, dtype))
+    assert len(found) == len(parity.SCHEDULES) * len(parity.REGULARIZATIONS)
+    assert {name: d for name, d in found.items() if not d <= parity.TOLERANCE[dtype]} == {}
