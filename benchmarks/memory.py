@@ -1,7 +1,8 @@
 """Peak memory of the real service while it trains on 60,000 × 784 samples, with one slot and with four.
 
 `python -m benchmarks.memory`. Memory is the proportional set size of the service and all its processes: a page
-that several share counts once. The dataset is 188 MB as float32; workers map one copy of it.
+that several share counts once. The dataset is 188 MB as float32; workers map one copy of it, and one of what is made
+of it for the network.
 """
 
 import io
@@ -18,7 +19,7 @@ from benchmarks.report import keep, keeping
 from benchmarks.workloads import mnist_like
 from tests.service import serving
 
-SAMPLES, EPOCHS, EVERY_S = 60_000, 3, 0.05
+SAMPLES, EPOCHS, EVERY_S, SETTLED_S = 60_000, 5, 0.05, 1.5
 MB = 1e6
 RUN: dict[str, Any] = {
     "network": {"layers": [{"units": 128, "activation": "relu"}, {"units": 10, "activation": "softmax"}]},
@@ -27,6 +28,12 @@ RUN: dict[str, Any] = {
     "epochs": EPOCHS,
     "batch_size": 64,
 }
+DATA: dict[str, dict[str, Any]] = {
+    "as uploaded": {},
+    "10 % held out, standardized": {"validation": {"fraction": 0.1}, "inputs": {"scaling": "standardize"}},
+    "as uploaded, in float64": {"dtype": "float64"},
+}
+"""What is trained on, by name: the fields it is asked for with."""
 
 
 def main() -> None:
@@ -37,9 +44,9 @@ def main() -> None:
         f"784-128-10, batch 64, Adam, {EPOCHS} epochs on {SAMPLES:,} × 784 float32 samples "
         f"({SAMPLES * 784 * 4 / MB:.0f} MB); proportional set size of all processes of the service, in MB.",
         "",
-        "| runs at once | between runs | peak | more, for each run | largest process, resident |",
-        "|--:|--:|--:|--:|--:|",
-        *(_peak(pictures, slots) for slots in (1, 4)),
+        "| data | runs at once | between runs | peak | more, for each run | epoch 2 | last epoch | largest resident |",
+        "|:--|--:|--:|--:|--:|--:|--:|--:|",
+        *(_peak(pictures, data, slots) for data in DATA for slots in (1, 4)),
     ]
     print("\n".join(lines))
     if output:
@@ -54,7 +61,7 @@ def _pictures() -> bytes:
     return file.getvalue()
 
 
-def _peak(pictures: bytes, slots: int) -> str:
+def _peak(pictures: bytes, data: str, slots: int) -> str:
     with (
         tempfile.TemporaryDirectory() as folder,
         serving(
@@ -64,15 +71,20 @@ def _peak(pictures: bytes, slots: int) -> str:
     ):
         files = {"file": ("pictures.npz", pictures)}
         dataset = client.post("/v1/datasets", files=files, timeout=120).raise_for_status().json()["id"]
-        _run(client, dataset, [0])  # what is made once is made
+        spec = RUN | DATA[data] | {"dataset": dataset}
+        _wait(client, [_submit(client, spec, 0)])  # what is made once is made
+        time.sleep(SETTLED_S)  # a process that has trained something large ends
         before, _ = _memory(service.process.pid)
-        ids = [_submit(client, dataset, seed) for seed in range(slots)]
-        peak, largest = before, 0.0
-        while not all(_done(client, run_id) for run_id in ids):
+        ids = [_submit(client, spec, seed) for seed in range(slots)]
+        peak, largest, of_epoch = before, 0.0, dict.fromkeys(range(EPOCHS + 1), 0.0)
+        while (epochs := _epochs(client, ids)) is not None:
             now, most = _memory(service.process.pid)
             peak, largest = max(peak, now), max(largest, most)
+            if min(epochs) == max(epochs):
+                of_epoch[epochs[0]] = max(of_epoch[epochs[0]], now)
             time.sleep(EVERY_S)
-    return f"| {slots} | {before:.0f} | {peak:.0f} | {(peak - before) / slots:.0f} | {largest:.0f} |"
+    figures = (before, peak, (peak - before) / slots, of_epoch[1], of_epoch[EPOCHS - 1], largest)
+    return f"| {data} | {slots} | " + " | ".join(f"{figure:.0f}" if figure else "" for figure in figures) + " |"
 
 
 def _memory(pid: int) -> tuple[float, float]:
@@ -89,23 +101,24 @@ def _memory(pid: int) -> tuple[float, float]:
     return total, largest
 
 
-def _run(client: httpx.Client, dataset: str, seeds: list[int]) -> None:
-    ids = [_submit(client, dataset, seed) for seed in seeds]
-    while not all(_done(client, run_id) for run_id in ids):
-        time.sleep(EVERY_S)
-
-
-def _submit(client: httpx.Client, dataset: str, seed: int) -> str:
-    answer = client.post("/v1/runs", json=RUN | {"dataset": dataset, "seed": seed})
+def _submit(client: httpx.Client, spec: dict[str, Any], seed: int) -> str:
+    answer = client.post("/v1/runs", json=spec | {"seed": seed})
     run_id: str = answer.raise_for_status().json()["id"]
     return run_id
 
 
-def _done(client: httpx.Client, run_id: str) -> bool:
-    run = client.get(f"/v1/runs/{run_id}").raise_for_status().json()
-    if run["done"] and run["status"] != "succeeded":
-        raise SystemExit(f"a run ended {run['status']}: {run['detail']}")
-    return bool(run["done"])
+def _wait(client: httpx.Client, ids: list[str]) -> None:
+    while _epochs(client, ids) is not None:
+        time.sleep(EVERY_S)
+
+
+def _epochs(client: httpx.Client, ids: list[str]) -> list[int] | None:
+    """Tell how many epochs each run has done; None once all have ended."""
+    found = [client.get(f"/v1/runs/{run_id}").raise_for_status().json() for run_id in ids]
+    for run in found:
+        if run["done"] and run["status"] != "succeeded":
+            raise SystemExit(f"a run ended {run['status']}: {run['detail']}")
+    return None if all(run["done"] for run in found) else [run["progress"]["epochs_done"] for run in found]
 
 
 if __name__ == "__main__":

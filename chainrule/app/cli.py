@@ -34,7 +34,7 @@ Url = Annotated[str | None, typer.Option(envvar="CHAINRULE_URL", help="The servi
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 RunId = Annotated[str, typer.Argument(help="The run's id; latest is the one submitted last.")]
 ExactRunId = Annotated[str, typer.Argument(help="The run's id.")]
-EpochName = Annotated[str, typer.Option(help="An epoch: a number, last or best.")]
+EpochName = Annotated[str, typer.Option(help="An epoch: a number, final, last or best.")]
 
 
 def main() -> None:
@@ -160,6 +160,9 @@ def upload(
     categorical_columns: Annotated[
         str | None, typer.Option(help="CSV feature columns with categories, separated by commas; words are by default.")
     ] = None,
+    weight_column: Annotated[
+        str | None, typer.Option(help="The CSV column that says how much each sample's error counts.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="A name for it; the file's by default.")] = None,
     url: Url = None,
     as_json: AsJson = False,
@@ -168,7 +171,7 @@ def upload(
     with Client(url) as client:
         dataset = client.upload(
             file, labels=labels, label_column=label_column, target_columns=target_columns,
-            categorical_columns=categorical_columns, name=name,
+            categorical_columns=categorical_columns, weight_column=weight_column, name=name,
         )  # fmt: skip
         if as_json:
             return _print_json(dataset)
@@ -196,6 +199,7 @@ def submit(
     spec: Annotated[Path, typer.Argument(help="A JSON file with the body of POST /v1/runs; - for standard input.")],
     data: Annotated[Path | None, typer.Option(help="Upload this file and train on it.")] = None,
     label_column: Annotated[str | None, typer.Option(help="Its column with class labels (CSV).")] = None,
+    weight_column: Annotated[str | None, typer.Option(help="Its column with the samples' weights (CSV).")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Show progress until it ends.")] = False,
     url: Url = None,
     as_json: AsJson = False,
@@ -204,7 +208,7 @@ def submit(
     with Client(url) as client:
         body = _read_spec(spec)
         if data is not None:
-            body["dataset"] = client.upload(data, label_column=label_column)["id"]
+            body["dataset"] = client.upload(data, label_column=label_column, weight_column=weight_column)["id"]
         _made(client, client.submit(body), watch=watch, as_json=as_json)
 
 
@@ -339,7 +343,7 @@ def inputs(run_id: RunId = "latest", url: Url = None, as_json: AsJson = False) -
 @_talking
 def weights(
     run_id: RunId = "latest",
-    epoch: EpochName = "last",
+    epoch: EpochName = "final",
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Save to this file; its ending chooses the format.")
     ] = None,
@@ -370,7 +374,8 @@ def weights(
 def gradients(
     run_id: RunId = "latest",
     epoch: Annotated[
-        str | None, typer.Option(help="An epoch: a number, last or best. With --rows the last by default, else all.")
+        str | None,
+        typer.Option(help="An epoch: a number, final, last or best. With --rows final by default, else all."),
     ] = None,
     rows: Annotated[str | None, typer.Option(help="Rows of the dataset, separated by commas: 0,4,8.")] = None,
     names: Annotated[str | None, typer.Option(help="Quantities, separated by commas: dW1,dZ2; by default all.")] = None,
@@ -388,7 +393,7 @@ def gradients(
             shown = [[record[name] for name in columns] for record in records]
             return console.table("Gradients", columns, shown, shares=("zeros",))
         numbers = [_whole(text) for text in rows.split(",")]
-        found = client.explain_gradients(run_id, epoch=epoch or "last", rows=numbers, names=wanted, values=as_json)
+        found = client.explain_gradients(run_id, epoch=epoch or "final", rows=numbers, names=wanted, values=as_json)
     if as_json:
         return _print_json(found)
     quantities = [(n, str(tuple(q["shape"])), q["norm"], q["equation"]) for n, q in found["quantities"].items()]
@@ -399,7 +404,7 @@ def gradients(
 @_talking
 def metrics(
     run_id: RunId = "latest",
-    epoch: EpochName = "last",
+    epoch: EpochName = "final",
     split: Annotated[
         str | None, typer.Option(help="training or validation; by default validation where the run has it.")
     ] = None,
@@ -420,7 +425,7 @@ def metrics(
 def predict(
     samples: Annotated[str, typer.Argument(help="Samples as JSON, '[[1.5, 0.2], …]', or a file with that.")],
     run_id: Annotated[str, typer.Option("--run", help="The run's id, or latest.")] = "latest",
-    epoch: EpochName = "last",
+    epoch: EpochName = "final",
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:

@@ -19,7 +19,7 @@ TRIES = 5
 LONGEST_PAUSE_S = 5.0
 LONGEST_WAIT_S = 30.0
 Epoch = int | str
-"""An epoch by number, `last` or `best`."""
+"""An epoch by number, `final` (whose weights the run ends with), `last` or `best`."""
 
 
 class ServiceError(Exception):
@@ -118,7 +118,7 @@ class Client:
             file: a path, or an open binary file.
             labels: the labels file of an IDX pair.
             options: `name`, `format`, `header`, `label_column`, `target_columns`, `categorical_columns`,
-                `divide_by`.
+                `weight_column`, `divide_by`.
         """
         files = {"file": _named(file)}
         if labels is not None:
@@ -133,11 +133,12 @@ class Client:
         labels: Any = None,
         targets: Any = None,
         feature_names: Sequence[str] | None = None,
+        weights: Any = None,
         name: str = "",
     ) -> Resource:
         """Make a dataset of arrays or lists: samples as rows, with class labels or numeric targets.
 
-        A column of texts is categorical.
+        A column of texts is categorical. `weights` say how much each sample's error counts.
         """
         body = {"name": name, "samples": _rows(samples)}
         if feature_names is not None:
@@ -147,6 +148,8 @@ class Client:
         if targets is not None:
             Y = np.asarray(targets, dtype=np.float64)
             body["targets"] = Y.reshape(len(Y), -1).tolist()
+        if weights is not None:
+            body["weights"] = np.asarray(weights, dtype=np.float64).tolist()
         return Resource(self._create("datasets", json=body).json())
 
     def datasets(self) -> Iterator[Resource]:
@@ -276,16 +279,16 @@ class Client:
         """List the epochs whose weights are kept."""
         return self._behind(f"runs/{run_id}/checkpoints", {})
 
-    def checkpoint(self, run_id: str, epoch: Epoch = "last") -> Resource:
+    def checkpoint(self, run_id: str, epoch: Epoch = "final") -> Resource:
         """Look at one checkpoint."""
         return Resource(self._get(f"runs/{run_id}/checkpoints/{epoch}").json())
 
-    def weights(self, run_id: str, epoch: Epoch = "last") -> dict[str, NDArray[Any]]:
+    def weights(self, run_id: str, epoch: Epoch = "final") -> dict[str, NDArray[Any]]:
         """Fetch the weights of an epoch: W1, b1, W2, …"""
         return _arrays(self._get(f"runs/{run_id}/checkpoints/{epoch}/weights", params={"format": "npz"}))
 
     def save_weights(
-        self, run_id: str, path: str | Path, epoch: Epoch = "last", *, format: str = "safetensors"
+        self, run_id: str, path: str | Path, epoch: Epoch = "final", *, format: str = "safetensors"
     ) -> Path:
         """Save the weights of an epoch as `safetensors`, `npz`, `json`, `onnx` or `torch`."""
         response = self._get(f"runs/{run_id}/checkpoints/{epoch}/weights", params={"format": format})
@@ -299,7 +302,7 @@ class Client:
         return self._behind(f"runs/{run_id}/gradients", {} if layer is None else {"layer": layer})
 
     def gradients(
-        self, run_id: str, *, epoch: Epoch = "last", names: Sequence[str] | None = None, per_sample: bool = False,
+        self, run_id: str, *, epoch: Epoch = "final", names: Sequence[str] | None = None, per_sample: bool = False,
         rows: Sequence[int] | None = None, samples: Any = None, labels: Any = None, targets: Any = None,
     ) -> dict[str, NDArray[Any]]:  # fmt: skip
         """Compute quantities of backpropagation: Z1, A1, dA1, dZ1, dW1, db1, … at the weights of an epoch.
@@ -319,20 +322,20 @@ class Client:
         return _arrays(self._send("POST", path, json=query, params={"format": "npz"}))
 
     def explain_gradients(
-        self, run_id: str, *, epoch: Epoch = "last", names: Sequence[str] | None = None, values: bool = False,
+        self, run_id: str, *, epoch: Epoch = "final", names: Sequence[str] | None = None, values: bool = False,
         rows: Sequence[int] | None = None, samples: Any = None, labels: Any = None, targets: Any = None,
     ) -> Resource:  # fmt: skip
         """Compute the same with equations, shapes and norms, and without the arrays unless `values`."""
         query = _question(names, rows, samples, labels, targets) | {"values": values}
         return Resource(self._send("POST", f"runs/{run_id}/checkpoints/{epoch}/gradients", json=query).json())
 
-    def predict(self, run_id: str, samples: Any, *, epoch: Epoch = "last") -> Resource:
+    def predict(self, run_id: str, samples: Any, *, epoch: Epoch = "final") -> Resource:
         """Put raw samples through the network: `outputs` as an array, and for classifiers `labels` by name."""
         body = {"samples": _rows(samples)}
         found = self._send("POST", f"runs/{run_id}/checkpoints/{epoch}/predict", json=body).json()
         return Resource(found | {"outputs": np.array(found["outputs"], dtype=np.float64)})
 
-    def metrics(self, run_id: str, *, epoch: Epoch = "last", split: str | None = None) -> Resource:
+    def metrics(self, run_id: str, *, epoch: Epoch = "final", split: str | None = None) -> Resource:
         """Measure the network of an epoch on all samples of a split, by default on those held out for validation.
 
         By `kind`, which depends on the targets: `classification` has the error, the scores of each class and the

@@ -34,6 +34,9 @@ class Settings(BaseSettings):
     port: int = Field(
         default=8000, ge=0, le=65535, description="Port `chainrule serve` listens on; 0 picks a free one."
     )
+    max_stack: int = Field(
+        default=64, ge=1, description="Most runs of a sweep that one slot trains as one computation."
+    )
     slots: int = Field(
         default_factory=_default_slots,
         ge=0,
@@ -90,6 +93,11 @@ class Settings(BaseSettings):
         default=20_000_000,
         ge=1,
         description="Largest number of values one gradients or predict request may compute.",
+    )
+    max_cached_inputs_bytes: int = Field(
+        default=8192 * MIB,
+        ge=0,
+        description="Largest room in `cache_dir` for samples as networks take them; the least recently used go first.",
     )
     max_metrics_operations: int = Field(
         default=50_000_000_000,

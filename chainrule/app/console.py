@@ -72,7 +72,12 @@ def costs(data: Mapping[str, Any]) -> str:
 def network(config: Mapping[str, Any]) -> str:
     """Write a network's shape in a line."""
     spec = config["network"]
-    return f"{spec['inputs']} → " + " → ".join(f"{layer['units']} {layer['activation']}" for layer in spec["layers"])
+    return f"{spec['inputs']} → " + " → ".join(map(_layer, spec["layers"]))
+
+
+def _layer(layer: Mapping[str, Any]) -> str:
+    dropout = layer.get("dropout")
+    return f"{layer['units']} {layer['activation']}" + (f" (dropout {dropout:g})" if dropout else "")
 
 
 def status(name: str) -> Text:
@@ -122,6 +127,8 @@ def run(shown: Resource) -> None:
         ("attempts", f"{shown['attempts']} ({shown['failures']} lost)"),
     ]
     rows += [(kind.replace("_", " "), shown[kind]) for kind in ("extends", "cloned_from") if shown[kind] is not None]
+    if shown["best_epoch"] is not None:
+        rows.append(("best epoch", shown["best_epoch"]))
     if shown["cost"] is not None:
         wrong = "" if shown["error"] is None else f", error {shown['error']:.2%}"
         rows.insert(6, ("cost", f"{shown['cost']:.4g}{wrong}"))
@@ -164,11 +171,16 @@ def training(config: Mapping[str, Any]) -> str:
     numbers = ", ".join(f"{name} {value:g}" for name, value in config["optimizer"].items() if name != "name")
     batch = config["batch_size"] or "all"
     line = f"{config['cost']}, {config['optimizer']['name']} ({numbers}), batch {batch}, seed {config['seed']}"
-    for kind in ("schedule", "clip", "regularization"):  # runs of before they were known have none
+    if smoothing := config.get("label_smoothing"):
+        line += f", label smoothing {smoothing:g}"
+    if weights := config.get("class_weights"):
+        line += f", class weights {weights if isinstance(weights, str) else ' '.join(f'{w:g}' for w in weights)}"
+    # Runs of before they were known have none.
+    for kind in ("schedule", "clip", "regularization", "early_stopping"):
         chosen = (config.get(kind) or {}).items()
         words = [str(v) if name == "name" else f"{name} {v:g}" for name, v in chosen if v not in (0, "constant")]
         if words:
-            line += f", {kind} {' '.join(words)}"
+            line += f", {kind.replace('_', ' ')} {' '.join(words)}"
     return line
 
 

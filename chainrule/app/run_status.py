@@ -33,6 +33,7 @@ class Reason(StrEnum):
     SUBMITTED = "submitted"
     CLAIMED = "claimed"
     COMPLETED = "completed"
+    EARLY_STOPPED = "early_stopped"
     DIVERGED = "diverged"
     CANCEL_REQUESTED = "cancel_requested"
     DRAINED = "drained"

@@ -19,7 +19,7 @@ from chainrule.engine.checkpoint import ResumePoint
 from chainrule.engine.clipping import ClipSpec
 from chainrule.engine.config import TrainingConfig
 from chainrule.engine.costs import COSTS, cost, costs_for
-from chainrule.engine.data import BUILT_IN, Data, circles, digits, moons, spirals, split_size, targets, xor
+from chainrule.engine.data import BUILT_IN, Data, circles, digits, moons, spirals, split_rows, split_size, targets, xor
 from chainrule.engine.errors import ConfigError, DivergedError, EngineError, ShapeError, UnknownNameError
 from chainrule.engine.initializers import INITIALIZERS, default_initializer
 from chainrule.engine.member import Goal, Trainee, goal
@@ -38,7 +38,7 @@ from chainrule.engine.optimizers import OPTIMIZERS, OptimizerSpec
 from chainrule.engine.regularization import RegularizationSpec
 from chainrule.engine.schedules import SCHEDULES, ScheduleSpec
 from chainrule.engine.stopping import EarlyStoppingSpec
-from chainrule.engine.training import Epoch, GradientRecord, StepBoundary, stack_key, train, train_stacked
+from chainrule.engine.training import Epoch, GradientRecord, Round, StepBoundary, stack_key, train, train_stacked
 
 __all__ = [
     "ACTIVATIONS",
@@ -62,6 +62,7 @@ __all__ = [
     "OptimizerSpec",
     "RegularizationSpec",
     "ResumePoint",
+    "Round",
     "ScheduleSpec",
     "ShapeError",
     "StepBoundary",
@@ -83,6 +84,7 @@ __all__ = [
     "moons",
     "predict",
     "spirals",
+    "split_rows",
     "split_size",
     "stack_key",
     "targets",

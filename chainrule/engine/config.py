@@ -9,15 +9,19 @@ import numpy as np
 from chainrule.engine.arrays import dtype_of
 from chainrule.engine.clipping import ClipSpec
 from chainrule.engine.costs import cost, costs_for
-from chainrule.engine.errors import ConfigError
+from chainrule.engine.errors import ConfigError, UnknownNameError
 from chainrule.engine.network import EVALUATION_ROWS, FOLDED_INPUTS, NetworkSpec
 from chainrule.engine.optimizers import OPTIMIZERS, OptimizerSpec
 from chainrule.engine.regularization import RegularizationSpec
 from chainrule.engine.schedules import SCHEDULES, ScheduleSpec
 from chainrule.engine.stopping import EarlyStoppingSpec
 
+STEPS = ("numpy", "compiled")
+"""How a step may be computed."""
 SEGMENT_BYTES = 8 * 2**20
 """An epoch is arranged and judged in pieces of about this size, so that they stay near the processor."""
+GATHERED_BYTES = 64 * 2**20
+"""Where X is larger, the column of ones that a narrow first layer wants is put beside each batch, never beside all."""
 PROBE = 512
 """Gradient statistics are taken over the first min(PROBE, m) training samples."""
 
@@ -45,6 +49,7 @@ class TrainingConfig:
         shuffle: whether each epoch has an order of its own; with one batch for all there is nothing to order.
         gradients_every: record gradient statistics each so many epochs, and at epoch 0, 1 and the
             last; None for never.
+        step: how a step is computed, as NumPy's calls or compiled (see `compiled`); results agree to round-off.
 
     Raises:
         ConfigError, UnknownNameError: with the path of the wrong field.
@@ -65,6 +70,7 @@ class TrainingConfig:
     label_smoothing: float = 0.0
     class_weights: tuple[float, ...] | Literal["balanced"] | None = None
     early_stopping: EarlyStoppingSpec | None = None
+    step: str = "numpy"
 
     def __post_init__(self) -> None:
         """Check what the parts cannot check alone."""
@@ -89,6 +95,11 @@ class TrainingConfig:
             raise ConfigError("The seed must be 0 or larger.", "seed")
         if self.gradients_every is not None and self.gradients_every < 1:
             raise ConfigError("Gradient statistics are recorded every 1 or more epochs, or never.", "gradients/every")
+        if self.step not in STEPS:
+            raise UnknownNameError("step", self.step, STEPS, "step")
+        by_norm = self.clip is not None and self.clip.norm is not None
+        if self.step == "compiled" and (by_norm or self.regularization.max_norm is not None):
+            raise ConfigError("A bound of a norm has no compiled step; leave it out, or use step 'numpy'.", "step")
         learning_rate, minimum = self.optimizer.learning_rate, self.schedule.minimum
         if "minimum" in SCHEDULES[self.schedule.name].uses and minimum > learning_rate:
             raise ConfigError(f"minimum must be at most the learning rate, {learning_rate}.", "schedule/minimum")
@@ -136,11 +147,17 @@ class TrainingConfig:
         """The number of steps in an epoch."""
         return math.ceil(samples / self.batch(samples))
 
+    def gathers(self, samples: int) -> bool:
+        """Tell whether batches take X without its column of ones, so that no copy of all samples is made for that."""
+        size = samples * self.network.inputs * np.dtype(dtype_of(self.dtype)).itemsize
+        return size > GATHERED_BYTES and self.steps_per_epoch(samples) > 1
+
     def memory_bytes(self, samples: int, validation_samples: int = 0) -> int:
         """Estimate the most memory a training takes beside its data, from sizes alone."""
         spec, sizes, batch = self.network, self.network.sizes, self.batch(samples)
         size, units = np.dtype(dtype_of(self.dtype)).itemsize, sum(sizes[1:])
-        in_front = samples * (sizes[0] + 1) if sizes[0] <= FOLDED_INPUTS else 0
+        folded = sizes[0] <= FOLDED_INPUTS and not self.gathers(samples)
+        in_front = samples * (sizes[0] + 1) if folded else 0
         data = in_front + samples * sizes[-1] + validation_samples * sizes[-1]
         of_sample = sizes[0] + 1 + 2 * sizes[-1] + 1 + sum(sizes[number] for number in self.dropout)
         arranged = min(samples, max(batch, SEGMENT_BYTES // (size * of_sample))) * of_sample

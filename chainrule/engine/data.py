@@ -86,14 +86,24 @@ class Data:
         Raises:
             ConfigError: a part would be empty.
         """
-        held_out = split_size(self.samples, fraction)
-        if not 0 < held_out < self.samples:
-            raise ConfigError(
-                f"A fraction of {fraction} holds {held_out} of {self.samples} samples out; both parts need one.",
-                "validation/fraction",
-            )
-        order = generator(seed, "split").permutation(self.samples)
-        return self.take(np.sort(order[held_out:])), self.take(np.sort(order[:held_out]))
+        training, validating = split_rows(self.samples, fraction, seed)
+        return self.take(training), self.take(validating)
+
+
+def split_rows(samples: int, fraction: float, seed: int) -> tuple[IntArray, IntArray]:
+    """Tell which samples `Data.split` puts into either part.
+
+    Raises:
+        ConfigError: a part would be empty.
+    """
+    held_out = split_size(samples, fraction)
+    if not 0 < held_out < samples:
+        raise ConfigError(
+            f"A fraction of {fraction} holds {held_out} of {samples} samples out; both parts need one.",
+            "validation/fraction",
+        )
+    order = generator(seed, "split").permutation(samples)
+    return np.sort(order[held_out:]), np.sort(order[:held_out])
 
 
 def split_size(samples: int, fraction: float) -> int:

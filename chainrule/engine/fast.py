@@ -22,6 +22,7 @@ import numpy as np
 from chainrule.engine.activations import activation
 from chainrule.engine.arrays import FloatArray, IntArray
 from chainrule.engine.clipping import by_norm, by_value
+from chainrule.engine.compiled import compiled_loop
 from chainrule.engine.config import TrainingConfig
 from chainrule.engine.costs import cost
 from chainrule.engine.network import FOLDED_INPUTS, NetworkSpec, views
@@ -44,7 +45,7 @@ class Batches:
         Z: (…, steps, n_L, m), where each step leaves Z[L].
         scale: (…, steps, 1, m), each sample's weight over m; None where all weigh 1.
         masks: l to (…, steps, n_l, m), what dropout multiplies A[l] by.
-        changing: what differs from step to step by name, a view for each step.
+        changing: what differs from step to step by name, steps first.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class Batches:
         if self.scale is not None:
             of_steps["scale"] = self.scale
         of_steps |= {f"mask{number}": mask for number, mask in self.masks.items()}
-        self.changing = {name: [held[..., step, :, :] for step in range(steps)] for name, held in of_steps.items()}
+        self.changing = {name: np.moveaxis(held, -3, 0) for name, held in of_steps.items()}
 
     def fill(
         self, member: Any, rows: IntArray, X: FloatArray | None, Y: FloatArray, weights: FloatArray | None = None
@@ -73,13 +74,14 @@ class Batches:
         Args:
             member: whose, of several; () for the only one.
             rows: which samples, as many steps' as they are.
-            X: (M, n_0) or with a column of ones, to take them from; None where they are in place.
+            X: (M, n_0) with the column of ones or without, to take them from; None where they are in place.
             Y: (M, n_L) targets.
             weights: (M,) how much each counts.
         """
         steps = len(rows) // self.m
         if X is not None:
-            np.take(X, rows, axis=0, out=self.X[member][:steps].reshape(len(rows), -1), mode="clip")
+            room = self.X[member][:steps].reshape(len(rows), -1)
+            np.take(X, rows, axis=0, out=room[:, : X.shape[1]], mode="clip")
         self.Y[member][:steps] = Y.take(rows, axis=0).reshape(steps, self.m, -1).transpose(0, 2, 1)
         if self.scale is not None and weights is not None:
             self.scale[member][:steps] = weights[rows].reshape(steps, 1, self.m) / self.m
@@ -179,9 +181,9 @@ class Steps:
         # Nothing stands between gradient and step: the rate can go where the 1/m is.
         self._at_once = config.optimizer.name == "sgd" and config.clip is None and not regularization.penalizes
         self._coefficients = () if self._at_once else self._optimizer.changing
-        self._changing = dict(batches.changing)
+        self._changing: dict[str, Any] = dict(batches.changing)
         for name, held in (kept or {}).items():
-            self._changing[f"kept_{name}"] = [held[..., step, :] for step in range(batches.steps)]
+            self._changing[f"kept_{name}"] = np.moveaxis(held, -2, 0)
         changing = {name: held[0] for name, held in self._changing.items()}
         if self._at_once or not self._weighted:
             changing["factor"] = self._number([1.0] * len(configs), 2)
@@ -222,7 +224,12 @@ class Steps:
                 recorder.call(MaxNorm(c.regularization.max_norm, c.network, P.dtype).shorten, of_member)
         for name in kept or {}:
             recorder.record(np.positive, (P if name == "P" else state[name],), {}, given[f"kept_{name}"])
-        self._loop = recorder.loop()
+        self._loop: Any
+        if config.step == "compiled":
+            self._loop = compiled_loop(recorder)
+        else:
+            self._loop = recorder.loop()
+            self._changing = {name: list(held) for name, held in self._changing.items()}  # views made once
 
     def take(
         self, start: int, stop: int, rates: Sequence[Sequence[float]], ts: Sequence[int], due: Callable[[], bool] | None
@@ -247,7 +254,9 @@ class Steps:
             if not self._weighted:
                 arguments.append(repeat(self._number([1 / self._batches.m] * len(ts), 2)))
             arguments += self._of_steps(stop - start, rates, ts)
-        return self._loop(zip(*arguments, strict=False), due)
+        if self._configs[0].step == "compiled":
+            return int(self._loop(arguments, due))
+        return int(self._loop(zip(*arguments, strict=False), due))
 
     def _of_steps(self, steps: int, rates: Sequence[Sequence[float]], ts: Sequence[int]) -> list[Iterable[Any]]:
         """Give the optimizer's coefficients, an iterable for each."""

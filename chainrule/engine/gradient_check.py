@@ -61,6 +61,7 @@ def check(
     h: float = 1e-5,
     entries: int | None = None,
     seed: int = 0,
+    weights: FloatArray | None = None,
 ) -> list[BlockCheck]:
     """Compare the gradients of every block with what moving its entries does to the cost.
 
@@ -76,6 +77,7 @@ def check(
         h: how far each entry is moved.
         entries: how many entries of each block are checked, drawn at random; None for all.
         seed: of that draw.
+        weights: (m,) how much each sample's error counts; None where all count 1.
 
     Raises:
         ShapeError: X or Y do not fit.
@@ -86,14 +88,16 @@ def check(
     """
     exact = Network(network.spec, network.parameters.astype(np.float64))
     X, Y = np.asarray(X, np.float64), np.asarray(Y, np.float64)
-    analytic = backward(forward(exact, X), cost_name, Y)
+    analytic = backward(forward(exact, X), cost_name, Y, weights)
     results = []
     for number in range(1, len(exact.spec.layers) + 1):
         for symbol, views in (("W", exact.W), ("b", exact.b)):
             name = f"{symbol}{number}"
             rng = generator(seed, f"gradient check {name}")
             results.append(
-                _check_block(exact, cost_name, X, Y, name, views[number], analytic[f"d{name}"], h, entries, rng)
+                _check_block(
+                    exact, cost_name, X, Y, weights, name, views[number], analytic[f"d{name}"], h, entries, rng
+                )
             )
     return results
 
@@ -103,6 +107,7 @@ def _check_block(
     cost_name: str,
     X: FloatArray,
     Y: FloatArray,
+    weights: FloatArray | None,
     name: str,
     block: FloatArray,
     gradient: FloatArray,
@@ -117,7 +122,7 @@ def _check_block(
     kinks = 0
     for flat in chosen:
         index = tuple(int(i) for i in np.unravel_index(flat, block.shape))
-        numeric, crossed = _central_difference(network, cost_name, X, Y, block, index, h)
+        numeric, crossed = _central_difference(network, cost_name, X, Y, weights, block, index, h)
         kinks += crossed
         if not crossed:
             found.append(WorstEntry(index, float(gradient[index]), numeric))
@@ -132,13 +137,20 @@ def _check_block(
 
 
 def _central_difference(
-    network: Network, cost_name: str, X: FloatArray, Y: FloatArray, block: FloatArray, index: Any, h: float
+    network: Network,
+    cost_name: str,
+    X: FloatArray,
+    Y: FloatArray,
+    weights: FloatArray | None,
+    block: FloatArray,
+    index: Any,
+    h: float,
 ) -> tuple[float, bool]:
     kept = block[index]
     block[index] = kept + h
-    above, side_above = mean_cost(network, cost_name, X, Y), _sides(network, X)
+    above, side_above = mean_cost(network, cost_name, X, Y, weights), _sides(network, X)
     block[index] = kept - h
-    below, side_below = mean_cost(network, cost_name, X, Y), _sides(network, X)
+    below, side_below = mean_cost(network, cost_name, X, Y, weights), _sides(network, X)
     block[index] = kept
     return (above - below) / (2 * h), side_above != side_below
 

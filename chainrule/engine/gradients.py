@@ -32,8 +32,14 @@ def names(spec: NetworkSpec) -> list[str]:
     return found
 
 
-def equation(name: str, spec: NetworkSpec, cost_name: str) -> str:
+def equation(name: str, spec: NetworkSpec, cost_name: str, *, weighted: bool = False) -> str:
     """Tell the equation of a quantity, its layer filled in.
+
+    Args:
+        name: of the quantity.
+        spec: of the network.
+        cost_name: of the cost.
+        weighted: whether the samples' errors have weights w, which enter with dA[L] and dZ[L].
 
     Raises:
         UnknownNameError: the network has no such quantity.
@@ -44,9 +50,11 @@ def equation(name: str, spec: NetworkSpec, cost_name: str) -> str:
     if number == len(spec.layers):
         output = spec.layers[-1].activation
         if symbol == "dA":
-            return cost(cost_name).dA_equation.replace("[L]", f"[{number}]")
-        if symbol == "dZ" and cost_name == "cross_entropy":
-            return f"dZ[{number}] = A[{number}] − Y, which is dA[{number}] ⊙ g′(Z[{number}]) for {output}"
+            text = cost(cost_name).dA_equation.replace("[L]", f"[{number}]")
+            return f"{text}, times w⁽ⁱ⁾ in row i" if weighted else text
+        if symbol == "dZ" and cost_name in ("cross_entropy", "binary_cross_entropy"):
+            difference = f"w ⊙ (A[{number}] − Y)" if weighted else f"A[{number}] − Y"
+            return f"dZ[{number}] = {difference}, which is dA[{number}] ⊙ g′(Z[{number}]) for {output}"
     text = EQUATIONS[symbol]
     for written, value in (("l-1", number - 1), ("l+1", number + 1), ("l", number)):
         text = text.replace(f"[{written}]", f"[{value}]")
@@ -54,7 +62,14 @@ def equation(name: str, spec: NetworkSpec, cost_name: str) -> str:
 
 
 def gradients(
-    network: Network, cost_name: str, X: ArrayLike, Y: ArrayLike, wanted: Iterable[str], *, per_sample: bool = False
+    network: Network,
+    cost_name: str,
+    X: ArrayLike,
+    Y: ArrayLike,
+    wanted: Iterable[str],
+    *,
+    per_sample: bool = False,
+    weights: FloatArray | None = None,
 ) -> dict[str, FloatArray]:
     """Compute quantities of one batch by name, by the reading path.
 
@@ -65,6 +80,7 @@ def gradients(
         Y: (m, n_L) targets.
         wanted: names such as `Z1`, `dA0`, `dW2`.
         per_sample: give each sample's own dW (m, n_l, n_{l-1}) and db (m, n_l), without the 1/m.
+        weights: (m,) how much each sample's error counts; None where all count 1.
 
     Returns:
         The arrays, in the order asked for.
@@ -77,7 +93,7 @@ def gradients(
     for name in wanted:
         _parse(name, network.spec)
     caches = forward(network, X)
-    found = backward(caches, cost_name, Y)
+    found = backward(caches, cost_name, Y, weights)
     found["A0"] = caches[0].A_prev
     for number, cache in enumerate(caches, start=1):
         found[f"Z{number}"], found[f"A{number}"] = cache.Z, cache.A

@@ -152,7 +152,7 @@ class Member:
         """Give X as batches take it; the data's own array where that will do."""
         width = input_width(self.config.network)
         with np.errstate(over="ignore"):
-            if width == data.features:
+            if width == data.features or self.config.gathers(data.samples):
                 return np.ascontiguousarray(data.X, self._dtype)
             X = np.ones((data.samples, width), self._dtype)
             X[:, :-1] = data.X

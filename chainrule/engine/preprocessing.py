@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from chainrule.engine.arrays import FloatArray
+from chainrule.engine.arrays import FloatArray, IntArray
 from chainrule.engine.data import Data
 from chainrule.engine.errors import ConfigError, ShapeError, UnknownNameError
 
@@ -117,7 +117,7 @@ class Preprocessing:
         if self.is_identity:
             return data
         X = self._recode(data.X, data.categories or (None,) * data.features)
-        return Data(self.apply(X, dtype), data.Y, data.labels, data.classes, self.output_names)
+        return Data(self.apply(X, dtype), data.Y, data.labels, data.classes, self.output_names, weights=data.weights)
 
     def raw_column(self, column: int) -> int:
         """Tell which raw column one of those the network takes was made of."""
@@ -171,7 +171,7 @@ class Preprocessing:
         return X
 
 
-def fit(data: Data, scaling: str = "none") -> Preprocessing:
+def fit(data: Data, scaling: str = "none", rows: IntArray | None = None) -> Preprocessing:
     """Fit the map to training rows; a pure function of them.
 
         none          offset = 0,    scale = 1
@@ -182,8 +182,9 @@ def fit(data: Data, scaling: str = "none") -> Preprocessing:
     A column that is the same in every row has no spread to divide by: its scale is 1, and it becomes 0.
 
     Args:
-        data: the training rows, and nothing but them.
+        data: the training rows, and nothing but them; or what `rows` chooses them of.
         scaling: one of SCALINGS, for all numeric columns.
+        rows: which rows of the data are the training rows; None for all.
 
     Raises:
         UnknownNameError: there is no such scaling.
@@ -196,11 +197,11 @@ def fit(data: Data, scaling: str = "none") -> Preprocessing:
     offset: FloatArray = np.zeros(data.features)
     scale: FloatArray = np.ones(data.features)
     if scaling != "none" and numeric.any():
-        low, spread = _low_and_spread(data)
+        low, spread = _low_and_spread(data, rows)
         offset, divisor = low, spread
         if scaling == "standardize":
             unit = np.ldexp(1.0, np.frexp(spread)[1] - 1)
-            mean, deviation = _mean_and_deviation(data.X, low, unit)
+            mean, deviation = _mean_and_deviation(data.X, rows, low, unit)
             offset, divisor = low + unit * mean, unit * deviation
         with np.errstate(divide="ignore", over="ignore"):
             scale = 1 / divisor
@@ -242,16 +243,17 @@ def check_categories(ours: Categories, theirs: Categories, names: tuple[str, ...
             )
 
 
-def _blocks(X: NDArray[Any]) -> Iterator[FloatArray]:
-    rows = max(1, BLOCK_VALUES // max(1, X.shape[1]))
-    for start in range(0, len(X), rows):
-        yield np.asarray(X[start : start + rows], dtype=np.float64)
+def _blocks(X: NDArray[Any], rows: IntArray | None = None) -> Iterator[FloatArray]:
+    at_once = max(1, BLOCK_VALUES // max(1, X.shape[1]))
+    for start in range(0, len(X) if rows is None else len(rows), at_once):
+        chosen = slice(start, start + at_once)
+        yield np.asarray(X[chosen if rows is None else rows[chosen]], dtype=np.float64)
 
 
-def _low_and_spread(data: Data) -> tuple[FloatArray, FloatArray]:
+def _low_and_spread(data: Data, rows: IntArray | None) -> tuple[FloatArray, FloatArray]:
     """Compute min and max − min of each column."""
     low, high = np.full(data.features, np.inf), np.full(data.features, -np.inf)
-    for block in _blocks(data.X):
+    for block in _blocks(data.X, rows):
         np.minimum(low, block.min(axis=0), out=low)
         np.maximum(high, block.max(axis=0), out=high)
     with np.errstate(over="ignore"):
@@ -267,12 +269,15 @@ def _low_and_spread(data: Data) -> tuple[FloatArray, FloatArray]:
     return low, spread
 
 
-def _mean_and_deviation(X: NDArray[Any], low: FloatArray, unit: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _mean_and_deviation(
+    X: NDArray[Any], rows: IntArray | None, low: FloatArray, unit: FloatArray
+) -> tuple[FloatArray, FloatArray]:
     """Compute mean and standard deviation of u = (x − low)/unit, column by column."""
     mean, square = np.zeros(len(low)), np.zeros(len(low))
-    for block in _blocks(X):
+    m = len(X) if rows is None else len(rows)
+    for block in _blocks(X, rows):
         mean += ((block - low) / unit).sum(axis=0)
-    mean /= len(X)
-    for block in _blocks(X):
+    mean /= m
+    for block in _blocks(X, rows):
         square += (((block - low) / unit - mean) ** 2).sum(axis=0)
-    return mean, np.sqrt(square / len(X))
+    return mean, np.sqrt(square / m)

@@ -45,7 +45,9 @@ class Recorded(np.ndarray[Any, Any]):
 
 
 @dataclass
-class _Call:
+class Call:
+    """A call: of a ufunc, of a ufunc's reduce, of dot or matmul, or of a function as a whole, which has no out."""
+
     function: Any
     inputs: list[Any]
     options: dict[str, Any]
@@ -59,12 +61,17 @@ class Recorder:
         dtype: of the numbers that stand in equations.
         changing: the arrays that are others each time the computation is repeated, by name; those given
             here are samples of their shapes.
+
+    Attributes:
+        calls: what has been written down.
+        samples: the arrays that were given.
+        changing: the same, watched.
     """
 
     def __init__(self, dtype: np.dtype[Any], changing: Mapping[str, Array]) -> None:
-        self._dtype = dtype
-        self._changing = dict(changing)
-        self._calls: list[_Call] = []
+        self.dtype = dtype
+        self.samples = dict(changing)
+        self.calls: list[Call] = []
         self._own: set[int] = set()  # by identity: the arrays that were made for results
         self.changing = {name: self.watch(array) for name, array in changing.items()}
 
@@ -83,21 +90,31 @@ class Recorder:
             self._own.add(id(target))
         else:
             target = self._plain(out)
-        self._calls.append(_Call(function, plain, options, target))
+        self.calls.append(Call(function, plain, options, target))
         return self.watch(target)
 
     def call(self, function: Callable[..., None], *arrays: Array) -> None:
         """Write down a function that changes arrays in place, as a whole."""
-        self._calls.append(_Call(function, [self._plain(array) for array in arrays], {}, None))
+        self.calls.append(Call(function, [self._plain(array) for array in arrays], {}, None))
 
     def into(self, target: Array, result: Array) -> Any:
         """Have a result written to where it is needed; to be called right after it was computed."""
         target, made = self._plain(target), self._plain(result)
-        last = self._calls[-1]
+        last = self.calls[-1]
         if last.out is made and id(made) in self._own:
             last.out = target
+            self._own.discard(id(made))
             return self.watch(target)
         return self.record(np.positive, (result,), {}, target)
+
+    def made(self, array: Array) -> bool:
+        """Tell whether an array was made for a result, so that nobody else knows of it."""
+        return id(array) in self._own
+
+    def check(self, value: Any) -> None:
+        """Refuse what looks constant but lies in a changing array."""
+        if isinstance(value, np.ndarray) and any(overlap(value, sample) for sample in self.samples.values()):
+            raise TypeError("A view of a changing array must itself be given as changing.")
 
     def loop(self) -> Loop:
         """Make the loop.
@@ -106,21 +123,19 @@ class Recorder:
         asked after each one but the last whether to stop; it returns how many repetitions it did.
         """
         self._reuse()
-        names: dict[tuple[Any, ...], str] = {_key(array): name for name, array in self._changing.items()}
+        names: dict[tuple[Any, ...], str] = {key(array): name for name, array in self.samples.items()}
         constants: dict[str, Any] = {}
 
         def name_of(value: Any, prefix: str) -> str:
-            key = _key(value) if isinstance(value, np.ndarray) else (id(value),)
-            if key not in names:
-                for changing in self._changing.values():
-                    if isinstance(value, np.ndarray) and np.may_share_memory(value, changing):
-                        raise TypeError("A view of a changing array must itself be given as changing.")
-                names[key] = f"{prefix}{len(constants)}"
-                constants[names[key]] = value
-            return names[key]
+            found = key(value) if isinstance(value, np.ndarray) else (id(value),)
+            if found not in names:
+                self.check(value)
+                names[found] = f"{prefix}{len(constants)}"
+                constants[names[found]] = value
+            return names[found]
 
         lines = []
-        for call in self._calls:
+        for call in self.calls:
             function = name_of(call.function, getattr(call.function, "__name__", "f").strip("<>"))
             given = [name_of(value, "a") for value in call.inputs]
             options = [f"{option}={value!r}" for option, value in call.options.items()]
@@ -134,7 +149,7 @@ class Recorder:
             [
                 f"def loop(repetitions, stop, {', '.join(f'{name}={name}' for name in constants)}):",
                 "    done = 0",
-                f"    for {', '.join(self._changing)}, in repetitions:",
+                f"    for {', '.join(self.samples)}, in repetitions:",
                 *lines,
                 "        done += 1",
                 "        if stop is not None and stop():",
@@ -150,11 +165,11 @@ class Recorder:
     def _plain(self, value: Any) -> Any:
         if isinstance(value, np.ndarray):
             return _unwatched(value)
-        return np.asarray(value, self._dtype)  # NumPy takes these faster than Python's numbers
+        return np.asarray(value, self.dtype)  # NumPy takes these faster than Python's numbers
 
     def _reuse(self) -> None:
         """Let a result overwrite an operand of its shape that nobody reads any more, so that less memory is touched."""
-        for position, call in enumerate(self._calls):
+        for position, call in enumerate(self.calls):
             made = call.out
             if made is None or id(made) not in self._own or not isinstance(call.function, np.ufunc):
                 continue
@@ -162,9 +177,9 @@ class Recorder:
                 continue
             for operand in call.inputs:
                 if id(operand) in self._own and operand.shape == made.shape and operand.dtype == made.dtype:
-                    after = self._calls[position + 1 :]
+                    after = self.calls[position + 1 :]
                     if not any(_touches(later, operand) for later in after) and _alone(made, after):
-                        _replace(self._calls[position:], made, operand)
+                        _replace(self.calls[position:], made, operand)
                         break
 
 
@@ -178,19 +193,25 @@ def _unwatched(value: Array) -> Array:
     if not isinstance(value, Recorded):
         return value
     base = value.base
-    return base if type(base) is np.ndarray and _key(base) == _key(value) else value.view(np.ndarray)
+    return base if type(base) is np.ndarray and key(base) == key(value) else value.view(np.ndarray)
 
 
-def _key(array: Array) -> tuple[Any, ...]:
+def key(array: Array) -> tuple[Any, ...]:
+    """Tell what views of the same elements, in the same order, have in common."""
     return array.__array_interface__["data"][0], array.shape, array.strides, array.dtype.str
 
 
-def _touches(call: _Call, array: Array) -> bool:
+def overlap(one: Array, other: Array) -> bool:
+    """Tell whether arrays may share an element; it goes by their extent."""
+    return np.may_share_memory(one, other)
+
+
+def _touches(call: Call, array: Array) -> bool:
     values = [*call.inputs, call.out]
     return any(isinstance(value, np.ndarray) and np.may_share_memory(value, array) for value in values)
 
 
-def _alone(array: Array, calls: list[_Call]) -> bool:
+def _alone(array: Array, calls: list[Call]) -> bool:
     """Whether calls use the array as a whole or not at all."""
     return all(
         value is array or not np.may_share_memory(value, array)
@@ -200,7 +221,7 @@ def _alone(array: Array, calls: list[_Call]) -> bool:
     )
 
 
-def _replace(calls: list[_Call], old: Array, new: Array) -> None:
+def _replace(calls: list[Call], old: Array, new: Array) -> None:
     for call in calls:
         call.inputs = [new if value is old else value for value in call.inputs]
         if call.out is old:

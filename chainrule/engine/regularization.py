@@ -1,4 +1,4 @@
-"""Regularization: what keeps the weights W small; the biases b are left alone.
+"""Regularization: what keeps the weights W small; b, and γ and β of normalization, are left alone.
 
     l1         C + λ₁·Σ|w| is made smaller:     dW ← dW + λ₁·sign(W), sign(0) = 0
     l2         C + ½·λ₂·Σw² is made smaller:    dW ← dW + λ₂·W
@@ -51,7 +51,7 @@ class RegularizationSpec:
 
 
 def of_weights(network: NetworkSpec, dtype: np.dtype[np.floating]) -> FloatArray:
-    """Make a vector like the parameters that is 1 at the weights and 0 at the biases."""
+    """Make a vector like the parameters that is 1 at the weights and 0 at all else."""
     vector = np.zeros(network.parameter_count, dtype)
     for view in views(network, vector).values():
         view.W[:] = 1
@@ -86,6 +86,9 @@ class MaxNorm:
             n, n_prev = view.W.shape
             self._lengths += [n_prev] * n + [n] if view.folded is None else [n_prev, 1] * n
             is_row += [True] * n + [False] if view.folded is None else [True, False] * n
+            if view.gamma is not None:
+                self._lengths.append(2 * n)
+                is_row.append(False)
         self._starts = np.cumsum([0, *self._lengths[:-1]])
         self._sums = np.empty(len(self._lengths), dtype)
         self._rows = np.flatnonzero(is_row)

@@ -220,6 +220,7 @@ def stack_key(config: TrainingConfig) -> tuple[Any, ...]:
         config.epochs,
         config.batch_size,
         config.dtype,
+        config.step,
         config.shuffle,
         config.gradients_every,
         config.clip is not None and ("norm" if config.clip.norm is not None else "value"),
@@ -266,10 +267,16 @@ class _Training:
         self._per_sample = cost(config.cost).per_sample
         if config.gradients_every is not None:
             rows = np.arange(min(PROBE, m))
-            X = self._together([member.X[None, : len(rows)] for member in self._members])
+            in_place = first.X.shape[1] == input_width(spec)
+            X = (
+                self._together([member.X[None, : len(rows)] for member in self._members])
+                if in_place
+                else np.ones((*lead, 1, len(rows), input_width(spec)), config.dtype)
+            )
             self._probe = Batches(spec, X, weighted=self._weighted)
             for k, member in enumerate(self._members):
-                self._probe.fill(self._at(k), rows, None, member.goal.Y, member.goal.weights)
+                given = None if in_place else member.X
+                self._probe.fill(self._at(k), rows, given, member.goal.Y, member.goal.weights)
             self._probe_loop = gradient_loop(spec, config.cost, self._P, self._G, self._probe)
 
     def _at(self, member: int) -> Any:

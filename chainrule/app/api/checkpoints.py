@@ -101,7 +101,7 @@ def fetch_weights(
     kept = checkpoints.weights(service.database, run_id, epoch)
     etag = f'"{kept.sha256}"' if chosen == "safetensors" else f'"{kept.sha256}-{chosen}-{chainrule.__version__}"'
     place = f"/v1/runs/{kept.run_id}/checkpoints/{kept.epoch}/weights"
-    lasting = epoch not in (checkpoints.LAST, checkpoints.BEST)
+    lasting = epoch not in checkpoints.ALIASES
     headers = {
         "Content-Location": place,
         "Cache-Control": "private, max-age=31536000, immutable" if lasting else "no-cache",

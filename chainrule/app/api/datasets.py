@@ -53,6 +53,10 @@ FORM: dict[str, dict[str, Any]] = {
         "description": "Names or numbers of feature columns with categories, separated by commas (CSV); columns of "
         "words are categorical by default.",
     },
+    "weight_column": {
+        "type": "string",
+        "description": "Name or number of the column that says how much each sample's error counts (CSV).",
+    },
     "divide_by": {"type": "number", "description": "Divide numeric features by this; IDX bytes by 255 by default."},
 }
 LISTS = ("target_columns", "categorical_columns")
@@ -219,6 +223,7 @@ def _upload(form: FormData) -> datasets.Upload:
         label_column=_text(form, "label_column"),
         target_columns=_list(form, "target_columns"),
         categorical_columns=_list(form, "categorical_columns"),
+        weight_column=_text(form, "weight_column"),
         divide_by=_number(form, "divide_by"),
     )
     labels_file = labels.file if isinstance(labels, UploadFile) else None
@@ -278,5 +283,6 @@ def _create_from_rows(service: Service, request: Request, key_name: str | None, 
         targets=rows.targets,
         labels=rows.labels,
         feature_names=rows.feature_names,
+        weights=rows.weights,
         key=key_for(request, key_name, body) if key_name else None,
     )

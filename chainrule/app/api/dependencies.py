@@ -21,7 +21,7 @@ from chainrule.app.store.database import Database
 LATEST = "latest"
 MOST_WAIT_S = 60
 _ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_EPOCH = re.compile(r"last|best|0|[1-9][0-9]{0,17}")
+_EPOCH = re.compile(r"final|last|best|0|[1-9][0-9]{0,17}")
 
 
 @dataclass(frozen=True)
@@ -90,14 +90,15 @@ async def _epoch_name(
     epoch: Annotated[
         str,
         Path(
-            description="An epoch by number (0 is the untrained network), `last`, or `best`: that of the lowest "
-            "validation cost, or of the lowest cost where there is no validation.",
-            openapi_examples={"last": {"value": "last"}},
+            description="An epoch by number (0 is the untrained network); `final`: the one whose weights the run ends "
+            "with, its last, or with early stopping its best (`best_epoch`); `last`: the newest that is kept; `best`: "
+            "of those kept the one of the lowest validation cost, or of the lowest cost where there is no validation.",
+            openapi_examples={"final": {"value": "final"}},
         ),
     ],
 ) -> str:
     if not _EPOCH.fullmatch(epoch):
-        raise NotFound(f"There is no epoch {epoch!r}; name one by its number, or `last` or `best`.")
+        raise NotFound(f"There is no epoch {epoch!r}; name one by its number, or `final`, `last` or `best`.")
     return epoch
 
 

@@ -77,7 +77,9 @@ def compute_gradients(
     format: Annotated[str | None, Query(description="json, npz or safetensors; in place of `Accept`.")] = None,
 ) -> Any:
     """Z, A, dA, dZ, dW and db of any layer, for rows of the run's data or samples sent along, at the weights of
-    an epoch. Row i of Z, A, dA and dZ belongs to sample i; dW and db are means over the samples.
+    an epoch. Row i of Z, A, dA and dZ belongs to sample i; dW and db are means over the samples. They are those of
+    the run's own cost C: with its label smoothing and its weights, without penalties, and of the network as it is,
+    without dropout.
     """
     chosen = choose(request, format, {"json": JSON, "npz": NPZ, "safetensors": SAFETENSORS})
     question = Question(**query.model_dump(exclude={"values"}))
@@ -118,6 +120,7 @@ def _shown(found: Inspection, *, values: bool) -> dict[str, Any]:
         "cost": finite(found.cost),
         "cost_name": found.cost_name,
         "cost_equation": found.cost_equation,
+        "weights": None if found.weights is None else found.weights.tolist(),
         "dtype": found.dtype,
         "per_sample": found.per_sample,
         "quantities": quantities,

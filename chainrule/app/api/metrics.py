@@ -47,7 +47,7 @@ def read_metrics(
     kept = checkpoints.weights(service.database, run_id, epoch)
     chosen = metrics.split_of(kept, split)
     etag = f'"{kept.sha256}-{kept.run_id}-{chosen}-{chainrule.__version__}"'
-    lasting = epoch not in (checkpoints.LAST, checkpoints.BEST) and request.path_params["run_id"] != LATEST
+    lasting = epoch not in checkpoints.ALIASES and request.path_params["run_id"] != LATEST
     headers = {
         "Content-Location": f"/v1/runs/{kept.run_id}/checkpoints/{kept.epoch}/metrics?split={chosen}",
         "Cache-Control": "private, max-age=31536000, immutable" if lasting else "no-cache",

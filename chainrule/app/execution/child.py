@@ -1,12 +1,15 @@
-"""The child: a process that trains one attempt at a time, and ends with its supervisor."""
+"""The child: a process that trains one run at a time, or several as a stack, and ends with its supervisor."""
 
 import contextlib
+import json
 import logging
 import os
 import signal
 import threading
 import traceback
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import Any
@@ -14,14 +17,28 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from chainrule.app.config import MIB, Settings
-from chainrule.app.execution.writer import Ending, RunLost, Writer
+from chainrule.app.execution.writer import Assignment, Ending, RunLost, Writer
 from chainrule.app.run_status import Reason, RunStatus
 from chainrule.app.services import training
 from chainrule.app.services.weights import NetworkEncoder
 from chainrule.app.store import checkpoints, runs
 from chainrule.app.store.database import Database
 from chainrule.app.store.runs import Attempt
-from chainrule.engine import DivergedError, Epoch, TrainingConfig, dense, train, xor
+from chainrule.engine import (
+    Data,
+    DivergedError,
+    Epoch,
+    ResumePoint,
+    Round,
+    StepBoundary,
+    Trainee,
+    TrainingConfig,
+    dense,
+    train,
+    train_stacked,
+    xor,
+)
+from chainrule.engine.stopping import Watched
 
 CANCEL = "cancel"
 DRAIN = "drain"
@@ -47,23 +64,37 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Order:
-    """What a child is to train, and for which attempt."""
+    """What a child is to train: one run, or several that can be trained as one computation."""
 
-    attempt: Attempt
-    config: dict[str, Any]
-    inputs: int
-    steps_per_epoch: int
+    assignments: tuple[Assignment, ...]
 
 
 class _Supervisor:
-    """The child's end of the pipe: hears orders and wishes, tells of writes, and dies when the other end does."""
+    """The child's end of the pipe: hears orders and wishes, tells of writes, and dies when the other end does.
+
+    Attributes:
+        drain: whether all is to stop.
+        cancelled: the runs that are to stop.
+    """
 
     def __init__(self, pipe: Connection) -> None:
-        self.wish: str | None = None
+        self.drain = False
+        self.cancelled: set[str] = set()
         self.attention = threading.Event()
         self.orders: SimpleQueue[Order | None] = SimpleQueue()
         self._pipe = pipe
         threading.Thread(target=self._listen, name="supervisor", daemon=True).start()
+
+    @property
+    def wishes(self) -> bool:
+        """Whether anything is to stop."""
+        return self.drain or bool(self.cancelled)
+
+    def wish(self, attempt: Attempt) -> str | None:
+        """Tell what is wished of a run."""
+        if attempt.run_id in self.cancelled:
+            return CANCEL
+        return DRAIN if self.drain else None
 
     def tell(self, word: str, detail: str = "") -> None:
         with contextlib.suppress(OSError):
@@ -76,18 +107,21 @@ class _Supervisor:
                 if isinstance(heard, Order):
                     self.orders.put(heard)
                 else:
-                    self._wish(heard)
+                    self._take(*heard)
         except (EOFError, OSError):
             os._exit(1)  # nobody beats for this attempt any more: whatever it did now would be in vain
 
-    def _wish(self, word: str) -> None:
-        self.wish = word
+    def _take(self, word: str, run_id: str) -> None:
+        if word == DRAIN:
+            self.drain = True
+        else:
+            self.cancelled.add(run_id)
         self.attention.set()
         self.orders.put(None)  # whoever was asked to stop takes no other order
 
 
 def main(settings: Settings, pipe: Connection) -> None:
-    """Train one attempt after another, each from its resume point to its end, or until told to stop."""
+    """Obey one order after another, each from its resume points to its end, or until told to stop."""
     _leave_signals_to_supervisor()
     supervisor = _Supervisor(pipe)
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
@@ -102,18 +136,18 @@ def main(settings: Settings, pipe: Connection) -> None:
 
 
 def _obey(database: Database, settings: Settings, order: Order, supervisor: _Supervisor, *, last: bool) -> bool:
-    """Train one attempt and say how it went; whether another order may come."""
+    """Obey one order and say how it went; whether another may come."""
     small = False
     try:
         small = _train(database, settings, order, supervisor)
-    except RunLost:
-        log.warning("%s belongs to another attempt; stopping", order.attempt.run_id)
+    except RunLost as lost:
+        log.warning("%s: another attempt holds what was ordered; stopping", lost)
     except Exception as error:
-        log.exception("attempt on %s failed", order.attempt.run_id)
+        log.exception("attempt on %s failed", ", ".join(each.attempt.run_id for each in order.assignments))
         supervisor.tell(CRASHED, "".join(traceback.format_exception_only(error)).strip())
         return False
     supervisor.attention.clear()  # before looking for a wish: one that comes later is for the next order
-    ready = small and supervisor.wish is None and not last
+    ready = small and not supervisor.wishes and not last
     supervisor.tell(READY if ready else ENDED)
     return ready
 
@@ -160,27 +194,109 @@ def _database(url: str) -> Database:
 
 def _train(database: Database, settings: Settings, order: Order, supervisor: _Supervisor) -> bool:
     """Train; whether it was a small thing."""
-    config = training.engine_config(order.config, order.inputs)
-    data, validation = training.load_split(database, settings, order.attempt.run_id, order.config)
-    resume = training.load_resume_point(database, order.attempt.run_id)
-    attention = supervisor.attention
-    writer = Writer(
-        database, settings, order.attempt, order.config, steps_per_epoch=order.steps_per_epoch, due=attention
-    )
-    progress = train(config, data, validation, resume=resume, snapshot_due=attention.is_set)
+    trainees = _trainees(database, settings, order)
+    writer = Writer(database, settings, order.assignments, due=supervisor.attention)
+    for place, trainee in trainees.items():
+        if trainee.resume is not None and trainee.resume.watched is not None:
+            writer.begins_at(place, Watched.from_array(trainee.resume.watched).best_epoch)
+    # Those at the same place go on together; who was lost at another place is trained by itself.
+    waiting: list[dict[int, Trainee]] = list(_alike(trainees))
+    while waiting:
+        rest = _follow(waiting.pop(), order, writer, supervisor)
+        if rest:
+            waiting.append(rest)
+    writer.close()
+    sizes = [
+        each.config.memory_bytes(each.data.samples, each.validation.samples if each.validation else 0)
+        for each in trainees.values()
+    ]
+    return sum(sizes) <= SMALL_BYTES
+
+
+def _trainees(database: Database, settings: Settings, order: Order) -> dict[int, Trainee]:
+    """Open what each run is trained on, once for all that are trained on the same."""
+    opened: dict[str, tuple[Data, Data | None]] = {}
+    trainees = {}
+    for place, assignment in enumerate(order.assignments):
+        run_id, config = assignment.attempt.run_id, assignment.config
+        same = json.dumps([config[name] for name in ("dataset", "validation", "dtype")] + [config.get("inputs")])
+        if same not in opened:
+            opened[same] = training.load_split(database, settings, run_id, config)
+        engine = training.engine_config(config, config["network"]["inputs"])
+        trainees[place] = Trainee(engine, *opened[same], training.load_resume_point(database, run_id))
+    return trainees
+
+
+def _alike(trainees: dict[int, Trainee]) -> Iterator[dict[int, Trainee]]:
+    """Part runs by where they stand."""
+    groups: dict[Any, dict[int, Trainee]] = {}
+    for place, trainee in trainees.items():
+        at = trainee.resume
+        groups.setdefault(None if at is None else (at.epoch, at.step, at.steps), {})[place] = trainee
+    yield from groups.values()
+
+
+def _follow(
+    group: dict[int, Trainee], order: Order, writer: Writer, supervisor: _Supervisor
+) -> dict[int, Trainee] | None:
+    """Train runs that stand at the same place, until all have ended or some are to stop.
+
+    Returns:
+        Those that are to go on without these, from where they stand.
+    """
+    attention, places = supervisor.attention, list(group)
+    living = dict.fromkeys(places)
+    for event in _events(list(group.values()), attention):
+        points: dict[int, Callable[[], ResumePoint]] = {}
+        if isinstance(event, StepBoundary):
+            points = {place: partial(event.resume_point, k) for k, place in enumerate(places) if place in living}
+        else:
+            for k, found in event.items():
+                place = places[k]
+                if isinstance(found, DivergedError):
+                    writer.end(place, Ending(RunStatus.FAILED, Reason.DIVERGED, str(found)), None)
+                else:
+                    writer.add(place, found)
+                    points[place] = found.resume_point
+                    if found.last:
+                        writer.end(place, _succeeded(found, group[place]), found.resume_point())
+                if isinstance(found, DivergedError) or found.last:
+                    del living[place]
+                    points.pop(place, None)
+        if not living:
+            return None
+        if attention.is_set():
+            attention.clear()  # before looking for wishes, so that none is overlooked
+            at = {place: point() for place, point in points.items()}
+            for place in list(living):
+                wish = supervisor.wish(order.assignments[place].attempt)
+                if wish is not None:
+                    writer.end(place, _ENDINGS[wish], at.pop(place))
+                if wish is not None or place in writer.lost:
+                    del living[place]
+                    at.pop(place, None)
+            writer.hand_over(at)
+            if len(at) < len(points):
+                return {place: replace(group[place], resume=point) for place, point in at.items()}
+    return None
+
+
+def _events(group: list[Trainee], attention: threading.Event) -> Iterator[Round | StepBoundary]:
+    """Train one run by itself, or several as a stack; both give the same bits."""
+    if len(group) > 1:
+        yield from train_stacked(group, snapshot_due=attention.is_set)
+        return
+    (one,) = group
     try:
-        for event in progress:
-            if isinstance(event, Epoch):
-                writer.add(event)
-                if event.epoch == config.epochs:
-                    writer.end(Ending(RunStatus.SUCCEEDED, Reason.COMPLETED), event.resume_point())
-                    break
-            if attention.is_set():
-                attention.clear()  # before looking for a wish, so that none is overlooked
-                if supervisor.wish is not None:
-                    writer.end(_ENDINGS[supervisor.wish], event.resume_point())
-                    break
-                writer.hand_over(event.resume_point())
+        for event in train(one.config, one.data, one.validation, resume=one.resume, snapshot_due=attention.is_set):
+            yield event if isinstance(event, StepBoundary) else {0: event}
     except DivergedError as error:
-        writer.end(Ending(RunStatus.FAILED, Reason.DIVERGED, str(error)), None)
-    return config.memory_bytes(data.samples, validation.samples if validation else 0) <= SMALL_BYTES
+        yield {0: error}
+
+
+def _succeeded(last: Epoch, trainee: Trainee) -> Ending:
+    stopping = trainee.config.early_stopping
+    if stopping is None or last.epoch == trainee.config.epochs:
+        return Ending(RunStatus.SUCCEEDED, Reason.COMPLETED)
+    detail = f"no better epoch than {last.best_epoch} in the {stopping.patience} after it"
+    return Ending(RunStatus.SUCCEEDED, Reason.EARLY_STOPPED, detail)

@@ -29,7 +29,7 @@ class Dispatcher:
         self._reaper = Reaper(database, settings)
         self._standby = Standby(settings)
         self._stopping = threading.Event()
-        self._pilots: set[Future[str | None]] = set()
+        self._pilots: set[Future[list[str]]] = set()
         self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
 
     @property
@@ -79,7 +79,7 @@ class Dispatcher:
         self._pilots.add(pilot)
         pilot.add_done_callback(self._land)
 
-    def _land(self, pilot: Future[str | None]) -> None:
+    def _land(self, pilot: Future[list[str]]) -> None:
         self._pilots.discard(pilot)
         error = None if pilot.cancelled() else pilot.exception()
         if error is None:

@@ -51,6 +51,7 @@ class Standby:
         """Set up how children start, and begin to start them."""
         for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
             os.environ[name] = str(self._settings.blas_threads)
+        os.environ.setdefault("NUMBA_CACHE_DIR", str(self._settings.cache_dir / "compiled"))
         os.environ["CHAINRULE_DATABASE_URL"] = self._settings.database_url
         if _METHOD == "forkserver":
             _context.set_forkserver_preload(["chainrule.app.execution.preload"])

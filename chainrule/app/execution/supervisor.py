@@ -1,22 +1,25 @@
-"""The supervisor: claims one run, has a child train it, beats for it, and ends what must end."""
+"""The supervisor: claims a run, or several alike, has a child train them, beats for them, and ends what must end."""
 
 import contextlib
 import logging
+import math
 import os
 import signal
 import socket
 import threading
 import time
 import uuid
-from dataclasses import dataclass
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from chainrule.app.config import Settings
 from chainrule.app.execution import child
 from chainrule.app.execution.standby import Child, Standby
+from chainrule.app.execution.writer import Assignment
 from chainrule.app.run_status import Reason, RunStatus
 from chainrule.app.services.training import builds
 from chainrule.app.store import runs
@@ -28,52 +31,44 @@ LOOK_INTERVAL_S = 0.1
 log = logging.getLogger(__name__)
 
 
-def supervise_once(database: Database, settings: Settings, standby: Standby, stopping: threading.Event) -> str | None:
-    """Claim the best waiting run and see its attempt through; return the run's id, None if none waited.
+def supervise_once(database: Database, settings: Settings, standby: Standby, stopping: threading.Event) -> list[str]:
+    """Claim the best waiting run, and those that can be trained with it, and see their attempts through.
 
     Carries no run: where and when this is called decides nothing about what is trained next, the
-    database does.
+    database does. Returns the ids of the runs; none if none waited.
 
     Raises:
         OSError: no process can be started to train it.
         SQLAlchemyError: nothing can be claimed.
     """
     if stopping.is_set():
-        return None
+        return []
     attempt_id = uuid.uuid4().hex
     ours = standby.take()  # before the run: none is claimed that nobody could train
-    run = None
+    claimed: list[Run] = []
     try:
-        run = _claim(database, settings, attempt_id)
+        claimed = _claim(database, settings, attempt_id)
     finally:
-        if run is None:
+        if not claimed:
             standby.take_back(ours)
-    if run is None:
-        return None
-    _Attempt(database, settings, standby, stopping, run, Attempt(run.id, attempt_id)).see_through(ours)
-    return run.id
+    if claimed:
+        _Order(database, settings, standby, stopping, claimed, attempt_id).see_through(ours)
+    return [run.id for run in claimed]
 
 
-def _claim(database: Database, settings: Settings, attempt_id: str) -> Run | None:
+def _claim(database: Database, settings: Settings, attempt_id: str) -> list[Run]:
+    worker, of = f"{socket.gethostname()}:{os.getpid()}", builds(settings)
     with database.writing(announce=False) as session:
-        run = runs.claim(session, attempt_id, f"{socket.gethostname()}:{os.getpid()}", builds(settings))
-        if run is not None:
-            database.announce(session)
-    return run
+        run = runs.claim(session, attempt_id, worker, of)
+        if run is None:
+            return []
+        alike = runs.claim_alike(session, run, settings.slots, settings.max_stack, attempt_id, worker, of)
+        database.announce(session)
+    return [run, *alike]
 
 
-@dataclass
-class _Stop:
-    """A stop under way: how the run ends if the child must be killed, and when."""
-
-    word: str
-    status: RunStatus
-    reason: Reason
-    kill_at: float
-
-
-class _Attempt:
-    """One claimed run and the process that trains it."""
+class _Order:
+    """Claimed runs and the process that trains them."""
 
     def __init__(
         self,
@@ -81,21 +76,26 @@ class _Attempt:
         settings: Settings,
         standby: Standby,
         stopping: threading.Event,
-        run: Run,
-        attempt: Attempt,
+        claimed: Sequence[Run],
+        attempt_id: str,
     ) -> None:
         self._database = database
         self._settings = settings
         self._standby = standby
         self._stopping = stopping
-        self._attempt = attempt
-        self._order = child.Order(attempt, run.config, run.config["network"]["inputs"], run.steps_per_epoch)
+        self._held = {run.id: Attempt(run.id, attempt_id) for run in claimed}
+        self._name = claimed[0].id if len(claimed) == 1 else f"{claimed[0].id} and {len(claimed) - 1} more"
+        self._order = child.Order(
+            tuple(Assignment(self._held[run.id], run.config, run.steps_per_epoch) for run in claimed)
+        )
         self._ended = self._ready = False
         self._crash = ""
-        self._stop: _Stop | None = None
+        self._drained = False
+        self._cancelled: set[str] = set()
+        self._kill_at = math.inf
 
     def see_through(self, ours: Child) -> None:
-        """Give the child its order, watch it to its end, and take the run back if the child did not end it."""
+        """Give the child its order, watch it to its end, and take the runs back that the child did not end."""
         try:
             with contextlib.suppress(OSError):  # it has just died, as the pipe will tell
                 ours.pipe.send(self._order)
@@ -105,12 +105,16 @@ class _Attempt:
                 ours.process.kill()
                 ours.process.join()
                 self._drain(ours.pipe)
-            if self._ready and self._stop is None:
+            if self._ready and not self._asked:
                 self._standby.take_back(ours)
             else:
                 self._standby.dismiss(ours)
         if not self._ended:
             self._take_back(self._crash or _how_it_died(ours.process))
+
+    @property
+    def _asked(self) -> bool:
+        return self._drained or bool(self._cancelled)
 
     def _watch(self, pipe: Connection) -> None:
         # The pipe ends with the child. What the fork server says of it would end with the fork server.
@@ -126,31 +130,38 @@ class _Attempt:
                     return
             elif not news and not self._look(pipe, beat=False):
                 return
-            if self._stop is not None and moment >= self._stop.kill_at:
-                log.warning("%s did not stop within its grace; killing it", self._attempt.run_id)
+            if moment >= self._kill_at:
+                log.warning("%s did not stop within its grace; killing it", self._name)
                 return
 
     def _look(self, pipe: Connection, *, beat: bool) -> bool:
-        """Beat, or only read; pass wishes on. False if the run is lost to this attempt."""
-        if self._stopping.is_set():
-            self._ask(pipe, _Stop(child.DRAIN, RunStatus.QUEUED, Reason.DRAINED, self._kill_at()))
+        """Beat, or only read; pass wishes on. False if no run is held any more."""
+        if self._stopping.is_set() and not self._drained:
+            self._drained = True
+            self._ask(pipe, child.DRAIN, "")
+        attempts = list(self._held.values())
         try:
             if beat:
                 with self._database.writing(announce=False) as session:
-                    cancel = runs.beat(session, self._attempt)
+                    found = runs.beat(session, attempts)
             else:
                 with self._database.reading() as session:
-                    cancel = runs.wishes_cancel(session, self._attempt)
+                    found = runs.wishes_cancel(session, attempts)
         except SQLAlchemyError as error:
             # The child trains on; whoever observes us is as blind, and observes nothing.
             if beat:
-                log.warning("cannot beat for %s: %s", self._attempt.run_id, error)
+                log.warning("cannot beat for %s: %s", self._name, error)
             return True
-        if cancel is None:
-            # Ended by its own last write, or taken by another attempt: either way nothing is left to guard.
+        # Those not found were ended by the child's own writes, or taken by another attempt: nothing is left to guard.
+        if self._cancelled and self._cancelled.isdisjoint(found) and not self._drained:
+            self._kill_at = math.inf
+        self._held = {run_id: self._held[run_id] for run_id in found}
+        if not self._held:
             return self._says_goodbye(pipe)
-        if cancel:
-            self._ask(pipe, _Stop(child.CANCEL, RunStatus.CANCELLED, Reason.CANCEL_REQUESTED, self._kill_at()))
+        for run_id, cancel in found.items():
+            if cancel and run_id not in self._cancelled:
+                self._cancelled.add(run_id)
+                self._ask(pipe, child.CANCEL, run_id)
         return True
 
     def _says_goodbye(self, pipe: Connection) -> bool:
@@ -182,39 +193,36 @@ class _Attempt:
         except OSError:
             pass
 
-    def _ask(self, pipe: Connection, stop: _Stop) -> None:
-        if self._stop is None:
-            self._stop = stop
-            try:
-                pipe.send(stop.word)
-            except OSError:
-                log.debug("%s is gone already", self._attempt.run_id)
-
-    def _kill_at(self) -> float:
-        return time.monotonic() + self._settings.grace_s
+    def _ask(self, pipe: Connection, word: str, run_id: str) -> None:
+        self._kill_at = time.monotonic() + self._settings.grace_s
+        try:
+            pipe.send((word, run_id))
+        except OSError:
+            log.debug("%s is gone already", self._name)
 
     def _take_back(self, detail: str) -> None:
-        """Decide in the database what becomes of a run whose child ended without ending it."""
+        """Decide in the database what becomes of runs whose child ended without ending them."""
         deadline = time.monotonic() + self._settings.blind_s
         while True:
             try:
                 with self._database.writing() as session:
-                    if self._stop is not None:
-                        runs.end_attempt(session, self._attempt, self._stop.status, self._stop.reason, detail)
-                        return
-                    runs.lose_attempt(
-                        session,
-                        self._attempt,
-                        Reason.CHILD_LOST,
-                        detail,
-                        max_failures=self._settings.max_failures,
-                    )
+                    for run_id in sorted(self._held):
+                        self._give_up(session, self._held[run_id], detail)
                 return
             except SQLAlchemyError as error:
                 if self._stopping.is_set() or time.monotonic() > deadline:
-                    log.error("cannot give %s back; observers will: %s", self._attempt.run_id, error)
+                    log.error("cannot give %s back; observers will: %s", self._name, error)
                     return
                 time.sleep(1.0)
+
+    def _give_up(self, session: Session, attempt: Attempt, detail: str) -> None:
+        if attempt.run_id in self._cancelled:
+            runs.end_attempt(session, attempt, RunStatus.CANCELLED, Reason.CANCEL_REQUESTED, detail)
+        elif self._asked:
+            # Killed because something was to stop; that is no failure of those that were trained beside it.
+            runs.end_attempt(session, attempt, RunStatus.QUEUED, Reason.DRAINED, detail)
+        else:
+            runs.lose_attempt(session, attempt, Reason.CHILD_LOST, detail, max_failures=self._settings.max_failures)
 
 
 def _how_it_died(process: BaseProcess) -> str:

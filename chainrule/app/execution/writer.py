@@ -1,14 +1,15 @@
-"""The writer of one attempt: epochs, weights, statistics and the resume point, in fenced transactions.
+"""The writer of an order: epochs, weights, statistics and resume points of its runs, in fenced transactions.
 
 Training hands over each epoch and goes on; a thread writes what has gathered at most every
-`flush_interval_s`. A write always ends at a resume point, so that what is stored and where the run
+`flush_interval_s`. A write always ends at a resume point, so that what is stored and where a run
 would go on never disagree. When the time comes in the middle of a long epoch, `due` asks the
-training for a resume point at the next step boundary.
+training for resume points at the next step boundary.
 """
 
 import logging
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,14 +36,13 @@ class RunLost(Exception):
     """The run belongs to another attempt now; this one must write nothing more."""
 
 
-@dataclass
-class _Batch:
-    """What has gathered since the last write."""
+@dataclass(frozen=True)
+class Assignment:
+    """One run of an order: for which attempt it is trained, its config, and the steps of its epochs."""
 
-    epochs: list[dict[str, Any]] = field(default_factory=list)
-    weights: list[tuple[int, Network]] = field(default_factory=list)
-    gradients: list[dict[str, Any]] = field(default_factory=list)
-    size_bytes: int = 0
+    attempt: Attempt
+    config: dict[str, Any]
+    steps_per_epoch: int
 
 
 @dataclass(frozen=True)
@@ -54,40 +54,37 @@ class Ending:
     detail: str = ""
 
 
-class Writer:
-    """Takes epochs from the training and stores them."""
+@dataclass
+class _Batch:
+    """What has gathered of one run since the last write; and how it ended, if it has."""
 
-    def __init__(
-        self,
-        database: Database,
-        settings: Settings,
-        attempt: Attempt,
-        config: dict[str, Any],
-        *,
-        steps_per_epoch: int,
-        due: threading.Event,
-    ) -> None:
-        self.due = due
-        self._database = database
-        self._settings = settings
-        self._attempt = attempt
-        self._every: int = config["checkpoints"]["every"]
-        self._keep: int | None = config["checkpoints"]["keep"]
-        self._last_epoch: int = config["epochs"]
-        self._steps_per_epoch = steps_per_epoch
-        self._encoder = NetworkEncoder()
-        self._batch = _Batch()
-        self._handed_over: tuple[_Batch, ResumePoint] | None = None
-        self._condition = threading.Condition()
-        self._closing = False
-        self._problem: BaseException | None = None
-        self._thread = threading.Thread(target=self._write_in_turns, name="writer", daemon=True)
-        self._thread.start()
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+    weights: dict[int, Network] = field(default_factory=dict)
+    gradients: list[dict[str, Any]] = field(default_factory=list)
+    size_bytes: int = 0
+    superseded: list[int] = field(default_factory=list)
+    best_epoch: int | None = None
+    point: ResumePoint | None = None
+    ending: Ending | None = None
+
+
+class _Run:
+    """One run of the order, and what has gathered of it."""
+
+    def __init__(self, assignment: Assignment) -> None:
+        self.attempt, self.config = assignment.attempt, assignment.config
+        self.steps_per_epoch = assignment.steps_per_epoch
+        self.keep: int | None = self.config["checkpoints"]["keep"]
+        self.best: int | None = None
+        self.batch = _Batch()
+
+    def kept(self, epoch: int) -> bool:
+        """Whether the weights of an epoch are kept whatever it came to."""
+        return epoch in (0, 1, self.config["epochs"]) or epoch % self.config["checkpoints"]["every"] == 0
 
     def add(self, epoch: Epoch) -> None:
         """Take one epoch; copies what the training will overwrite."""
-        run_id = self._attempt.run_id
-        batch = self._batch
+        run_id, batch = self.attempt.run_id, self.batch
         batch.epochs.append(
             {
                 "run_id": run_id,
@@ -100,8 +97,12 @@ class Writer:
                 "seconds": epoch.seconds,
             }
         )
-        if epoch.epoch in (0, 1, self._last_epoch) or epoch.epoch % self._every == 0:
-            batch.weights.append((epoch.epoch, epoch.network))
+        best = epoch.best_epoch == epoch.epoch
+        if best and self.best is not None and not self.kept(self.best) and batch.weights.pop(self.best, None) is None:
+            batch.superseded.append(self.best)
+        self.best = batch.best_epoch = epoch.best_epoch
+        if best or epoch.last or self.kept(epoch.epoch):
+            batch.weights[epoch.epoch] = epoch.network
             batch.size_bytes += epoch.network.parameters.nbytes
         for record in epoch.gradients or ():
             batch.gradients.append(
@@ -120,31 +121,87 @@ class Writer:
                 }
             )
         batch.size_bytes += ROW_BYTES * (1 + len(epoch.gradients or ()))
-        if batch.size_bytes > MOST_WAITING_BYTES:
+
+    def progress(self, batch: _Batch) -> dict[str, Any]:
+        """Tell how far the run is with a batch."""
+        values: dict[str, Any] = {}
+        if batch.epochs:
+            newest = batch.epochs[-1]
+            names = ("cost", "error", "validation_cost", "validation_error")
+            values = {name: newest[name] for name in names}
+            values["epochs_done"] = newest["epoch"]
+            values["steps_done"] = newest["epoch"] * self.steps_per_epoch
+        if batch.best_epoch is not None:
+            values["best_epoch"] = batch.best_epoch
+        if batch.point is not None:
+            values["steps_done"] = batch.point.epoch * self.steps_per_epoch + batch.point.step
+        return values
+
+
+class Writer:
+    """Takes the epochs of an order's runs from the training and stores them.
+
+    Attributes:
+        due: set when resume points are wanted.
+        lost: the places of runs that belong to other attempts now; nothing more is written of them.
+    """
+
+    def __init__(
+        self, database: Database, settings: Settings, assignments: Sequence[Assignment], *, due: threading.Event
+    ) -> None:
+        self.due = due
+        self.lost: set[int] = set()
+        self._database, self._settings = database, settings
+        self._runs = [_Run(assignment) for assignment in assignments]
+        # Whoever writes several rows locks them in the order of their ids.
+        self._in_order = sorted(range(len(self._runs)), key=lambda place: self._runs[place].attempt.run_id)
+        self._encoder = NetworkEncoder()
+        self._handed_over: dict[int, _Batch] | None = None
+        self._condition = threading.Condition()
+        self._closing = False
+        self._problem: BaseException | None = None
+        self._thread = threading.Thread(target=self._write_in_turns, name="writer", daemon=True)
+        self._thread.start()
+
+    def begins_at(self, place: int, best_epoch: int | None) -> None:
+        """Take note of the best epoch so far of a run that goes on from a resume point."""
+        self._runs[place].best = best_epoch
+
+    def add(self, place: int, epoch: Epoch) -> None:
+        """Take one epoch of one run; copies what the training will overwrite."""
+        self._runs[place].add(epoch)
+        if self._waiting_bytes() > MOST_WAITING_BYTES:
             self.due.set()
 
-    def hand_over(self, point: ResumePoint) -> None:
+    def end(self, place: int, ending: Ending, point: ResumePoint | None) -> None:
+        """Have a run's next state written with the rest of it.
+
+        The point is kept even if the run has ended, so that it can be extended; None where no training can go on.
+        """
+        batch = self._runs[place].batch
+        batch.ending, batch.point = ending, point
+        self.due.set()
+
+    def hand_over(self, points: Mapping[int, ResumePoint]) -> None:
         """Have all that has gathered written; waits only while an earlier write of much data goes on.
 
-        Raises:
-            RunLost: an earlier write found that the run belongs to another attempt.
+        Args:
+            points: where each run stands that has not ended.
         """
         with self._condition:
-            if self._handed_over is not None and self._batch.size_bytes <= MOST_WAITING_BYTES:
+            if self._handed_over is not None and self._waiting_bytes() <= MOST_WAITING_BYTES:
                 return  # the thread is still busy; the next boundary will do
             self._condition.wait_for(lambda: self._handed_over is None or self._problem is not None)
             if self._problem is not None:
                 raise self._problem
-            self._handed_over, self._batch = (self._batch, point), _Batch()
+            self._handed_over = self._gathered(points)
             self._condition.notify_all()
 
-    def end(self, ending: Ending, point: ResumePoint | None) -> None:
-        """Write the rest together with the run's next state, in one transaction.
-
-        The point is kept even if the run has ended, so that it can be extended; None where no training can go on.
+    def close(self) -> None:
+        """Write the rest, each run's with its next state, in one transaction.
 
         Raises:
-            RunLost: the run belongs to another attempt.
+            RunLost: every run belongs to another attempt.
         """
         with self._condition:
             self._closing = True
@@ -152,7 +209,24 @@ class Writer:
         self._thread.join()
         if self._problem is not None:
             raise self._problem
-        self._write(self._batch, point, ending)
+        if rest := self._gathered({}):
+            self._write(rest)
+        if len(self.lost) == len(self._runs):
+            raise RunLost(", ".join(run.attempt.run_id for run in self._runs))
+
+    def _waiting_bytes(self) -> int:
+        return sum(run.batch.size_bytes for run in self._runs)
+
+    def _gathered(self, points: Mapping[int, ResumePoint]) -> dict[int, _Batch]:
+        """Take what has gathered of runs that have ended or stand at a resume point."""
+        batches = {}
+        for place in self._in_order:
+            run = self._runs[place]
+            if place in points:
+                run.batch.point = points[place]
+            if run.batch.point is not None or run.batch.ending is not None:
+                batches[place], run.batch = run.batch, _Batch()
+        return batches
 
     def _write_in_turns(self) -> None:
         try:
@@ -164,8 +238,8 @@ class Writer:
                     self._condition.wait_for(self._has_work)
                     if self._handed_over is None:
                         return
-                    batch, point = self._handed_over
-                self._write(batch, point, None)
+                    batches = self._handed_over
+                self._write(batches)
                 with self._condition:
                     self._handed_over = None
                     self._condition.notify_all()
@@ -179,74 +253,75 @@ class Writer:
     def _has_work(self) -> bool:
         return self._closing or self._handed_over is not None
 
-    def _write(self, batch: _Batch, point: ResumePoint | None, ending: Ending | None) -> None:
+    def _write(self, batches: dict[int, _Batch]) -> None:
         """Write once, or again and again while the database is away, up to `blind_s`."""
-        rows = [self._checkpoint(epoch, network) for epoch, network in batch.weights]
-        content = None if point is None else encode_resume_point(point)
+        batches = {place: batch for place, batch in batches.items() if place not in self.lost}
+        encoded = {place: self._encoded(place, batch) for place, batch in batches.items()}
         deadline = time.monotonic() + self._settings.blind_s
         pause_s = 0.1
-        while True:
+        while batches:
             try:
                 with self._database.writing() as session:
-                    self._store(session, batch, rows, point, content, ending)
-                return
+                    lost = {
+                        place
+                        for place, batch in batches.items()
+                        if not self._store(session, place, batch, *encoded[place])
+                    }
+                break
             except (OperationalError, DBAPIError) as error:
                 # A commit whose answer was lost may have happened: the repeat would then find the epochs
                 # there and fail for good, and the next attempt goes on from the stored resume point.
                 away = isinstance(error, OperationalError) or error.connection_invalidated
                 if not away or time.monotonic() > deadline:
                     raise
-                log.warning("cannot write %s, trying again: %s", self._attempt.run_id, error)
+                log.warning("cannot write, trying again: %s", error)
                 time.sleep(pause_s)
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+        else:
+            return
+        if lost:
+            self.lost |= lost
+            self.due.set()  # whoever trains is to hear of it
+
+    def _encoded(self, place: int, batch: _Batch) -> tuple[list[dict[str, Any]], bytes | None]:
+        run_id = self._runs[place].attempt.run_id
+        rows = []
+        for epoch, network in batch.weights.items():
+            weights = self._encoder.encode(network)
+            rows.append(
+                {
+                    "run_id": run_id,
+                    "epoch": epoch,
+                    "sha256": sha256(weights),
+                    "size_bytes": len(weights),
+                    "weights": weights,
+                }
+            )
+        return rows, None if batch.point is None else encode_resume_point(batch.point)
 
     def _store(
-        self,
-        session: Session,
-        batch: _Batch,
-        rows: list[dict[str, Any]],
-        point: ResumePoint | None,
-        content: bytes | None,
-        ending: Ending | None,
-    ) -> None:
-        attempt = self._attempt
-        progress = self._progress(batch, point)
+        self, session: Session, place: int, batch: _Batch, rows: list[dict[str, Any]], content: bytes | None
+    ) -> bool:
+        """Store one run's batch; False, and nothing, if it belongs to another attempt."""
+        run = self._runs[place]
+        attempt, progress, ending = run.attempt, run.progress(batch), batch.ending
         status: RunStatus | None
         if ending is not None:
             status = runs.end_attempt(session, attempt, ending.status, ending.reason, ending.detail, progress)
         else:
             status = RunStatus.RUNNING if runs.advance(session, attempt, progress) else None
         if status is None:
-            raise RunLost(attempt.run_id)
+            return False
         epochs.add(session, batch.epochs)
         checkpoints.add(session, rows)
         gradients.add(session, batch.gradients)
-        if rows and self._keep is not None:
-            checkpoints.drop_older(session, attempt.run_id, self._keep)
-        if content is not None and point is not None:
-            checkpoints.put_resume_point(session, attempt.run_id, point.epoch, point.step, content)
+        for epoch in batch.superseded:
+            checkpoints.drop(session, attempt.run_id, epoch)
+        if rows and run.keep is not None:
+            checkpoints.drop_older(session, attempt.run_id, run.keep, batch.best_epoch)
+        if content is not None and batch.point is not None:
+            checkpoints.put_resume_point(session, attempt.run_id, batch.point.epoch, batch.point.step, content)
         elif status.terminal:
             # An older one would not be where the records end.
             checkpoints.drop_resume_point(session, attempt.run_id)
-
-    def _progress(self, batch: _Batch, point: ResumePoint | None) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        if batch.epochs:
-            newest = batch.epochs[-1]
-            names = ("cost", "error", "validation_cost", "validation_error")
-            values = {name: newest[name] for name in names}
-            values["epochs_done"] = newest["epoch"]
-            values["steps_done"] = newest["epoch"] * self._steps_per_epoch
-        if point is not None:
-            values["steps_done"] = point.epoch * self._steps_per_epoch + point.step
-        return values
-
-    def _checkpoint(self, epoch: int, network: Network) -> dict[str, Any]:
-        weights = self._encoder.encode(network)
-        return {
-            "run_id": self._attempt.run_id,
-            "epoch": epoch,
-            "sha256": sha256(weights),
-            "size_bytes": len(weights),
-            "weights": weights,
-        }
+        return True

@@ -1,4 +1,4 @@
-"""Checkpoints: the weights at the end of an epoch, found by number, `last` or `best`; and what they predict."""
+"""Checkpoints: the weights at the end of an epoch, found by number or as `final`, `last` or `best`; and predicting."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from chainrule.engine.arrays import FloatArray
 from chainrule.engine.network import classify
 from chainrule.engine.preprocessing import Preprocessing
 
-LAST, BEST = "last", "best"
+FINAL, LAST, BEST = ALIASES = ("final", "last", "best")
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,11 @@ def _too_large(opened: Opened, pointer: str) -> InvalidInput:
 
 
 def _number(session: Any, run: Run, epoch: str) -> int:
-    if epoch == LAST:
+    """Find the epoch: the final weights of a run with early stopping are those of its best epoch, else its last."""
+    number: int | None
+    if epoch == FINAL and run.best_epoch is not None:
+        number = run.best_epoch
+    elif epoch in (FINAL, LAST):
         number = store.last_epoch(session, run.id)
     elif epoch == BEST:
         number = store.best_epoch(session, run.id)

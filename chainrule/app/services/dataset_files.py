@@ -1,7 +1,7 @@
 """The canonical file of a dataset: its bytes, its hash, and the local copy that is mapped into memory.
 
-It is one safetensors file with X and labels or Y. Its SHA-256, taken together with the names of classes,
-features and categories, is the dataset's identity.
+It is one safetensors file with X, labels or Y, and the samples' weights if they have any. Its SHA-256,
+taken together with the names of classes, features and categories, is the dataset's identity.
 """
 
 import contextlib
@@ -31,16 +31,17 @@ _intact: dict[Path, tuple[int, ...]] = {}
 
 @dataclass(frozen=True)
 class Content:
-    """What is stored of a dataset, as arrays; X is (m, n), labels (m,) or Y (m, k)."""
+    """What is stored of a dataset, as arrays; X is (m, n), labels (m,) or Y (m, k), weights (m,)."""
 
     X: NDArray[Any]
     labels: NDArray[np.int32] | None
     Y: NDArray[np.float64] | None
+    weights: NDArray[np.float64] | None = None
 
     @cached_property
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The arrays by name, the widest type first, so that each begins at a multiple of its own size."""
-        given = {"X": self.X, "labels": self.labels, "Y": self.Y}
+        given = {"X": self.X, "labels": self.labels, "Y": self.Y, "weights": self.weights}
         arrays = [(name, np.ascontiguousarray(array)) for name, array in given.items() if array is not None]
         return dict(sorted(arrays, key=lambda entry: -entry[1].dtype.itemsize))
 
@@ -118,15 +119,16 @@ def open_copy(path: Path, names: Names, sha256: str, stored: Callable[[], Iterat
 
 
 def _is_intact(path: Path, file: BinaryIO, names: Names, sha256: str) -> bool:
-    if _intact.get(path) == _stamp(file):
+    if _intact.get(path) == stamp(file):
         return True
     intact = names.sha256(iter(lambda: file.read(CHUNK_BYTES), b"")) == sha256
     if intact:
-        _intact[path] = _stamp(file)
+        _intact[path] = stamp(file)
     return intact
 
 
-def _stamp(file: BinaryIO) -> tuple[int, ...]:
+def stamp(file: BinaryIO) -> tuple[int, ...]:
+    """Tell a file from any other, and from itself once it has been changed."""
     status = os.fstat(file.fileno())
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
@@ -140,7 +142,7 @@ def _fetch(path: Path, names: Names, sha256: str, chunks: Iterator[bytes]) -> Bi
         if names.sha256(_written(file, chunks)) != sha256:
             raise AppError("The dataset as it is stored does not match its hash; delete it and upload it again.")
         file.flush()
-        _intact[path] = _stamp(file)
+        _intact[path] = stamp(file)
         Path(temporary).replace(path)
     except BaseException:
         file.close()

@@ -79,6 +79,7 @@ def create_from_rows(
     targets: Sequence[Sequence[float]] | None,
     labels: Sequence[Any] | None,
     feature_names: Sequence[str] | None,
+    weights: Sequence[float] | None = None,
     key: idempotency.Key | None = None,
 ) -> Created:
     """Take rows in.
@@ -89,7 +90,7 @@ def create_from_rows(
     with idempotency.in_flight(key):
         if given := idempotency.find(database, key):
             return Created(given.body, given.status_code == 201, replayed=True)
-        table = rows.read(samples, targets, labels, feature_names, _limits(settings))
+        table = rows.read(samples, targets, labels, feature_names, _limits(settings), weights)
         return _create(database, name or "dataset", table, key)
 
 
@@ -133,6 +134,7 @@ def preview(database: Database, settings: Settings, dataset_id: str, limit: int)
         "rows": rows,
         "labels": None if first.labels is None else [data.classes[label] for label in first.labels],
         "targets": None if first.Y is None else first.Y.tolist(),
+        "weights": None if first.weights is None else first.weights.tolist(),
     }
 
 
@@ -203,7 +205,10 @@ def open_data(database: Database, settings: Settings, dataset_id: str) -> Data:
             yield from store.chunks(session, dataset_id)
 
     arrays = open_copy(settings.cache_dir / f"{dataset_id}.safetensors", names, dataset.sha256, stored)
-    return Data(arrays["X"], arrays.get("Y"), arrays.get("labels"), names.classes, names.features, categories)
+    return Data(
+        arrays["X"], arrays.get("Y"), arrays.get("labels"), names.classes, names.features, categories,
+        arrays.get("weights"),
+    )  # fmt: skip
 
 
 def _limits(settings: Settings) -> Limits:
@@ -211,7 +216,7 @@ def _limits(settings: Settings) -> Limits:
 
 
 def _create(database: Database, name: str, table: Table, key: idempotency.Key | None) -> Created:
-    content = Content(table.X, table.labels, table.Y)
+    content = Content(table.X, table.labels, table.Y, table.weights)
     names = Names(tuple(table.classes), tuple(table.feature_names), table.categories)
     sha256 = names.sha256(content.pieces())
     dataset = Dataset(
@@ -260,6 +265,13 @@ def _report(table: Table) -> dict[str, Any]:
         report["classes"] = [
             {"name": name, "samples": count} for name, count in zip(table.classes, counts, strict=True)
         ]
+    if (weights := table.weights) is not None:
+        report["weights"] = {
+            "minimum": float(weights.min()),
+            "maximum": float(weights.max()),
+            "mean": float((weights / len(weights)).sum()),
+            "zeros": int(np.count_nonzero(weights == 0)),
+        }
     # Of categories there is no range: they are in no order.
     numeric = [position for position, column in enumerate(table.column_categories) if column is None]
     shown = table.X[:, :MOST_RANGES] if table.categories == () else table.X[:, numeric[:MOST_RANGES]]

@@ -1,7 +1,7 @@
 """Gradient checks: analytic gradients of a spec against central differences."""
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import pairwise
 from typing import Any
 
@@ -9,10 +9,10 @@ import numpy as np
 
 from chainrule.app.config import Settings
 from chainrule.app.errors import InvalidInput, LimitExceeded
-from chainrule.app.services import datasets, plans
+from chainrule.app.services import datasets, plans, training
 from chainrule.app.services.gradients import rows_of
 from chainrule.app.store.database import Database
-from chainrule.engine import EngineError, initialize
+from chainrule.engine import EngineError, goal, initialize
 from chainrule.engine.gradient_check import METHOD, check
 
 ROWS = 32
@@ -21,6 +21,8 @@ EQUATION = "‖analytic − numeric‖ / (‖analytic‖ + ‖numeric‖)"
 
 def run(database: Database, settings: Settings, spec: dict[str, Any]) -> dict[str, Any]:
     """Check the gradients of a network at its beginning, block by block.
+
+    The cost is what a run of that spec would make smaller: with smoothed labels and weighted errors, without dropout.
 
     Raises:
         InvalidInput: the network, the cost or the rows do not fit the dataset.
@@ -40,10 +42,15 @@ def run(database: Database, settings: Settings, spec: dict[str, Any]) -> dict[st
             pointer="/entries", hint="Check fewer entries of each block, or on fewer rows.",
         )  # fmt: skip
     try:
-        X, Y = rows_of(datasets.open_data(database, settings, spec["dataset"]), rows, network_spec, plan.inputs)
+        data = training.open_data(database, settings, plan.config, spec["dataset"])
+        chosen, balance = rows_of(data, rows, plan.inputs), training.class_balance(database, settings, plan.config)
+        sought = goal(replace(engine, dtype="float64"), chosen, balance)
         network = initialize(network_spec, spec["seed"], "float64")
         with np.errstate(over="ignore", invalid="ignore"):
-            blocks = check(network, engine.cost, X, Y, h=spec["h"], entries=spec.get("entries"), seed=spec["seed"])
+            blocks = check(
+                network, engine.cost, chosen.X, sought.Y,
+                h=spec["h"], entries=spec.get("entries"), seed=spec["seed"], weights=sought.weights,
+            )  # fmt: skip
     except EngineError as error:
         raise InvalidInput.at(f"/{error.field}" if error.field else "", str(error)) from error
     if not all(math.isfinite(block.relative_error) for block in blocks):

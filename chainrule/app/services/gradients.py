@@ -1,21 +1,22 @@
 """Gradients: the statistics a run recorded, and any quantity of backpropagation on demand."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from chainrule.app.config import Settings
 from chainrule.app.errors import InvalidInput, LimitExceeded
-from chainrule.app.services import checkpoints, datasets
+from chainrule.app.services import checkpoints, datasets, training
 from chainrule.app.services.formats import rows as sent
 from chainrule.app.services.formats.rows import Row
 from chainrule.app.services.runs import found
 from chainrule.app.store import gradients as store
 from chainrule.app.store import runs
 from chainrule.app.store.database import Database
-from chainrule.engine import Data, EngineError, NetworkSpec, cost, targets
+from chainrule.engine import Data, EngineError, NetworkSpec, cost, goal
 from chainrule.engine.arrays import FloatArray
 from chainrule.engine.gradients import equation, gradients, names, statistics
 from chainrule.engine.network import mean_cost
@@ -46,6 +47,7 @@ class Inspection:
         m: how many samples.
         cost: C over them.
         cost_name, cost_equation: which cost, and E of one sample.
+        weights: w of each sample, None where all are 1.
         arrays: by name.
         norms: √Σx² of each.
         equations: of each.
@@ -58,6 +60,7 @@ class Inspection:
     cost: float
     cost_name: str
     cost_equation: str
+    weights: FloatArray | None
     dtype: str
     per_sample: bool
     arrays: dict[str, FloatArray]
@@ -83,7 +86,8 @@ def recorded(
 def inspect(database: Database, settings: Settings, run_id: str, epoch: str, question: Question) -> Inspection:
     """Run forward and backward for the samples asked for, by the engine's reading path.
 
-    Weights and samples are read and the session is closed before anything is computed.
+    The cost is the run's own C, with smoothed labels and weighted errors if it has them; the network is used as it
+    is, without dropout. Weights and samples are read and the session is closed before anything is computed.
 
     Raises:
         NotFound: there is no such run or checkpoint.
@@ -95,16 +99,23 @@ def inspect(database: Database, settings: Settings, run_id: str, epoch: str, que
     wanted = _wanted(spec, question.names)
     m = len(question.rows if question.rows is not None else question.samples or ())
     _limit(settings, spec, wanted, question, m)
+    config = training.engine_config(opened.config, spec.inputs)
     if question.rows is not None:
-        data = datasets.open_data(database, settings, opened.config["dataset"])
-        X, Y = rows_of(data, question.rows, spec, opened.inputs)
+        data = training.open_data(database, settings, opened.config, opened.config["dataset"])
+        data = rows_of(data, question.rows, opened.inputs)
     else:
-        X = checkpoints.fitting_samples(opened, question.samples or [])
-        Y = _targets_sent(database, opened, question)
+        data = _sent(database, opened, question)
+    try:
+        sought = goal(config, data, training.class_balance(database, settings, opened.config))
+    except EngineError as error:
+        raise InvalidInput.at("/targets", str(error)) from error
     # What overflows is shown as it is: an infinity here is a finding, and no warning would say more.
     with np.errstate(over="ignore", invalid="ignore"):
-        arrays = gradients(opened.network, cost_name, X, Y, wanted, per_sample=question.per_sample)
-        value = mean_cost(opened.network, cost_name, X, Y)
+        arrays = gradients(
+            opened.network, cost_name, data.X, sought.Y, wanted,
+            per_sample=question.per_sample, weights=sought.weights,
+        )  # fmt: skip
+        value = mean_cost(opened.network, cost_name, data.X, sought.Y, sought.weights)
         norms = {name: statistics(array).norm for name, array in arrays.items()}
     return Inspection(
         run_id=opened.run_id,
@@ -114,16 +125,20 @@ def inspect(database: Database, settings: Settings, run_id: str, epoch: str, que
         cost=value,
         cost_name=cost_name,
         cost_equation=cost(cost_name).equation,
+        weights=sought.weights,
         dtype=str(opened.network.parameters.dtype),
         per_sample=question.per_sample,
         arrays=arrays,
         norms=norms,
-        equations={name: _equation(name, opened, per_sample=question.per_sample) for name in wanted},
+        equations={
+            name: _equation(name, opened, per_sample=question.per_sample, weighted=sought.weights is not None)
+            for name in wanted
+        },
     )
 
 
-def rows_of(data: Data, rows: Sequence[int], spec: NetworkSpec, inputs: Preprocessing) -> tuple[FloatArray, FloatArray]:
-    """Take rows of a dataset, X as the network takes it, and Y.
+def rows_of(data: Data, rows: Sequence[int], inputs: Preprocessing) -> Data:
+    """Take rows of a dataset, X as the network takes it.
 
     Raises:
         InvalidInput: a row that is not there.
@@ -134,7 +149,7 @@ def rows_of(data: Data, rows: Sequence[int], spec: NetworkSpec, inputs: Preproce
                 f"/rows/{position}", f"There is no row {row}; the dataset has rows 0 to {data.samples - 1}."
             )
     chosen = inputs.transform(data.take(np.array(rows, dtype=np.int64)))
-    return np.asarray(chosen.X, dtype=np.float64), targets(chosen, spec.outputs)
+    return replace(chosen, X=np.asarray(chosen.X, dtype=np.float64))
 
 
 def _wanted(spec: NetworkSpec, asked: Sequence[str] | None) -> list[str]:
@@ -163,8 +178,9 @@ def _limit(settings: Settings, spec: NetworkSpec, wanted: list[str], question: Q
         )  # fmt: skip
 
 
-def _targets_sent(database: Database, opened: checkpoints.Opened, question: Question) -> FloatArray:
-    spec, samples = opened.network.spec, len(question.samples or ())
+def _sent(database: Database, opened: checkpoints.Opened, question: Question) -> Data:
+    """Read samples that were sent along; each weighs 1, beside what its class weighs."""
+    X = checkpoints.fitting_samples(opened, question.samples or [])
     classes = datasets.describe(database, opened.config["dataset"]).classes
     if question.labels is not None:
         if not classes:
@@ -175,26 +191,22 @@ def _targets_sent(database: Database, opened: checkpoints.Opened, question: Ques
                 raise InvalidInput.at(
                     f"/labels/{at}", f"There is no class {str(label)!r}; the classes are {', '.join(classes)}."
                 )
-        given = Data(
-            np.zeros((len(question.labels), spec.inputs)),
-            labels=np.array([position[str(label)] for label in question.labels]),
-            classes=classes,
-        )
-    else:
-        if classes:
-            raise InvalidInput.at("/targets", f"The run is a classifier; send labels: {', '.join(classes)}.")
-        Y = checkpoints.fitting_type(opened, sent.matrix(question.targets or [], "/targets"), "/targets")
-        given = Data(np.zeros((len(Y), spec.inputs)), Y=Y)
-    if given.samples != samples:
-        name = "labels" if question.labels is not None else "targets"
-        raise InvalidInput.at(f"/{name}", f"There are {samples} samples and {given.samples} {name}.")
-    try:
-        return targets(given, spec.outputs)
-    except EngineError as error:
-        raise InvalidInput.at("/targets", str(error)) from error
+        labels = np.array([position[str(label)] for label in question.labels], dtype=np.int64)
+        _as_many(X, labels, "labels")
+        return Data(X, labels=labels, classes=classes)
+    if classes:
+        raise InvalidInput.at("/targets", f"The run is a classifier; send labels: {', '.join(classes)}.")
+    Y = checkpoints.fitting_type(opened, sent.matrix(question.targets or [], "/targets"), "/targets")
+    _as_many(X, Y, "targets")
+    return Data(X, Y=Y)
 
 
-def _equation(name: str, opened: checkpoints.Opened, *, per_sample: bool) -> str:
+def _as_many(samples: NDArray[Any], given: NDArray[Any], name: str) -> None:
+    if len(given) != len(samples):
+        raise InvalidInput.at(f"/{name}", f"There are {len(samples)} samples and {len(given)} {name}.")
+
+
+def _equation(name: str, opened: checkpoints.Opened, *, per_sample: bool, weighted: bool) -> str:
     preprocessed = not opened.inputs.is_identity
     if preprocessed and name == "A0":
         return f"A[0] = X′, the features after preprocessing: GET /v1/runs/{opened.run_id}/inputs"
@@ -203,5 +215,5 @@ def _equation(name: str, opened: checkpoints.Opened, *, per_sample: bool) -> str
         return f"dW[{number}]⁽ⁱ⁾ = dZ[{number}]⁽ⁱ⁾ᵀ·A[{number - 1}]⁽ⁱ⁾"
     if per_sample and name.startswith("db"):
         return f"db[{name[2:]}]⁽ⁱ⁾ = dZ[{name[2:]}]⁽ⁱ⁾"
-    found = equation(name, opened.network.spec, opened.config["cost"])
+    found = equation(name, opened.network.spec, opened.config["cost"], weighted=weighted)
     return f"{found}, with respect to the features after preprocessing" if preprocessed and name == "dA0" else found

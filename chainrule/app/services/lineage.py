@@ -78,6 +78,7 @@ def extend(
         run.extends = parent_id
         run.epochs_done = parent.epochs_done
         run.steps_done = run.steps_inherited = parent.steps_done
+        run.best_epoch = parent.best_epoch
         run.cost, run.error = parent.cost, parent.error
         run.validation_cost, run.validation_error = parent.validation_cost, parent.validation_error
         run.builds = parent.builds
@@ -134,6 +135,15 @@ def _check(parent: Run, done: int | None, total: int, length: Length) -> None:
         raise Conflict(
             f"Run {parent.id} has diverged ({parent.detail}), and would again. "
             f"POST /v1/runs/{parent.id}/clone with a smaller learning rate, or a clip, trains another.",
+            extra=about,
+        )
+    stopping = parent.config.get("early_stopping")
+    if stopping and parent.best_epoch is not None and parent.epochs_done - parent.best_epoch >= stopping["patience"]:
+        # Also one that had come to its last epoch by then: longer, it would have stopped there.
+        raise Conflict(
+            f"Run {parent.id} has stopped early: no epoch was better than {parent.best_epoch} in "
+            f"{stopping['patience']} epochs. POST /v1/runs/{parent.id}/clone with a larger early_stopping.patience, or "
+            "with early_stopping null, trains another.",
             extra=about,
         )
     if parent.reason not in EXTENDABLE:

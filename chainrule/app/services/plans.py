@@ -9,6 +9,8 @@ import numpy as np
 from chainrule.app.config import Settings
 from chainrule.app.errors import InvalidInput, LimitExceeded, NotFound
 from chainrule.app.services import datasets, training
+from chainrule.app.services.formats.table import listed
+from chainrule.app.services.input_files import in_memory_bytes
 from chainrule.app.store.database import Database
 from chainrule.engine import (
     OPTIMIZERS,
@@ -18,6 +20,7 @@ from chainrule.engine import (
     ScheduleSpec,
     TrainingConfig,
     activation,
+    compiled,
     cost,
     default_initializer,
 )
@@ -65,7 +68,9 @@ def make(database: Database, settings: Settings, spec: dict[str, Any]) -> Plan:
     try:
         config = _complete(spec, info)
         engine = training.engine_config(config, info.features)
+        compiled.check(engine.step)
         _fit(engine, info)
+        _fit_weights(engine, info)
         samples, validating = training.split_sizes(
             info.samples, config["validation"], held_out.samples if held_out else None
         )
@@ -85,10 +90,12 @@ def make(database: Database, settings: Settings, spec: dict[str, Any]) -> Plan:
         "storage_bytes": _storage_bytes(config, engine),
     }
     if config["inputs"] is not None:
-        # The mapped samples, beside the copy that is trained on.
+        # The samples made for it, if they are not mapped from a file, beside the copy that is trained on.
         itemsize = np.dtype(dtype_of(engine.dtype)).itemsize
-        estimate["memory_bytes"] += (samples + validating) * engine.network.inputs * itemsize
+        for made in (samples, validating):
+            estimate["memory_bytes"] += in_memory_bytes(made, engine.network.inputs, itemsize)
     _limit(settings, estimate)
+    _check_targets(database, settings, config)
     return Plan(config, engine, steps, estimate, _fitted_inputs(database, settings, config))
 
 
@@ -103,6 +110,7 @@ def _complete(spec: dict[str, Any], info: datasets.DatasetInfo) -> dict[str, Any
             raise
         if layer.get("initializer") is None:
             layer["initializer"] = default_initializer(layer["activation"])
+        layer["dropout"] = layer.get("dropout") or 0.0
     made = width(info.categories)
     inputs = spec["network"].get("inputs") or made
     if inputs != made:
@@ -122,16 +130,21 @@ def _complete(spec: dict[str, Any], info: datasets.DatasetInfo) -> dict[str, Any
         "inputs": _complete_inputs(spec.get("inputs") or {}, info),
         "network": {"inputs": inputs, "layers": layers},
         "cost": spec.get("cost") or ("cross_entropy" if entropic else "mse"),
+        "label_smoothing": spec.get("label_smoothing") or 0.0,
+        "class_weights": spec.get("class_weights"),
+        "sample_weights": spec.get("sample_weights", True),
         "optimizer": _complete_optimizer(spec.get("optimizer") or {}),
         "schedule": _complete_schedule(spec.get("schedule") or {}),
         "clip": _given(spec.get("clip") or {}) or None,
         # A penalty of 0 is none.
         "regularization": {n: v for n, v in _given(spec.get("regularization") or {}).items() if v} or None,
+        "early_stopping": spec.get("early_stopping"),
         "epochs": spec["epochs"],
         "batch_size": spec.get("batch_size"),
         "shuffle": spec.get("shuffle", True),
         "seed": spec.get("seed", 0),
         "dtype": spec.get("dtype", "float32"),
+        "step": spec.get("step", "numpy"),
         "checkpoints": {"every": 1, "keep": None, **(spec.get("checkpoints") or {})},
         "gradients": {"every": training.default_gradients_every(spec["epochs"]) if every is None else every},
         "priority": spec.get("priority", 0),
@@ -152,9 +165,9 @@ def _fitted_inputs(database: Database, settings: Settings, config: dict[str, Any
     """Fit to the training rows, and to them alone, how features become inputs."""
     if config["inputs"] is None:
         return identity(config["network"]["inputs"])
-    training_data, _ = training.raw_split(database, settings, config)
+    part, _ = training.raw_split(database, settings, config)
     try:
-        return fit(training_data, config["inputs"]["scaling"])
+        return fit(part.data, config["inputs"]["scaling"], part.rows)
     except EngineError as error:
         raise InvalidInput.at(f"/{error.field}", str(error)) from error
 
@@ -200,8 +213,14 @@ def _fit(engine: TrainingConfig, info: datasets.DatasetInfo) -> None:
         if engine.cost == "cross_entropy":
             raise InvalidInput.at(
                 "/cost",
-                "Cost 'cross_entropy' needs a dataset with class labels; for numeric targets use 'mse'.",
+                "Cost 'cross_entropy' needs a dataset with class labels; for numeric targets use 'mse', for labels of "
+                "which any number may hold 'binary_cross_entropy'.",
             )
+        for name, given in (("label_smoothing", engine.label_smoothing), ("class_weights", engine.class_weights)):
+            if given:
+                raise InvalidInput.at(
+                    f"/{name}", f"{name} is for class labels and the dataset has numeric targets; leave it out."
+                )
         return
     fitting = {len(info.classes)} | ({1} if len(info.classes) == 2 and output != "softmax" else set())
     if units not in fitting:
@@ -210,6 +229,38 @@ def _fit(engine: TrainingConfig, info: datasets.DatasetInfo) -> None:
             f"/network/layers/{last}/units",
             f"The dataset has {len(info.classes)} classes and the output layer {units} units; set it to {wanted}.",
         )
+
+
+def _fit_weights(engine: TrainingConfig, info: datasets.DatasetInfo) -> None:
+    """Check that there is a weight for each class, and one that counts."""
+    given = engine.class_weights
+    if not isinstance(given, tuple):
+        return
+    if len(given) != len(info.classes):
+        raise InvalidInput.at(
+            "/class_weights",
+            f"There are {len(given)} weights and {len(info.classes)} classes; give one for each of "
+            f"{listed(info.classes)}, in this order, or 'balanced'.",
+        )
+    if not any(given):
+        raise InvalidInput.at(
+            "/class_weights", "All weights are 0, so that nothing could be learnt; raise one of them."
+        )
+
+
+def _check_targets(database: Database, settings: Settings, config: dict[str, Any]) -> None:
+    """Check that targets are from 0 to 1, for the cost that is defined for these alone."""
+    if config["cost"] != "binary_cross_entropy":
+        return
+    validation = config["validation"] or {}
+    for pointer, dataset in (("/dataset", config["dataset"]), ("/validation/dataset", validation.get("dataset"))):
+        Y = None if dataset is None else datasets.open_data(database, settings, dataset).Y
+        if Y is not None and not (Y.min() >= 0 and Y.max() <= 1):
+            raise InvalidInput.at(
+                pointer,
+                f"Cost 'binary_cross_entropy' needs targets from 0 to 1, and those of dataset {dataset} run from "
+                f"{Y.min():g} to {Y.max():g}; map them, or use 'mse'.",
+            )
 
 
 def _limit(settings: Settings, estimate: dict[str, int]) -> None:
@@ -233,9 +284,10 @@ def _storage_bytes(config: dict[str, Any], engine: TrainingConfig) -> int:
     kept: int = math.ceil(epochs / config["checkpoints"]["every"]) + 2
     if config["checkpoints"]["keep"] is not None:
         kept = min(kept, config["checkpoints"]["keep"] + 2)
+    kept += engine.early_stopping is not None  # the best
     recorded: int = math.ceil(epochs / config["gradients"]["every"]) + 2 if config["gradients"]["every"] else 0
-    # The last resume point: the parameters and the optimizer's state.
-    vectors: int = 1 + len(OPTIMIZERS[engine.optimizer.name].state)
+    # The last resume point: the parameters, the best ones, and the optimizer's state.
+    vectors: int = 1 + len(OPTIMIZERS[engine.optimizer.name].state) + (engine.early_stopping is not None)
     resume_point = vectors * (engine.network.parameter_count * itemsize + _TENSOR_HEADER_BYTES)
     return kept * checkpoint + resume_point + epochs * _EPOCH_BYTES + recorded * 2 * layers * _RECORD_BYTES
 

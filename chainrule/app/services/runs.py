@@ -174,7 +174,9 @@ def delete(database: Database, run_id: str, *, if_match: int | None) -> None:
 def view(run: Run, transitions: list[RunTransition] | None = None) -> dict[str, Any]:
     """Show a run as clients see it."""
     steps_total = run.steps_per_epoch * run.epochs_total
-    share = run.steps_done / steps_total if steps_total else 1.0
+    # One that stopped early has done all that it was to do.
+    complete = run.status == RunStatus.SUCCEEDED or not steps_total
+    share = 1.0 if complete else run.steps_done / steps_total
     shown: dict[str, Any] = {
         "id": run.id,
         "name": run.name,
@@ -197,6 +199,7 @@ def view(run: Run, transitions: list[RunTransition] | None = None) -> dict[str, 
             "percent": round(100 * share, 2),
             "eta_s": _eta_s(run, steps_total),
         },
+        "best_epoch": run.best_epoch,
         "cost": run.cost,
         "error": run.error,
         "validation_cost": run.validation_cost,

@@ -3,6 +3,7 @@
 import math
 import platform
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from sqlalchemy.orm import Session
 import chainrule
 from chainrule.app.config import Settings
 from chainrule.app.services import datasets
+from chainrule.app.services.input_files import Part, open_inputs
 from chainrule.app.services.weights import decode_safetensors, encode_safetensors
 from chainrule.app.store import checkpoints as store
 from chainrule.app.store import inputs as inputs_store
@@ -18,6 +20,7 @@ from chainrule.app.store.database import Database
 from chainrule.engine import (
     ClipSpec,
     Data,
+    EarlyStoppingSpec,
     LayerSpec,
     NetworkSpec,
     OptimizerSpec,
@@ -25,6 +28,8 @@ from chainrule.engine import (
     ResumePoint,
     ScheduleSpec,
     TrainingConfig,
+    compiled,
+    split_rows,
     split_size,
 )
 from chainrule.engine.arrays import dtype_of
@@ -41,7 +46,8 @@ def network_spec(network: Mapping[str, Any], inputs: int) -> NetworkSpec:
         EngineError: with the path of the wrong field.
     """
     layers = tuple(
-        LayerSpec(layer["units"], layer["activation"], layer.get("initializer")) for layer in network["layers"]
+        LayerSpec(layer["units"], layer["activation"], layer.get("initializer"), layer.get("dropout", 0.0))
+        for layer in network["layers"]
     )
     return NetworkSpec(network.get("inputs") or inputs, layers)
 
@@ -53,7 +59,7 @@ def engine_config(config: Mapping[str, Any], inputs: int) -> TrainingConfig:
         EngineError: with the path of the wrong field.
     """
     every = config["gradients"]["every"]
-    clip = config.get("clip")
+    clip, early_stopping, class_weights = config.get("clip"), config.get("early_stopping"), config.get("class_weights")
     return TrainingConfig(
         network=network_spec(config["network"], inputs),
         cost=config["cost"],
@@ -63,10 +69,14 @@ def engine_config(config: Mapping[str, Any], inputs: int) -> TrainingConfig:
         seed=config["seed"],
         dtype=config["dtype"],
         shuffle=config["shuffle"],
+        step=config.get("step", "numpy"),
         gradients_every=every or None,
         schedule=ScheduleSpec(**(config.get("schedule") or {})),
         clip=ClipSpec(**clip) if clip else None,
         regularization=RegularizationSpec(**(config.get("regularization") or {})),
+        label_smoothing=config.get("label_smoothing", 0.0),
+        class_weights=tuple(class_weights) if isinstance(class_weights, list) else class_weights,
+        early_stopping=EarlyStoppingSpec(**early_stopping) if early_stopping else None,
     )
 
 
@@ -93,18 +103,38 @@ def load_split(
     with database.reading() as session:
         fitted = load_inputs(session, run_id, config)
     dtype = dtype_of(config["dtype"])
-    return fitted.transform(data, dtype), None if validation is None else fitted.transform(validation, dtype)
+    return (
+        open_inputs(settings, data, fitted, dtype),
+        None if validation is None else open_inputs(settings, validation, fitted, dtype),
+    )
 
 
-def raw_split(database: Database, settings: Settings, config: Mapping[str, Any]) -> tuple[Data, Data | None]:
+def raw_split(database: Database, settings: Settings, config: Mapping[str, Any]) -> tuple[Part, Part | None]:
     """Open the data a run trains on and the data it is validated on, as they were uploaded."""
-    data = datasets.open_data(database, settings, config["dataset"])
-    validation = config["validation"]
+    name, validation = config["dataset"], config["validation"]
+    data = open_data(database, settings, config, name)
     if validation is None:
-        return data, None
-    if validation.get("dataset") is not None:
-        return data, datasets.open_data(database, settings, validation["dataset"])
-    return data.split(validation["fraction"], validation["seed"])
+        return Part(name, data), None
+    if (other := validation.get("dataset")) is not None:
+        return Part(name, data), Part(other, open_data(database, settings, config, other))
+    rows, held_out = split_rows(data.samples, validation["fraction"], validation["seed"])
+    return Part(name, data, rows), Part(name, data, held_out)
+
+
+def open_data(database: Database, settings: Settings, config: Mapping[str, Any], dataset: str) -> Data:
+    """Open one of a run's datasets; without its samples' weights if the run leaves them out."""
+    data = datasets.open_data(database, settings, dataset)
+    return data if config.get("sample_weights", True) else replace(data, weights=None)
+
+
+def class_balance(database: Database, settings: Settings, config: Mapping[str, Any]) -> Data | None:
+    """Give the classes of the samples a run trains on, without features, where they decide what classes weigh."""
+    if config.get("class_weights") != "balanced":
+        return None
+    data = datasets.open_data(database, settings, config["dataset"])
+    bare = Data(np.empty((data.samples, 0)), labels=data.labels, classes=data.classes)
+    fraction = (config["validation"] or {}).get("fraction")
+    return bare if fraction is None else bare.split(fraction, config["validation"]["seed"])[0]
 
 
 def load_inputs(session: Session, run_id: str, config: Mapping[str, Any]) -> Preprocessing:
@@ -137,5 +167,6 @@ def builds(settings: Settings) -> dict[str, Any]:
         "numpy": np.__version__,
         "blas": f"{blas['name']} {blas['version']}",
         "blas_threads": settings.blas_threads,
+        **({"numba": numba} if (numba := compiled.version()) else {}),  # of compiled steps
         "machine": platform.machine(),
     }

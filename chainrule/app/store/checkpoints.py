@@ -56,8 +56,13 @@ def best_epoch(session: Session, run_id: str) -> int | None:
     return session.scalar(query)
 
 
-def drop_older(session: Session, run_id: str, keep: int) -> None:
-    """Keep the newest `keep` checkpoints, and that of epoch 0."""
+def drop(session: Session, run_id: str, epoch: int) -> None:
+    """Drop one checkpoint."""
+    session.execute(delete(Checkpoint).where(Checkpoint.run_id == run_id, Checkpoint.epoch == epoch))
+
+
+def drop_older(session: Session, run_id: str, keep: int, best: int | None = None) -> None:
+    """Keep the newest `keep` checkpoints, that of epoch 0, and that of the best epoch if one is named."""
     oldest_kept = (
         select(Checkpoint.epoch)
         .where(Checkpoint.run_id == run_id)
@@ -68,7 +73,12 @@ def drop_older(session: Session, run_id: str, keep: int) -> None:
     )
     session.execute(
         delete(Checkpoint)
-        .where(Checkpoint.run_id == run_id, Checkpoint.epoch < oldest_kept, Checkpoint.epoch > 0)
+        .where(
+            Checkpoint.run_id == run_id,
+            Checkpoint.epoch < oldest_kept,
+            Checkpoint.epoch > 0,
+            Checkpoint.epoch != (0 if best is None else best),
+        )
         .execution_options(synchronize_session=False)
     )
 

@@ -108,6 +108,12 @@ class Run(Base):
             sqlite_where=text("status = 'queued'"),
         ),
         Index("ix_runs_status_id", "status", "id"),
+        Index(
+            "ix_runs_alike",
+            "stack_key",
+            postgresql_where=text("status = 'queued'"),
+            sqlite_where=text("status = 'queued'"),
+        ),
     )
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
@@ -128,6 +134,9 @@ class Run(Base):
     cloned_from: Mapped[str | None] = mapped_column(String(64))
     steps_inherited: Mapped[int] = mapped_column(default=0)
 
+    # Waiting runs that have the same one can be trained as one computation; null for a run by itself.
+    stack_key: Mapped[str | None] = mapped_column(String(64))
+
     revision: Mapped[int] = mapped_column(default=1)
     cancel_requested: Mapped[bool] = mapped_column(default=False)
     attempt_id: Mapped[str | None] = mapped_column(String(32))
@@ -139,6 +148,7 @@ class Run(Base):
 
     epochs_done: Mapped[int] = mapped_column(default=0)
     steps_done: Mapped[int] = mapped_column(default=0)
+    best_epoch: Mapped[int | None]
     cost: Mapped[float | None]
     error: Mapped[float | None]
     validation_cost: Mapped[float | None]

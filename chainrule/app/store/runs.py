@@ -4,6 +4,7 @@ Every write of an attempt is fenced: it names the run, the attempt's random id a
 believes in, and touches no row once the run has passed on to another attempt.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -113,18 +114,52 @@ def claim(session: Session, attempt_id: str, worker: str, builds: dict[str, Any]
     Concurrency: one statement. PostgreSQL skips rows another claim has locked; on SQLite the lock
     clause compiles away and the caller's `BEGIN IMMEDIATE` makes claims take turns.
     """
+    for run in _claim(session, [], 1, attempt_id, worker, builds):
+        return run
+    return None
+
+
+def claim_alike(
+    session: Session, run: Run, slots: int, most: int, attempt_id: str, worker: str, builds: dict[str, Any] | None
+) -> list[Run]:
+    """Take waiting runs that can be trained as one computation with a run just claimed, each for one attempt only.
+
+    They have its stack key, and none of them has lost an attempt yet: one that brings its process down must not do
+    so to others again and again. With other slots free the rest is left to them, in equal shares.
+
+    Concurrency: as `claim`.
+    """
+    if run.stack_key is None or run.failures > 0 or most <= 1:
+        return []
+    alike = [Run.stack_key == run.stack_key, Run.failures == 0]
+    waiting = select(Run.id).where(_claimable(), *alike).limit(slots * most).subquery()
+    share = math.ceil(((session.scalar(select(func.count()).select_from(waiting)) or 0) + 1) / slots)
+    return _claim(session, alike, min(share, most) - 1, attempt_id, worker, builds)
+
+
+def _claim(
+    session: Session,
+    which: list[ColumnElement[bool]],
+    most: int,
+    attempt_id: str,
+    worker: str,
+    builds: dict[str, Any] | None,
+) -> list[Run]:
+    if most < 1:
+        return []
     best = (
         select(Run.id)
-        .where(_claimable())
+        .where(_claimable(), *which)
         .order_by(Run.priority.desc(), Run.id)
-        .limit(1)
+        .limit(most)
         .with_for_update(skip_locked=True)
-        .scalar_subquery()
     )
     moment = now()
-    run = session.scalar(
+    # Of several the rows are locked first: PostgreSQL may look at a subquery more than once, and skip other rows then.
+    chosen = Run.id == best.scalar_subquery() if most == 1 else Run.id.in_(session.scalars(best).all())
+    claimed = session.scalars(
         update(Run)
-        .where(Run.id == best, Run.status == RunStatus.QUEUED)
+        .where(chosen, Run.status == RunStatus.QUEUED)
         .values(
             status=RunStatus.RUNNING,
             reason=Reason.CLAIMED,
@@ -140,26 +175,32 @@ def claim(session: Session, attempt_id: str, worker: str, builds: dict[str, Any]
         )
         .returning(Run)
         .execution_options(synchronize_session=False)
-    )
-    if run is not None:
+    ).all()
+    for run in claimed:
         _record(session, run.id, RunStatus.RUNNING, Reason.CLAIMED, "", attempt_id, worker, moment)
-    return run
+    return sorted(claimed, key=lambda run: run.id)
 
 
-def beat(session: Session, attempt: Attempt) -> bool | None:
-    """Show that the attempt lives; return whether cancelling is wished, None if the run is lost."""
-    return session.scalar(
+def beat(session: Session, attempts: Sequence[Attempt]) -> dict[str, bool]:
+    """Show that attempts live, all of one claim; tell for each run they still hold whether cancelling is wished.
+
+    Concurrency: rows are locked in the order of their ids, as by whoever writes several.
+    """
+    held = select(Run.id).where(_held_of(attempts)).order_by(Run.id).with_for_update()
+    beaten = session.execute(
         update(Run)
-        .where(_held(attempt))
+        .where(Run.id.in_(held))
         .values(heartbeat=Run.heartbeat + 1)
-        .returning(Run.cancel_requested)
+        .returning(Run.id, Run.cancel_requested)
         .execution_options(synchronize_session=False)
     )
+    return {row[0]: row[1] for row in beaten}
 
 
-def wishes_cancel(session: Session, attempt: Attempt) -> bool | None:
-    """Tell whether cancelling is wished, None if the run is lost."""
-    return session.scalar(select(Run.cancel_requested).where(_held(attempt)))
+def wishes_cancel(session: Session, attempts: Sequence[Attempt]) -> dict[str, bool]:
+    """Tell for each run that attempts of one claim still hold whether cancelling is wished."""
+    query = select(Run.id, Run.cancel_requested).where(_held_of(attempts))
+    return {row[0]: row[1] for row in session.execute(query)}
 
 
 def advance(session: Session, attempt: Attempt, values: dict[str, Any]) -> bool:
@@ -291,6 +332,11 @@ def _claimable() -> ColumnElement[bool]:
 
 def _held(attempt: Attempt) -> ColumnElement[bool]:
     return and_(Run.id == attempt.run_id, Run.attempt_id == attempt.attempt_id, Run.status == RunStatus.RUNNING)
+
+
+def _held_of(attempts: Sequence[Attempt]) -> ColumnElement[bool]:
+    ids, token = [attempt.run_id for attempt in attempts], {attempt.attempt_id for attempt in attempts}
+    return and_(Run.id.in_(ids), Run.attempt_id.in_(token), Run.status == RunStatus.RUNNING)
 
 
 def _leave_running(

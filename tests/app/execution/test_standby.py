@@ -14,6 +14,7 @@ import pytest
 from chainrule.app.config import Settings
 from chainrule.app.execution.child import ENDED, READY, WRITTEN, Order
 from chainrule.app.execution.standby import Child, Standby
+from chainrule.app.execution.writer import Assignment
 from chainrule.app.services import runs as services
 from chainrule.app.store import runs
 from chainrule.app.store.database import Database
@@ -58,7 +59,7 @@ def order(database: Database, settings: Settings) -> Order:
     with database.writing() as session:
         run = runs.claim(session, "a1", "here:1")
         assert run is not None
-        return Order(Attempt(run.id, "a1"), run.config, run.config["network"]["inputs"], run.steps_per_epoch)
+        return Order((Assignment(Attempt(run.id, "a1"), run.config, run.steps_per_epoch),))
 
 
 def give(standby: Standby, order: Order) -> Child:

@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 
 from chainrule.app.config import Settings
 from chainrule.app.execution import writer as module
-from chainrule.app.execution.writer import Ending, RunLost, Writer
+from chainrule.app.execution.writer import Assignment, Ending, RunLost, Writer
 from chainrule.app.run_status import Reason, RunStatus
 from chainrule.app.services.training import load_resume_point
 from chainrule.app.store import epochs, runs
@@ -45,7 +45,7 @@ def claimed(database: Database) -> Attempt:
 
 def writing(database: Database, settings: Settings, attempt: Attempt, flush_interval_s: float = 3600.0) -> Writer:
     changed = settings.model_copy(update={"flush_interval_s": flush_interval_s})
-    return Writer(database, changed, attempt, CONFIG, steps_per_epoch=1, due=threading.Event())
+    return Writer(database, changed, [Assignment(attempt, CONFIG, 1)], due=threading.Event())
 
 
 def recorded(database: Database) -> tuple[list[int], list[int], list[int]]:
@@ -62,10 +62,11 @@ def test_the_end_writes_what_was_handed_over_and_then_the_rest(database: Databas
     attempt = claimed(database)
     writer = writing(database, settings, attempt)
     for epoch in trained():
-        writer.add(epoch)
+        writer.add(0, epoch)
         if epoch.epoch in (3, 4, 8):
-            writer.hand_over(epoch.resume_point())
-    writer.end(SUCCEEDED, epoch.resume_point())
+            writer.hand_over({0: epoch.resume_point()})
+    writer.end(0, SUCCEEDED, epoch.resume_point())
+    writer.close()
     assert recorded(database) == (list(range(EPOCHS + 1)), [0, 1, 5, 10], [EPOCHS])
     assert status_of(database, attempt.run_id) == ("succeeded", "completed")
 
@@ -74,9 +75,10 @@ def test_a_drained_run_goes_on_where_its_records_end(database: Database, setting
     attempt = claimed(database)
     writer = writing(database, settings, attempt)
     for epoch in trained():
-        writer.add(epoch)
+        writer.add(0, epoch)
         if epoch.epoch == 6:
-            writer.end(DRAINED, epoch.resume_point())
+            writer.end(0, DRAINED, epoch.resume_point())
+            writer.close()
             break
     assert recorded(database) == (list(range(7)), [0, 1, 5], [6])
     assert status_of(database, attempt.run_id) == ("queued", "drained")
@@ -94,8 +96,9 @@ def test_a_run_that_was_to_be_cancelled_ends_and_keeps_its_resume_point(
         assert runs.request_cancel(session, attempt.run_id)
     writer = writing(database, settings, attempt)
     first = next(trained())
-    writer.add(first)
-    writer.end(ending, first.resume_point())
+    writer.add(0, first)
+    writer.end(0, ending, first.resume_point())
+    writer.close()
     assert status_of(database, attempt.run_id) == ("cancelled", "cancel_requested")
     assert recorded(database) == ([0], [0], [0])
 
@@ -104,11 +107,12 @@ def test_a_run_that_has_diverged_keeps_no_resume_point(database: Database, setti
     attempt = claimed(database)
     writer = writing(database, settings, attempt)
     for epoch in trained(4):
-        writer.add(epoch)
+        writer.add(0, epoch)
         if epoch.epoch == 2:
-            writer.hand_over(epoch.resume_point())
-    writer.end(Ending(RunStatus.FAILED, Reason.DIVERGED), None)
-    assert recorded(database) == (list(range(5)), [0, 1], [])
+            writer.hand_over({0: epoch.resume_point()})
+    writer.end(0, Ending(RunStatus.FAILED, Reason.DIVERGED), None)
+    writer.close()
+    assert recorded(database) == (list(range(5)), [0, 1, 4], [])
 
 
 def test_nothing_of_a_lost_attempt_is_written(database: Database, settings: Settings) -> None:
@@ -117,13 +121,14 @@ def test_nothing_of_a_lost_attempt_is_written(database: Database, settings: Sett
     with database.writing() as session:
         runs.lose_attempt(session, attempt, Reason.WORKER_LOST, "", max_failures=3)
     first = next(trained())
-    writer.add(first)
-    writer.hand_over(first.resume_point())
+    writer.add(0, first)
+    writer.hand_over({0: first.resume_point()})
     assert writer.due.wait(timeout=10), "whoever trains is told that there is news"
-    with pytest.raises(RunLost):
-        writer.hand_over(first.resume_point())
-    with pytest.raises(RunLost):
-        writer.end(SUCCEEDED, None)
+    assert writer.lost == {0}
+    writer.add(0, first)
+    writer.end(0, SUCCEEDED, None)
+    with pytest.raises(RunLost, match=attempt.run_id):
+        writer.close()
     assert recorded(database) == ([], [], [])
     assert status_of(database, attempt.run_id) == ("queued", "worker_lost")
 
@@ -134,10 +139,11 @@ def test_a_write_that_fails_fails_the_training_and_leaves_nothing(database: Data
         epochs.add(session, [epoch_row(attempt.run_id, 0)])
     writer = writing(database, settings, attempt)
     first = next(trained())
-    writer.add(first)
-    writer.hand_over(first.resume_point())
+    writer.add(0, first)
+    writer.hand_over({0: first.resume_point()})
+    writer.end(0, SUCCEEDED, None)
     with pytest.raises(IntegrityError):
-        writer.end(SUCCEEDED, None)
+        writer.close()
     assert recorded(database) == ([0], [], [])
     with database.reading() as session:
         assert session.get_one(Run, attempt.run_id).epochs_done == 0
@@ -152,10 +158,11 @@ def test_writes_are_repeated_while_the_database_is_away(database: Database, sett
     back = threading.Timer(0.5, _rename, [str(database.url.database)])
     back.start()
     for epoch in trained():
-        writer.add(epoch)
+        writer.add(0, epoch)
         if epoch.epoch == 2:
-            writer.hand_over(epoch.resume_point())
-    writer.end(SUCCEEDED, None)
+            writer.hand_over({0: epoch.resume_point()})
+    writer.end(0, SUCCEEDED, None)
+    writer.close()
     back.join()
     assert recorded(database) == (list(range(EPOCHS + 1)), [0, 1, 5, 10], [])
 
@@ -169,7 +176,8 @@ def _rename(file: str) -> None:
 def test_a_resume_point_is_due_when_the_time_has_come(database: Database, settings: Settings) -> None:
     writer = writing(database, settings, claimed(database), flush_interval_s=0.05)
     assert writer.due.wait(timeout=10)
-    writer.end(DRAINED, None)
+    writer.end(0, DRAINED, None)
+    writer.close()
 
 
 def test_a_resume_point_is_due_when_much_waits_however_small_each_epoch_is(
@@ -178,8 +186,9 @@ def test_a_resume_point_is_due_when_much_waits_however_small_each_epoch_is(
     monkeypatch.setattr(module, "MOST_WAITING_BYTES", 50 * module.ROW_BYTES)
     writer = writing(database, settings, claimed(database))
     for epoch in trained(100):
-        writer.add(epoch)
+        writer.add(0, epoch)
         if writer.due.is_set():
             break
     assert 5 < epoch.epoch < 100
-    writer.end(DRAINED, None)
+    writer.end(0, DRAINED, None)
+    writer.close()

@@ -308,6 +308,7 @@ def test_a_preview_shows_the_first_samples(database: Database, settings: Setting
         "rows": [[1.5, 2.0], [3.0, 4.25]],
         "labels": ["setosa", "virginica"],
         "targets": None,
+        "weights": None,
     }
     assert len(datasets.preview(database, settings, labels, 100)["rows"]) == 3
     targets = rows(database, settings, targets=[[5.0], [6.0]]).dataset["id"]
@@ -316,6 +317,7 @@ def test_a_preview_shows_the_first_samples(database: Database, settings: Setting
         "rows": [[1.0]],
         "labels": None,
         "targets": [[5.0]],
+        "weights": None,
     }
     assert datasets.preview(database, settings, "xor", 2)["labels"] == ["0", "1"]
 
@@ -506,3 +508,24 @@ def test_many_readers_at_once_see_the_whole_of_it(database: Database, elsewhere:
     with ThreadPoolExecutor(6) as threads:
         assert list(threads.map(look, range(6))) == [[[1.5, 2], [3, 4.25], [5, 6]]] * 6
     assert [path.name for path in elsewhere.cache_dir.iterdir()] == [f"{dataset_id}.safetensors"]
+
+
+def test_weights_belong_to_a_dataset_and_to_its_identity(database: Database, settings: Settings) -> None:
+    content = b"length,weight,species\n1.5,2,setosa\n3,0,virginica\n5,0.1,setosa\n"
+    weighted = upload(database, settings, content, weight_column="weight").dataset
+    assert (weighted["features"], weighted["report"]["feature_names"]) == (1, ["length"])
+    assert weighted["report"]["weights"] == {"minimum": 0.0, "maximum": 2.0, "mean": pytest.approx(0.7), "zeros": 1}
+    data = datasets.open_data(database, settings, weighted["id"])
+    assert data.weights is not None
+    assert data.weights.tolist() == [2, 0, 0.1]
+    assert datasets.preview(database, settings, weighted["id"], 2)["weights"] == [2.0, 0.0]
+
+    bare = upload(database, settings, b"length,species\n1.5,setosa\n3,virginica\n5,setosa\n").dataset
+    assert bare["id"] != weighted["id"]
+    assert "weights" not in bare["report"]
+    assert datasets.open_data(database, settings, bare["id"]).weights is None
+    sent = datasets.create_from_rows(
+        database, settings, name="", samples=[[1.5], [3], [5]], targets=None, labels=["setosa", "virginica", "setosa"],
+        feature_names=["length"], weights=[2, 0, 0.1],
+    )  # fmt: skip
+    assert (sent.created, sent.dataset["id"]) == (False, weighted["id"])

@@ -62,13 +62,17 @@ def test_a_plan_says_all_that_determines_the_run(database: Database, settings: S
         "inputs": None,
         "network": {
             "inputs": 2,
-            "layers": [{"units": 2, "activation": "softmax", "initializer": "xavier_uniform"}],
+            "layers": [{"units": 2, "activation": "softmax", "initializer": "xavier_uniform", "dropout": 0.0}],
         },
         "cost": "cross_entropy",
+        "label_smoothing": 0.0,
+        "class_weights": None,
+        "sample_weights": True,
         "optimizer": {"name": "sgd", "learning_rate": 0.1},
         "schedule": {"name": "constant", "warmup_epochs": 0},
         "clip": None,
         "regularization": None,
+        "early_stopping": None,
         "epochs": 1,
         "batch_size": None,
         "shuffle": True,
@@ -113,7 +117,7 @@ def test_what_shapes_a_step_is_stored_with_the_numbers_it_uses_and_no_others(
 @pytest.mark.parametrize(
     ("given", "pointer", "words"),
     [
-        ({"schedule": {"name": "plateau"}}, "/schedule/name", "known: constant, step, exponential, cosine"),
+        ({"schedule": {"name": "linear"}}, "/schedule/name", "known: constant, step, exponential, cosine, plateau"),
         ({"schedule": {"factor": 0.5}}, "/schedule/factor", "'constant' does not use factor; it uses warmup_epochs."),
         (
             {"schedule": {"name": "step", "minimum": 0.0}},

@@ -94,7 +94,7 @@ def test_an_attempt_that_lost_its_run_writes_nothing(database: Database) -> None
     assert winner is not None
     with database.writing() as session:
         assert not runs.advance(session, zombie, {"epochs_done": 99})
-        assert runs.beat(session, zombie) is None
+        assert runs.beat(session, [zombie]) == {}
         assert not runs.end_attempt(session, zombie, RunStatus.SUCCEEDED, Reason.COMPLETED)
         assert runs.lose_attempt(session, zombie, Reason.CHILD_LOST, "", max_failures=3) is None
     with database.reading() as session:
@@ -107,7 +107,7 @@ def test_an_observer_does_not_take_a_run_whose_heart_has_beaten_meanwhile(databa
     attempt = claim(database)
     assert attempt is not None
     with database.writing() as session:
-        assert runs.beat(session, attempt) is False
+        assert runs.beat(session, [attempt]) == {attempt.run_id: False}
     with database.writing() as session:
         lost = runs.lose_attempt(session, attempt, Reason.WORKER_LOST, "", max_failures=3, heartbeat=0)
     assert lost is None
@@ -132,7 +132,7 @@ def test_a_lost_attempt_whose_run_was_to_be_cancelled_is_not_queued_again(databa
     with database.writing() as session:
         assert runs.request_cancel(session, run_id)
         assert not runs.request_cancel(session, run_id)
-        assert runs.beat(session, attempt) is True
+        assert runs.beat(session, [attempt]) == {attempt.run_id: True}
         runs.lose_attempt(session, attempt, Reason.WORKER_LOST, "", max_failures=3)
     assert status_of(database, run_id) == ("cancelled", "cancel_requested")
 

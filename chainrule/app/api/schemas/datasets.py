@@ -39,6 +39,11 @@ class DatasetRows(Request):
         default=None, max_length=MOST_ROWS, description="Y: a row of numbers for each sample, for regression."
     )
     feature_names: list[Name] | None = Field(default=None, description="A name for each feature.")
+    weights: list[float] | None = Field(
+        default=None,
+        max_length=MOST_ROWS,
+        description="w: how much each sample's error counts, in C = (1/m) Σᵢ w⁽ⁱ⁾·E⁽ⁱ⁾; numbers of at least 0.",
+    )
 
 
 class Dataset(Answer):
@@ -85,7 +90,8 @@ class Dataset(Answer):
     created_at: datetime | None = Field(description="When it was uploaded; null if built in.")
     report: dict[str, Any] = Field(
         description="What was read and inferred: format, header, label column, task, classes with counts, columns "
-        "(name, kind numeric or categorical, names of categories), range of each numeric feature, and notes in words."
+        "(name, kind numeric or categorical, names of categories), range of each numeric feature, range of weights, "
+        "and notes in words."
     )
 
 
@@ -103,3 +109,4 @@ class Preview(Answer):
     rows: Annotated[Samples, Field(description="X of the first samples, categories by name.")]
     labels: list[str] | None = Field(description="Their classes by name; null for regression.")
     targets: Rows | None = Field(description="Their numeric targets; null for classification.")
+    weights: list[float] | None = Field(description="How much each counts; null where all count 1.")

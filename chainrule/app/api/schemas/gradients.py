@@ -4,7 +4,7 @@ from typing import Any, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from chainrule.app.api.schemas.runs import InputsSpec, NetworkSpec
+from chainrule.app.api.schemas.runs import ClassWeights, InputsSpec, NetworkSpec
 from chainrule.app.api.schemas.wire import Answer, Choice, DatasetName, Label, Request, Rows, Samples
 
 MOST_SAMPLES = 1_000_000
@@ -54,7 +54,9 @@ class GradientsRequest(Request):
         description="Or rows sent along, as for predict, with labels or targets.",
     )
     labels: list[Label] | None = Field(
-        default=None, max_length=MOST_SAMPLES, description="Classes of the rows sent along, by name."
+        default=None,
+        max_length=MOST_SAMPLES,
+        description="Classes of the rows sent along, by name. Each of these rows weighs 1, times its class's weight.",
     )
     targets: Rows | None = Field(
         default=None, max_length=MOST_SAMPLES, description="Numeric targets of the rows sent along."
@@ -103,6 +105,7 @@ class Gradients(Answer):
                     "cost": 0.5124,
                     "cost_name": "cross_entropy",
                     "cost_equation": "E = −Σ [y·log a + (1−y)·log(1−a)] for sigmoid, −Σ y·log a for softmax",
+                    "weights": None,
                     "dtype": "float64",
                     "per_sample": False,
                     "quantities": {
@@ -132,9 +135,14 @@ class Gradients(Answer):
     epoch: int = Field(description="Whose weights were used.")
     m: int = Field(description="How many samples; dW and db are means over them.")
     rows: list[int] | None = Field(description="Their row numbers, if they are the dataset's.")
-    cost: float | None = Field(description="C over these samples.")
+    cost: float | None = Field(description="C over these samples: the run's own cost, of the network without dropout.")
     cost_name: str = Field(description="Which cost.")
-    cost_equation: str = Field(description="E of one sample; C is the mean.")
+    cost_equation: str = Field(
+        description="E of one sample; C is the mean of w·E. With label smoothing y is the smoothed target."
+    )
+    weights: list[float] | None = Field(
+        description="w of each sample: its own, where the dataset has weights, times its class's; null where all are 1."
+    )
     dtype: str = Field(description="The type they were computed in.")
     per_sample: bool = Field(description="Whether dW and db are given for each sample, without the 1/m.")
     quantities: dict[str, Quantity] = Field(description="By name.")
@@ -158,6 +166,9 @@ class GradientCheckRequest(Request):
 
     network: NetworkSpec = Field(description="The shape; weights begin at random.")
     cost: Choice | None = Field(default=None, description="As in a run.")
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="As in a run.")
+    class_weights: ClassWeights | None = Field(default=None, description="As in a run, trained on the whole dataset.")
+    sample_weights: bool = Field(default=True, description="As in a run.")
     dataset: DatasetName = Field(description="Where the samples come from.")
     inputs: InputsSpec | None = Field(default=None, description="As in a run, fitted to the whole dataset.")
     rows: list[int] | None = Field(

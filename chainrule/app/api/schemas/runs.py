@@ -1,16 +1,21 @@
 """Runs on the wire."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, JsonValue, create_model, model_validator
 
-from chainrule.app.api.schemas.wire import MOST, Answer, Choice, DatasetName, Name, Request
+from chainrule.app.api.schemas.wire import MOST, Answer, Choice, DatasetName, Either, Name, Request
 from chainrule.engine import ACTIVATIONS, COSTS, INITIALIZERS, OPTIMIZERS, SCHEDULES
 from chainrule.engine.arrays import DTYPES
+from chainrule.engine.config import STEPS
 from chainrule.engine.preprocessing import ENCODINGS, SCALINGS
 
 Count = Annotated[int, Field(ge=1, le=MOST)]
+ClassWeights = Annotated[
+    list[Annotated[float, Field(ge=0, le=MOST)]] | Literal["balanced"],
+    Either("This must be a list of numbers from 0 to 1e9, one for each class, or 'balanced'"),
+]
 
 
 def _one_of(names: Any) -> dict[str, Any]:
@@ -34,6 +39,13 @@ class Layer(Request):
         default=None,
         description="Where W begins; by default He for the rectifiers and Xavier for the rest. b begins at zero.",
         json_schema_extra=_one_of(INITIALIZERS),
+    )
+    dropout: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Share p of A[l] that is set to 0 at random in each step of training, the rest being divided by "
+        "1 − p; hidden layers only. The network is used, measured and inspected without it.",
     )
 
 
@@ -90,7 +102,8 @@ class ScheduleSpec(Request):
     name: Choice = Field(
         default="constant",
         description="constant: η(e) = η, the optimizer's learning_rate; step: η·γ^⌊(e−1)/k⌋; exponential: η·γ^(e−1); "
-        "cosine: η_min + ½·(η − η_min)·(1 + cos(π·(e−1)/E)).",
+        "cosine: η_min + ½·(η − η_min)·(1 + cos(π·(e−1)/E)); plateau: max(η·γᵏ, η_min), lowered once more, k ← k + 1, "
+        "after each `patience` epochs without a lower cost (of validation, where there is any).",
         json_schema_extra=_one_of(SCHEDULES),
     )
     every: Count | None = Field(default=None, description="k of step, in epochs; 10 by default.")
@@ -98,12 +111,15 @@ class ScheduleSpec(Request):
         default=None,
         gt=0,
         le=1,
-        description="γ of step and exponential; by default "
+        description="γ of step, exponential and plateau; by default "
         + ", ".join(f"{found.factor} for {name}" for name, found in SCHEDULES.items() if "factor" in found.uses)
         + ".",
     )
     minimum: float | None = Field(
-        default=None, ge=0, description="η_min of cosine, at most the learning rate; 0 by default."
+        default=None, ge=0, description="η_min of cosine and plateau, at most the learning rate; 0 by default."
+    )
+    patience: Count | None = Field(
+        default=None, description="Of plateau: epochs without a lower cost before the rate is lowered; 10 by default."
     )
     warmup_epochs: int | None = Field(
         default=None,
@@ -143,6 +159,16 @@ class RegularizationSpec(Request):
     )
 
 
+class EarlyStoppingSpec(Request):
+    """When a run ends before its last epoch; `final` then names its best epoch's weights, which are always kept.
+
+    Watched is the cost of the validation samples, or of training where there are none.
+    """
+
+    patience: Count = Field(default=10, description="End after so many epochs in a row that are no better.")
+    min_delta: float = Field(default=0.0, ge=0, description="By how much the cost must fall for an epoch to be better.")
+
+
 class ValidationSpec(Request):
     """Samples the network is measured on and never learns from: a share of the dataset, or another dataset."""
 
@@ -160,10 +186,15 @@ class ValidationSpec(Request):
 
 
 class CheckpointsSpec(Request):
-    """Which epochs' weights are kept; besides every n-th those of epochs 0 and 1 and of the last."""
+    """Which epochs' weights are kept; besides every n-th those of epochs 0 and 1, of the last, and with early stopping
+    of the best.
+    """
 
     every: Count = Field(default=1, description="Keep the weights of every n-th epoch.")
-    keep: Count | None = Field(default=None, description="Keep only the newest n of them, and epoch 0; all by default.")
+    keep: Count | None = Field(
+        default=None,
+        description="Keep only the newest n of them, epoch 0, and with early stopping the best; all by default.",
+    )
 
 
 class GradientsSpec(Request):
@@ -218,8 +249,22 @@ class RunSpec(Request):
     cost: Choice | None = Field(
         default=None,
         description="The cost C to make smaller; by default cross_entropy for sigmoid and softmax outputs of "
-        "classifiers, else mse.",
+        "classifiers, else mse. binary_cross_entropy is for sigmoid outputs and targets from 0 to 1: labels of which "
+        "any number may hold.",
         json_schema_extra=_one_of(COSTS),
+    )
+    label_smoothing: float = Field(
+        default=0.0, ge=0, lt=1, description="α of y ← (1 − α)·y + α/k, for k classes; 0 by default."
+    )
+    class_weights: ClassWeights | None = Field(
+        default=None,
+        description="w of each class, by which the errors of its samples are multiplied, in the order of the dataset's "
+        "`classes`; or `balanced`: w = m/(k·m_c), with m_c of the m training samples in class c of k. 1 by default.",
+    )
+    sample_weights: bool = Field(
+        default=True,
+        description="Whether the weights of the dataset's samples count, if it has any: C = (1/m) Σᵢ w⁽ⁱ⁾·E⁽ⁱ⁾, with "
+        "class weights multiplied in.",
     )
     optimizer: OptimizerSpec = Field(default=OptimizerSpec(), description="How the parameters step.")
     schedule: ScheduleSpec | None = Field(
@@ -229,12 +274,23 @@ class RunSpec(Request):
     regularization: RegularizationSpec | None = Field(
         default=None, description="What keeps the weights small; nothing by default."
     )
+    early_stopping: EarlyStoppingSpec | None = Field(
+        default=None, description="When to end before the last epoch; never by default."
+    )
     epochs: Count = Field(description="Passes over the training samples.")
     batch_size: Count | None = Field(default=None, description="Samples of a step; all of them by default.")
     shuffle: bool = Field(default=True, description="Whether each epoch takes the samples in a new random order.")
-    seed: int = Field(default=0, ge=0, le=2**63 - 1, description="Seed of the initial weights and of the shuffling.")
+    seed: int = Field(
+        default=0, ge=0, le=2**63 - 1, description="Seed of the initial weights, of the shuffling and of dropout."
+    )
     dtype: Choice = Field(
         default="float32", description="Precision of the training.", json_schema_extra=_one_of(DTYPES)
+    )
+    step: Choice = Field(
+        default="numpy",
+        description="How steps are computed: by NumPy, or compiled, which small networks gain by; the results are the "
+        "same but for rounding. `compiled` needs the extra `fast` where the service runs.",
+        json_schema_extra=_one_of(STEPS),
     )
     checkpoints: CheckpointsSpec = Field(default=CheckpointsSpec(), description="Which epochs' weights are kept.")
     gradients: GradientsSpec = Field(default=GradientsSpec(), description="How often statistics are recorded.")
@@ -286,10 +342,10 @@ class Progress(Answer):
     """How far a run has come."""
 
     epochs_done: int = Field(description="Epochs recorded so far, epoch 0 not counted.")
-    epochs_total: int = Field(description="Epochs it is to train.")
+    epochs_total: int = Field(description="Epochs it is to train; with early stopping at most.")
     steps_done: int = Field(description="Steps up to the newest resume point.")
     steps_total: int = Field(description="Steps it is to take.")
-    percent: float = Field(description="Share of the steps done, 0 to 100.")
+    percent: float = Field(description="Share of the steps done, 0 to 100; 100 once it has succeeded.")
     eta_s: float | None = Field(description="Estimated seconds to the end; null while nothing is known.")
 
 
@@ -313,8 +369,8 @@ class Run(Answer):
         examples=["succeeded"],
     )
     reason: str = Field(
-        description="Why it is in this state: submitted, claimed, completed, diverged, cancel_requested, drained, "
-        "child_lost, worker_lost, attempts_exhausted; be ready for more."
+        description="Why it is in this state: submitted, claimed, completed, early_stopped, diverged, "
+        "cancel_requested, drained, child_lost, worker_lost, attempts_exhausted; be ready for more."
     )
     detail: str = Field(description="More about the reason, if there is more.")
     done: bool = Field(description="Whether it has ended; then nothing changes any more.")
@@ -330,6 +386,9 @@ class Run(Answer):
     priority: int = Field(description="Larger is trained sooner.")
     cancel_requested: bool = Field(description="Whether somebody has asked it to stop.")
     progress: Progress = Field(description="How far it has come.")
+    best_epoch: int | None = Field(
+        description="With early stopping the best epoch so far, whose weights `final` names; else null."
+    )
     cost: float | None = Field(description="Cost of the newest epoch: the mean over its training samples.")
     error: float | None = Field(description="Share of the training samples got wrong; null for regression.")
     validation_cost: float | None = Field(description="Cost over the validation samples; null without any.")

@@ -1,6 +1,7 @@
 """What all of the wire shares: strict requests, answers, problem documents."""
 
 import math
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import (
@@ -25,20 +26,23 @@ DatasetName = Annotated[str, StringConstraints(min_length=1, max_length=64, patt
 Rows = list[list[float]]
 
 
-class _NumberOrCategory:
-    """Tries a number first, and says what is wrong once, not once for each of both."""
+@dataclass(frozen=True)
+class Either:
+    """Tries the members of a union in turn, and says what is wrong once, not once for each of them."""
+
+    message: str
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Refine the schema of the union."""
         return {
             **handler(source),
             "mode": "left_to_right",
-            "custom_error_type": "number_or_category",
-            "custom_error_message": "This must be a finite number, or the name of a category",
+            "custom_error_type": "neither",
+            "custom_error_message": self.message,
         }
 
 
-Samples = list[list[Annotated[float | str, _NumberOrCategory()]]]
+Samples = list[list[Annotated[float | str, Either("This must be a finite number, or the name of a category")]]]
 """Raw rows: numbers, and texts for categorical features."""
 
 

@@ -1,4 +1,4 @@
-"""Which columns hold labels, targets or categories: by name or by number, as the client says."""
+"""Which columns hold labels, targets, weights or categories: by name or by number, as the client says."""
 
 import re
 from collections.abc import Collection, Sequence
@@ -26,13 +26,36 @@ def choose(names: Sequence[str], options: Options) -> tuple[int | None, list[int
     return None, targets
 
 
+def choose_weights(names: Sequence[str], options: Options, taken: Collection[int]) -> int | None:
+    """Find the column that the client says holds the weights of the samples.
+
+    Args:
+        names: of all columns.
+        options: what the client says.
+        taken: the columns that the client says hold labels or targets.
+
+    Raises:
+        InvalidInput: no such column, or it is taken, or none is left for the features.
+    """
+    if options.weight_column is None:
+        return None
+    position = _column(names, options.weight_column, "/weight_column")
+    if position in taken:
+        raise refuse(
+            f"Column {shown(names[position])} holds labels or targets; weight_column names another.", "/weight_column"
+        )
+    if len(names) - max(len(taken), 1) < 2:
+        raise refuse("No column is left for the features beside labels or targets and weights.", "/weight_column")
+    return position
+
+
 def choose_categorical(names: Sequence[str], options: Options, taken: Collection[int]) -> list[int]:
     """Find the feature columns that the client says hold categories.
 
     Args:
         names: of all columns.
         options: what the client says.
-        taken: the columns of labels or targets.
+        taken: the columns of labels, targets or weights.
 
     Raises:
         InvalidInput: no such column, or it is none of the features.
@@ -41,7 +64,8 @@ def choose_categorical(names: Sequence[str], options: Options, taken: Collection
     for position in chosen:
         if position in taken:
             raise refuse(
-                f"Column {shown(names[position])} holds labels or targets; categorical_columns names features.",
+                f"Column {shown(names[position])} holds labels, targets or weights; name features in "
+                "categorical_columns.",
                 "/categorical_columns",
             )
     return chosen

@@ -10,10 +10,11 @@ from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from chainrule.app.errors import FieldError
 from chainrule.app.services.formats.category_column import CategoryColumn
-from chainrule.app.services.formats.columns import choose, choose_categorical
+from chainrule.app.services.formats.columns import choose, choose_categorical, choose_weights
 from chainrule.app.services.formats.label_column import NAMES as LABEL_NAMES
 from chainrule.app.services.formats.label_column import LabelColumn
 from chainrule.app.services.formats.labels import number
@@ -24,6 +25,7 @@ from chainrule.app.services.formats.table import (
     Table,
     check_names,
     check_size,
+    check_weights,
     refuse,
     refuse_all,
     shown,
@@ -155,26 +157,31 @@ class _Columns:
 
     def __init__(self, names: list[str], options: Options, limits: Limits) -> None:
         label, targets = choose(names, options)
+        weights = choose_weights(names, options, [*targets, *(() if label is None else (label,))])
         said = label is not None
+        # Without a word from the client it is the last column, or the first if only that is named like a label.
+        first, *_, last = (position for position in range(len(names)) if position != weights)
         if label is None and not targets:
-            # Without a word from the client it is the last column, or the first if only that is named like a label.
-            first = names[0].lower() in LABEL_NAMES and names[-1].lower() not in LABEL_NAMES
-            label = 0 if first else len(names) - 1
+            label = first if names[first].lower() in LABEL_NAMES and names[last].lower() not in LABEL_NAMES else last
         self._width = len(names)
         self._label_position = label
-        place = "the first column, by its name" if label == 0 else "the last column"
+        place = "the last column" if last == len(names) - 1 else "the last column but the weights"
+        if label == first:
+            place = "the first column, by its name"
         self._label = None if label is None else LabelColumn(names[label], said=said, place=place)
         self._names = [name for position, name in enumerate(names) if position != label]
         self._targets = targets
-        categorical = choose_categorical(names, options, {*targets, *(() if label is None else (label,))})
+        taken = {*targets, label, weights} - {None}
+        categorical = choose_categorical(names, options, [position for position in taken if position is not None])
         self._said = {position - (label is not None and position > label) for position in categorical}
+        self._weights = None if weights is None else weights - (label is not None and weights > label)
         self._categories: dict[int, CategoryColumn] = {}
         self._limits = limits
         self._numbers = array("d")
         self._problems: list[FieldError] = []
 
     def fill(self, rows: Iterable[Row]) -> None:
-        features = len(self._names) - len(self._targets)
+        features = len(self._names) - len(self._targets) - (self._weights is not None)
         count = 0
         for line, row in rows:
             count += 1
@@ -198,7 +205,7 @@ class _Columns:
         cells = [cell for position, cell in enumerate(first) if position != self._label_position]
         for position, (name, cell) in enumerate(zip(self._names, cells, strict=True)):
             word = number(cell) is None and cell.strip().lower() not in MISSING and not _DECIMAL_COMMA.fullmatch(cell)
-            if position in self._said or (word and position not in self._targets):
+            if position in self._said or (word and position not in self._targets and position != self._weights):
                 self._categories[position] = CategoryColumn(name, said=position in self._said)
 
     def _add(self, line: int, row: list[str]) -> None:
@@ -217,15 +224,20 @@ class _Columns:
         numbers = _finite(row)
         if numbers is None:
             self._explain(line, row)
+        elif self._weights is not None and numbers[self._weights] < 0:
+            name, value = self._names[self._weights], row[self._weights].strip()
+            self._problem(f"Line {line}, column {shown(name)} is {value}; a weight must be at least 0.")
         else:
             self._numbers.extend(numbers)
 
     def _explain(self, line: int, row: list[str]) -> None:
-        for name, cell in zip(self._names, row, strict=True):
+        for position, (name, cell) in enumerate(zip(self._names, row, strict=True)):
             value = number(cell)
             if value is None or not math.isfinite(value):
                 found = shown(cell.strip()) if cell.strip() else "empty"
                 hint = "Name the column in categorical_columns if its values are categories, in label_column if labels."
+                if position == self._weights:
+                    hint = "It holds the samples' weights."
                 if _DECIMAL_COMMA.fullmatch(cell):
                     hint = "Write decimals with a point."
                 self._problem(f"Line {line}, column {shown(name)} is {found}; it needs a finite number. {hint}")
@@ -240,18 +252,29 @@ class _Columns:
         categories: list[tuple[str, ...] | None] = [None] * len(self._names)
         for position, column in self._categories.items():
             numbers[:, position], categories[position] = column.codes()
+        left_out = {*self._targets, self._weights}
+        features = [position for position in range(len(self._names)) if position not in left_out]
+        table = Table(
+            X=numbers if len(features) == len(self._names) else np.ascontiguousarray(numbers[:, features]),
+            feature_names=[self._names[position] for position in features],
+            categories=tuple(categories[position] for position in features) if self._categories else (),
+        )
+        self._name_targets(table, numbers)
+        if self._weights is not None:
+            name = self._names[self._weights]
+            table.weights = numbers[:, self._weights].copy()
+            check_weights(table.weights, "/weight_column")
+            table.report["weight_column"] = name
+            table.notes.append(f"Column {name!r} holds the samples' weights: named by the request.")
+        table.notes += self._category_notes()
+        return table
+
+    def _name_targets(self, table: Table, numbers: NDArray[np.float64]) -> None:
         if self._label is None:
-            features = [position for position in range(len(self._names)) if position not in set(self._targets)]
-            chosen = [self._names[position] for position in self._targets]
-            return Table(
-                X=np.ascontiguousarray(numbers[:, features]),
-                Y=np.ascontiguousarray(numbers[:, self._targets]),
-                feature_names=[self._names[position] for position in features],
-                categories=tuple(categories[position] for position in features) if self._categories else (),
-                report={"target_columns": chosen},
-                notes=["The target columns were named by the request: regression.", *self._category_notes()],
-            )
-        table = Table(X=numbers, feature_names=self._names, categories=tuple(categories) if self._categories else ())
+            table.Y = np.ascontiguousarray(numbers[:, self._targets])
+            table.report = {"target_columns": [self._names[position] for position in self._targets]}
+            table.notes.append("The target columns were named by the request: regression.")
+            return
         name = self._label.name
         classes, why = self._label.judge()
         if classes:
@@ -264,8 +287,6 @@ class _Columns:
             table.notes.append(
                 f"Column {name!r} holds numeric targets: {why}; name it in label_column if they are labels."
             )
-        table.notes += self._category_notes()
-        return table
 
     def _category_notes(self) -> list[str]:
         """Say which columns were taken for categories, for a label overlooked among them would mislead."""

@@ -33,11 +33,14 @@ def read(file: BinaryIO, labels: BinaryIO | None, options: Options, limits: Limi
         raise UnsupportedMediaType(f"Format {shown(options.format)} is not read here; known: {', '.join(FORMATS)}.")
     with _unpacked(file, limits, "/file") as plain:
         chosen = options.format or _guess(plain, options.filename)
-        if options.categorical_columns and chosen != "csv":
-            raise refuse(
-                f"categorical_columns goes with CSV, and file is {chosen.upper()}; send categories in CSV or JSON.",
-                "/categorical_columns",
-            )
+        for name, what, given in (
+            ("categorical_columns", "categories", options.categorical_columns),
+            ("weight_column", "weights", options.weight_column),
+        ):
+            if given and chosen != "csv":
+                raise refuse(
+                    f"{name} goes with CSV, and file is {chosen.upper()}; send {what} in CSV or JSON.", f"/{name}"
+                )
         if chosen == "idx":
             if labels is None:
                 return idx.read(plain, None, options, limits)

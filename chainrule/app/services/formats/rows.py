@@ -16,6 +16,7 @@ from chainrule.app.services.formats.table import (
     check_finite,
     check_names,
     check_size,
+    check_weights,
     listed,
     refuse,
     shown,
@@ -98,6 +99,7 @@ def read(
     labels: Sequence[Any] | None,
     feature_names: Sequence[str] | None,
     limits: Limits,
+    weights: Sequence[float] | None = None,
 ) -> Table:
     """Read a dataset of rows; a column is categorical if the first row has a text there.
 
@@ -128,12 +130,26 @@ def read(
         if len(table.Y) != len(X):
             raise refuse(f"There are {len(X)} samples and {len(table.Y)} rows of targets.", "/targets")
         table.notes.append("Numeric targets were sent: regression.")
+    if weights is not None:
+        table.weights = _weights(weights, len(X))
+        table.notes.append("Weights of the samples were sent.")
     table.notes += [
         f"Column {name!r} holds categories: its values are texts."
         for name, column in zip(names, categories, strict=False)
         if column is not None
     ]
     return table
+
+
+def _weights(given: Sequence[float], samples: int) -> NDArray[np.float64]:
+    if len(given) != samples:
+        raise refuse(f"There are {samples} samples and {len(given)} weights.", "/weights")
+    for position, weight in enumerate(given):
+        if not 0 <= weight < math.inf:
+            raise refuse(f"A weight is {weight}; it must be a finite number of at least 0.", f"/weights/{position}")
+    weights = np.array(given, dtype=np.float64)
+    check_weights(weights, "/weights")
+    return weights
 
 
 def _categories(samples: Sequence[Row], names: Sequence[str]) -> tuple[tuple[str, ...] | None, ...]:

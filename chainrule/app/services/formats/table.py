@@ -24,6 +24,7 @@ class Options:
     label_column: str | None = None
     target_columns: tuple[str, ...] = ()
     categorical_columns: tuple[str, ...] = ()
+    weight_column: str | None = None
     divide_by: float | None = None
 
 
@@ -37,7 +38,7 @@ class Limits:
 
 @dataclass
 class Table:
-    """Samples with labels or numeric targets, and what was inferred on the way.
+    """Samples with labels or numeric targets, how much each counts, and what was inferred on the way.
 
     X holds the positions of categories where `categories` has their names for the column; () if it has none.
     """
@@ -48,6 +49,7 @@ class Table:
     classes: list[str] = field(default_factory=list)
     feature_names: list[str] = field(default_factory=list)
     categories: tuple[tuple[str, ...] | None, ...] = ()
+    weights: NDArray[np.float64] | None = None
     report: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -140,6 +142,12 @@ def _is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def check_weights(weights: NDArray[np.float64], pointer: str) -> None:
+    """Refuse weights of samples of which none counts."""
+    if not weights.any():
+        raise refuse("The weights of all samples are 0, so that nothing could be learnt; raise one of them.", pointer)
 
 
 def compact(X: NDArray[Any]) -> NDArray[Any]:

@@ -389,3 +389,65 @@ def test_a_written_regression_reads_back_the_same(samples: list[list[float]]) ->
 def test_a_refusal_of_size_is_no_other_refusal() -> None:
     assert isinstance(refusal(b"1,2,3\n" * 50_001, target_columns=("0",)), LimitExceeded)
     assert LIMITS.values == 100_000
+
+
+@pytest.mark.parametrize(
+    ("content", "said", "features"),
+    [
+        ("w,a,y\n2,1,yes\n0,3,no\n", {}, ["a"]),
+        ("a,w,y\n1,2,yes\n3,0,no\n", {"label_column": "y"}, ["a"]),
+        ("a,y,w\n1,yes,2\n3,no,0\n", {}, ["a"]),
+        ("class,a,w\nyes,1,2\nno,3,0\n", {}, ["a"]),
+        ("a,t,w,u\n1,8,2,9\n3,7,0,6\n", {"target_columns": ("t", "u")}, ["a"]),
+        ("word,w,a,y\nx,2,1,yes\nz,0,3,no\n", {}, ["word", "a"]),
+    ],
+    ids=["first", "between", "last", "label first", "targets", "beside categories"],
+)
+def test_a_column_of_weights_is_neither_feature_nor_label(content: str, said: Any, features: list[str]) -> None:
+    table = read_file(content.encode(), weight_column="w", **said)
+    assert table.weights is not None
+    assert table.weights.tolist() == [2, 0]
+    assert table.feature_names == features
+    assert table.X[:, -1].tolist() == [1, 3]
+    if table.classes:
+        assert class_names(table) == ["yes", "no"]
+    else:
+        assert table.Y is not None
+        assert table.Y.tolist() == [[8, 9], [7, 6]]
+    assert table.report["weight_column"] == "w"
+    assert "Column 'w' holds the samples' weights: named by the request." in table.notes
+
+
+def test_a_column_of_weights_can_be_named_by_its_number() -> None:
+    table = read_file(b"1,x,0.5\n3,y,0.25\n", weight_column="-1", header=False)
+    assert table.weights is not None
+    assert table.weights.tolist() == [0.5, 0.25]
+    assert (
+        table.notes[1]
+        == "Column 'column_2' holds class labels: the last column but the weights, and its values are words."
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "said", "pointer", "words"),
+    [
+        ("a,w,y\n1,2,yes\n3,-0.5,no\n", {}, "/file", "Line 3, column 'w' is -0.5; a weight must be at least 0."),
+        ("a,w,y\n1,inf,yes\n3,1,no\n", {}, "/file", "Line 2, column 'w' is 'inf'; it needs a finite number."),
+        ("a,w,y\n1,heavy,yes\n3,1,no\n", {}, "/file", "It holds the samples' weights."),
+        ("a,w,y\n1,0,yes\n3,0,no\n", {}, "/weight_column", "The weights of all samples are 0"),
+        ("a,b,y\n1,0,yes\n3,0,no\n", {}, "/weight_column", "There is no column 'w'; the columns are: a, b, y"),
+        ("a,w,y\n1,1,yes\n3,2,no\n", {"label_column": "w"}, "/weight_column", "Column 'w' holds labels or targets"),
+        ("a,w,y\n1,1,yes\n3,2,no\n", {"categorical_columns": ("w",)}, "/categorical_columns", "or weights; name"),
+        ("w,y\n1,yes\n2,no\n", {}, "/weight_column", "No column is left for the features"),
+        (
+            "t,w,u\n1,1,2\n3,2,3\n",
+            {"target_columns": ("t", "u")},
+            "/weight_column",
+            "No column is left for the features",
+        ),
+    ],
+)
+def test_weights_that_weigh_nothing_sensible_are_refused(content: str, said: Any, pointer: str, words: str) -> None:
+    error = refusal(content.encode(), weight_column="w", **said)
+    assert error.errors[0].pointer == pointer
+    assert words in error.detail

@@ -122,3 +122,29 @@ def test_rows_through_json_read_back_the_same(samples: list[list[float]], data: 
     targets = read(sent["samples"], targets=sent["samples"])
     assert targets.Y is not None
     assert np.array_equal(targets.Y, np.array(samples))
+
+
+def test_weights_are_numbers_one_for_each_row() -> None:
+    table = rows.read(SAMPLES, None, ["a", "b", "a"], None, LIMITS, [1, 0.5, 0])
+    check(table)
+    assert table.weights is not None
+    assert (table.weights.dtype, table.weights.tolist()) == (np.float64, [1, 0.5, 0])
+    assert table.notes[-1] == "Weights of the samples were sent."
+
+
+@pytest.mark.parametrize(
+    ("weights", "pointer", "words"),
+    [
+        ([1, 2], "/weights", "There are 3 samples and 2 weights."),
+        ([1, -2, 1], "/weights/1", "A weight is -2; it must be a finite number of at least 0."),
+        ([1, 1, float("nan")], "/weights/2", "A weight is nan"),
+        ([float("inf"), 1, 1], "/weights/0", "A weight is inf"),
+        ([0, 0, 0], "/weights", "The weights of all samples are 0"),
+    ],
+)
+def test_weights_that_weigh_nothing_sensible_are_refused_at_their_place(
+    weights: list[float], pointer: str, words: str
+) -> None:
+    with pytest.raises(InvalidInput, match=words) as refused:
+        rows.read(SAMPLES, None, ["a", "b", "a"], None, LIMITS, weights)
+    assert refused.value.errors[0].pointer == pointer

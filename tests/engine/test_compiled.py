@@ -1,0 +1,238 @@
+"""A compiled step does what NumPy's does, to round-off, and the same to the bit wherever it begins."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from chainrule.engine import (
+    ACTIVATIONS,
+    COSTS,
+    OPTIMIZERS,
+    ClipSpec,
+    ConfigError,
+    Data,
+    Epoch,
+    LayerSpec,
+    NetworkSpec,
+    OptimizerSpec,
+    RegularizationSpec,
+    StepBoundary,
+    Trainee,
+    TrainingConfig,
+    UnknownNameError,
+    compiled,
+    dense,
+    digits,
+    moons,
+    train,
+    train_stacked,
+    xor,
+)
+from chainrule.engine.recording import Recorder
+
+pytestmark = pytest.mark.skipif(compiled.version() is None, reason="needs the extra fast")
+
+HIDDEN = [name for name, found in ACTIVATIONS.items() if not found.output_only]
+OUTPUTS = {"mse": "softmax", "huber": "linear", "mae": "tanh", "cross_entropy": "softmax"}
+DTYPES = {"float32": 1e-5, "float64": 1e-10}
+EVERY = NetworkSpec(4, (*(LayerSpec(5, name) for name in HIDDEN), LayerSpec(3, "softmax")))
+"""A network with every hidden activation."""
+SMALL = TrainingConfig(dense(2, (5, "tanh"), (2, "softmax")), epochs=6, batch_size=7, step="compiled")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NUMBA_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
+        yield
+
+
+def numbers(samples: int, features: int, targets: int) -> Data:
+    rng = np.random.default_rng(0)
+    return Data(rng.normal(size=(samples, features)), Y=rng.uniform(0, 1, (samples, targets)))
+
+
+def classes(samples: int) -> Data:
+    return replace(numbers(samples, 4, 3), Y=None, labels=np.arange(samples) % 3, classes=("a", "b", "c"))
+
+
+def ends(config: TrainingConfig, data: Data) -> np.ndarray:
+    last = None
+    for last in train(config, data):
+        assert isinstance(last, Epoch)
+    assert last is not None
+    return last.network.parameters
+
+
+def assert_both_end_alike(config: TrainingConfig, data: Data) -> None:
+    by_numpy, by_compiled = (ends(replace(config, step=step), data) for step in ("numpy", "compiled"))
+    assert not np.array_equal(by_numpy, ends(replace(config, epochs=1), data)), "something is learnt"
+    np.testing.assert_allclose(by_compiled, by_numpy, rtol=0, atol=DTYPES[config.dtype] * np.abs(by_numpy).max())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_hidden_activation_ends_where_numpy_does(dtype: str) -> None:
+    config = TrainingConfig(EVERY, optimizer=OptimizerSpec("sgd", 0.05), batch_size=4, epochs=50, dtype=dtype)
+    assert_both_end_alike(config, classes(13))
+
+
+@pytest.mark.parametrize("cost", COSTS)
+def test_every_cost_ends_where_numpy_does(cost: str) -> None:
+    network = NetworkSpec(4, (LayerSpec(3, OUTPUTS.get(cost, "sigmoid")),))
+    data = classes(13) if cost == "cross_entropy" else numbers(13, 4, 3)
+    assert_both_end_alike(TrainingConfig(network, cost, batch_size=4, epochs=50, dtype="float64"), data)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_optimizer_ends_where_numpy_does(optimizer: str) -> None:
+    spec = OptimizerSpec(optimizer, learning_rate=0.01, epsilon=1e-4)
+    config = TrainingConfig(dense(4, (3, "softmax")), optimizer=spec, batch_size=4, epochs=50, dtype="float64")
+    assert_both_end_alike(config, classes(13))
+
+
+CASES: dict[str, tuple[TrainingConfig, Data]] = {
+    "products by BLAS, float32": (
+        TrainingConfig(dense(64, (32, "relu"), (10, "softmax")), epochs=3), digits().take(slice(210))
+    ),
+    "products by BLAS, not folded": (
+        TrainingConfig(dense(200, (33, "relu"), (17, "linear")), "mse", epochs=9, dtype="float64"), numbers(70, 200, 17)
+    ),
+    "one sample in a batch, one unit in a layer": (
+        TrainingConfig(dense(2, (1, "tanh"), (1, "sigmoid")), batch_size=1, epochs=4, dtype="float64"), moons(50)
+    ),
+    "several epochs at once": (
+        TrainingConfig(dense(2, (8, "tanh"), (1, "sigmoid")), "mse", batch_size=None, epochs=200, dtype="float64"),
+        xor(),
+    ),
+    "dropout, weights, penalties, clipped by value": (
+        TrainingConfig(
+            NetworkSpec(2, (LayerSpec(9, "tanh", dropout=0.3), LayerSpec(2, "softmax"))),
+            regularization=RegularizationSpec(l1=1e-3, l2=1e-2), clip=ClipSpec(value=0.05), epochs=50,
+            class_weights=(0.5, 1.5), batch_size=16, dtype="float64",
+        ),
+        moons(50),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_way_through_a_step_ends_where_numpy_does(case: str) -> None:
+    assert_both_end_alike(*CASES[case])
+
+
+def test_the_same_training_gives_the_same_bits() -> None:
+    assert np.array_equal(ends(SMALL, moons(50)), ends(SMALL, moons(50)))
+
+
+def test_a_training_interrupted_after_any_step_ends_with_the_same_bits() -> None:
+    data, whole = moons(50), ends(SMALL, moons(50))
+    for after in (1, 3, 5):
+        asked = iter([False] * (after - 1))
+        config = replace(SMALL, optimizer=OptimizerSpec("sgd"))
+        boundary = next(
+            event
+            for event in train(config, data, snapshot_due=lambda asked=asked: not next(asked, True))  # type: ignore[misc]
+            if isinstance(event, StepBoundary)
+        )
+        *_, last = train(config, data, resume=boundary.resume_point())
+        assert isinstance(last, Epoch)
+        assert np.array_equal(last.network.parameters, whole)
+
+
+def test_stretches_of_any_length_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = ends(SMALL, moons(50))
+    monkeypatch.setattr(compiled, "STRETCH", 1)
+    assert np.array_equal(ends(SMALL, moons(50)), whole)
+
+
+def test_epochs_trained_at_once_have_the_bits_of_those_taken_up_one_by_one() -> None:
+    config = replace(CASES["several epochs at once"][0], step="compiled", epochs=40)
+    whole, point = ends(config, xor()), None
+    for _ in range(40):
+        epoch = next(event for event in train(config, xor(), resume=point) if getattr(event, "epoch", 0) > 0)
+        point = epoch.resume_point()
+    assert point is not None
+    assert np.array_equal(point.parameters, whole)
+
+
+def test_each_network_of_a_stack_has_the_bits_it_has_alone() -> None:
+    configs = [replace(SMALL, seed=seed, optimizer=OptimizerSpec("adam", 0.01 * (1 + seed))) for seed in range(3)]
+    *_, last = train_stacked([Trainee(config, moons(50)) for config in configs])
+    assert isinstance(last, dict)
+    for k, config in enumerate(configs):
+        found = last[k]
+        assert isinstance(found, Epoch)
+        assert np.array_equal(found.network.parameters, ends(config, moons(50)))
+
+
+def test_networks_of_one_structure_share_what_was_compiled() -> None:
+    ends(SMALL, moons(50))
+    before = set(compiled.folder().glob("step_*.py"))
+    ends(replace(SMALL, network=dense(3, (11, "tanh"), (4, "softmax")), batch_size=9), numbers_of_four_classes())
+    assert set(compiled.folder().glob("step_*.py")) == before
+
+
+def numbers_of_four_classes() -> Data:
+    return Data(numbers(40, 3, 1).X, labels=np.arange(40) % 4, classes=("a", "b", "c", "d"))
+
+
+def test_a_second_process_finds_what_was_compiled(tmp_path: Path) -> None:
+    program = (
+        "from numba.core.event import Listener, register\n"
+        "from chainrule.engine import TrainingConfig, dense, train, xor\n"
+        "compiled = []\n"
+        "class Watch(Listener):\n"
+        "    def on_start(self, event): compiled.append(event)\n"
+        "    def on_end(self, event): pass\n"
+        "register('numba:compile', Watch())\n"
+        "*_, last = train(TrainingConfig(dense(2, (1, 'sigmoid')), epochs=3, step='compiled'), xor())\n"
+        "print(bool(compiled), last.network.parameters.tobytes().hex())\n"
+    )
+    env = {"NUMBA_CACHE_DIR": str(tmp_path)}
+    first, second = (
+        subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, env=env).stdout.split()
+        for _ in range(2)
+    )
+    assert (first[0], second[0]) == ("True", "False")
+    assert first[1] == second[1]
+
+
+@pytest.mark.parametrize(
+    "bound", [{"clip": ClipSpec(norm=1.0)}, {"regularization": RegularizationSpec(max_norm=1.0)}], ids=list
+)
+def test_a_bound_of_a_norm_is_refused(bound: dict[str, ClipSpec | RegularizationSpec]) -> None:
+    with pytest.raises(ConfigError, match="use step 'numpy'") as caught:
+        replace(SMALL, **bound)  # type: ignore[arg-type]
+    assert caught.value.field == "step"
+
+
+def test_a_way_nobody_knows_is_refused() -> None:
+    with pytest.raises(UnknownNameError, match="compiled"):
+        replace(SMALL, step="gpu")
+
+
+def test_without_numba_the_fix_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "version", lambda: None)
+    compiled.check("numpy")
+    with pytest.raises(ConfigError, match=r"chainrule\[fast\]"):
+        next(train(SMALL, moons(50)))
+
+
+def test_without_a_known_blas_products_are_loops(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "_gemm", lambda dtype: None)
+    config, data = CASES["products by BLAS, float32"]
+    compiled._load.cache_clear()
+    assert_both_end_alike(config, data)
+    compiled._load.cache_clear()
+
+
+def test_a_function_that_decides_by_values_cannot_be_compiled() -> None:
+    recorder = Recorder(np.dtype("float64"), {"X": np.zeros(3)})
+    recorder.call(lambda array: None, np.zeros(3))
+    with pytest.raises(ConfigError, match="no compiled step"):
+        compiled.compiled_loop(recorder)
