@@ -80,8 +80,7 @@ def _peak(pictures: bytes, data: str, slots: int) -> str:
         while (epochs := _epochs(client, ids)) is not None:
             now, most = _memory(service.process.pid)
             peak, largest = max(peak, now), max(largest, most)
-            if min(epochs) == max(epochs):
-                of_epoch[epochs[0]] = max(of_epoch[epochs[0]], now)
+            of_epoch[min(epochs)] = max(of_epoch[min(epochs)], now)
             time.sleep(EVERY_S)
     figures = (before, peak, (peak - before) / slots, of_epoch[1], of_epoch[EPOCHS - 1], largest)
     return f"| {data} | {slots} | " + " | ".join(f"{figure:.0f}" if figure else "" for figure in figures) + " |"

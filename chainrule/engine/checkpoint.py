@@ -22,12 +22,14 @@ class ResumePoint:
         epoch: epochs completed.
         step: steps done in the next epoch.
         steps: steps done in all, the optimizer's t.
-        parameters: the vector of W and b.
+        parameters: the vector of W and b, and γ and β of normalization.
         optimizer_state: the optimizer's vectors.
         cost_sum: Σ E over the samples of the epoch under way.
         wrong: how many of them were got wrong.
         watched: what early stopping and plateau remember, None if nobody watches.
         best: the parameters of the best epoch, None if they are not kept.
+        running: the running statistics of batch normalization; None where there are none.
+        best_running: those of the best epoch, likewise.
     """
 
     epoch: int
@@ -39,6 +41,8 @@ class ResumePoint:
     wrong: int = 0
     watched: FloatArray | None = None
     best: FloatArray | None = None
+    running: FloatArray | None = None
+    best_running: FloatArray | None = None
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Give everything as arrays, for any format that holds arrays."""
@@ -49,6 +53,8 @@ class ResumePoint:
             **{_STATE + name: vector for name, vector in self.optimizer_state.items()},
             **({} if self.watched is None else {"watched": self.watched}),
             **({} if self.best is None else {"best": self.best}),
+            **({} if self.running is None else {"running": self.running}),
+            **({} if self.best_running is None else {"best_running": self.best_running}),
         }
 
     @classmethod
@@ -65,4 +71,6 @@ class ResumePoint:
             wrong=wrong,
             watched=arrays.get("watched"),
             best=arrays.get("best"),
+            running=arrays.get("running"),
+            best_running=arrays.get("best_running"),
         )

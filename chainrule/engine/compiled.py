@@ -18,7 +18,7 @@ import importlib.metadata
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, lru_cache
 from itertools import islice, repeat
 from pathlib import Path
@@ -44,14 +44,11 @@ _WRITTEN = {
     "expm1": "math.expm1({})", "log1p": "math.log1p({})", "tanh": "math.tanh({})", "sqrt": "math.sqrt({})",
 }  # fmt: skip
 """How functions are written for Numba; others under NumPy's name, which takes longer to compile."""
-_HEAD = """
-import math
-
+_PRODUCT = """# {dtype}
 import numba
-import numpy as np
 
 
-@numba.njit(error_model="numpy")
+@numba.njit(signature, error_model="numpy", cache=True)
 def product(A, B, C):
     (n, k), m = A.shape, B.shape[1]
 {large}    for i in range(n):
@@ -60,10 +57,6 @@ def product(A, B, C):
             for p in range(k):
                 total += A[i, p] * B[p, j]
             C[i, j] = total
-
-
-@numba.njit(signature, error_model="numpy", nogil=True, cache=True)
-def steps({arguments}):
 """
 _LARGE = """    if n * k * m > {small}:
         A_as_it_is = A.strides[1] == A.itemsize or k == 1
@@ -75,6 +68,17 @@ _LARGE = """    if n * k * m > {small}:
             zero, C.ctypes.data, max(C.strides[0] // C.itemsize, m),
         )
         return
+"""
+_STEPS = """# {dtype}, with {product}
+import math
+
+import numba
+import numpy as np
+
+
+@numba.njit(signature, error_model="numpy", nogil=True, cache=True)
+def steps({arguments}):
+{lines}
 """
 
 
@@ -310,23 +314,45 @@ def _fits(group: Sequence[Call], call: Call) -> bool:
 
 @lru_cache
 def _load(arguments: str, lines: str, dtype: str, kinds: tuple[tuple[int, Layout, bool], ...]) -> Any:
-    """Have a source compiled, or what was compiled of it found again."""
+    """Have steps compiled, or what was compiled of them found again."""
+    from numba import types
+
+    arrays = [types.Array(getattr(types, dtype), axes, layout, read_only) for axes, layout, read_only in kinds]
+    product = _product(dtype)
+    given = {
+        "signature": types.void(*arrays, types.Array(types.int64, 1, "C"), types.int64, types.int64),
+        "product": product,
+        "one": np.dtype(dtype).type(1),
+    }
+    return _module(
+        _STEPS.format(dtype=dtype, product=product.__module__, arguments=arguments, lines=lines), given
+    ).steps
+
+
+@lru_cache
+def _product(dtype: str) -> Any:
+    """Have C ← A·B compiled, for matrices that lie in any way."""
     import llvmlite.binding
     from numba import types
 
-    made: dict[str, Any] = {"one": np.dtype(dtype).type(1), "zero": np.dtype(dtype).type(0)}
     number, size, pointer, flag = getattr(types, dtype), types.int64, types.intp, types.int32
-    arrays = [types.Array(number, axes, layout, read_only) for axes, layout, read_only in kinds]
-    made["signature"] = types.void(*arrays, types.Array(size, 1, "C"), size, size)
-    gemm = _gemm(dtype)
-    if gemm is not None:
-        symbol = f"chainrule_gemm_{dtype}"
-        llvmlite.binding.add_symbol(symbol, gemm)
-        matrix = (pointer, size)
-        signature = types.void(flag, flag, flag, size, size, size, number, *matrix, *matrix, number, *matrix)
-        made["gemm"] = types.ExternalFunction(symbol, signature)
-    large = "" if gemm is None else _LARGE.format(small=SMALL)
-    source = f"# {dtype}\n{_HEAD.format(large=large, arguments=arguments)}{lines}\n"
+    read, written = (types.Array(number, 2, "A", read_only) for read_only in (True, False))
+    given = {
+        "signature": types.void(read, read, written),
+        "zero": np.dtype(dtype).type(0),
+        "one": np.dtype(dtype).type(1),
+    }
+    large, address = "", _gemm(dtype)
+    if address is not None:
+        large, symbol, matrix = _LARGE.format(small=SMALL), f"chainrule_gemm_{dtype}", (pointer, size)
+        llvmlite.binding.add_symbol(symbol, address)
+        arguments = (flag, flag, flag, size, size, size, number, *matrix, *matrix, number, *matrix)
+        given["gemm"] = types.ExternalFunction(symbol, types.void(*arguments))
+    return _module(_PRODUCT.format(dtype=dtype, large=large), given).product
+
+
+def _module(source: str, given: Mapping[str, Any]) -> Any:
+    """Load a module from a file that is made of its source, with some names given."""
     place = folder() / f"step_{hashlib.sha256(source.encode()).hexdigest()[:24]}.py"
     if not place.exists() or place.read_text("utf-8") != source:
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -337,10 +363,10 @@ def _load(arguments: str, lines: str, dtype: str, kinds: tuple[tuple[int, Layout
     assert spec is not None, "a file that has just been written can be loaded"
     assert spec.loader is not None, "so can any"
     module = importlib.util.module_from_spec(spec)
-    vars(module).update(made)
+    vars(module).update(given)
     sys.modules[place.stem] = module  # where Numba looks when it finds its machine code again
     spec.loader.exec_module(module)
-    return module.steps
+    return module
 
 
 def _gemm(dtype: str) -> int | None:

@@ -103,7 +103,28 @@ class TrainingConfig:
         learning_rate, minimum = self.optimizer.learning_rate, self.schedule.minimum
         if "minimum" in SCHEDULES[self.schedule.name].uses and minimum > learning_rate:
             raise ConfigError(f"minimum must be at most the learning rate, {learning_rate}.", "schedule/minimum")
+        if OPTIMIZERS[self.optimizer.name].searches:
+            self._check_search()
         self._check_range()
+
+    def _check_search(self) -> None:
+        """Check that what a line search compares is one function of the parameters, with a gradient."""
+        regularization = self.regularization
+        dropped, layers = next(iter(self.dropout), 1), self.network.layers
+        in_batches = next((number for number, layer in enumerate(layers) if layer.normalization == "batch"), None)
+        for place, found, why in (
+            ("schedule", self.schedule != ScheduleSpec(), "its learning rate is only where each line search begins"),
+            ("clip", self.clip is not None, "its line search needs the gradient as it is"),
+            ("regularization/l1", regularization.l1 > 0, "l1 has no gradient where a weight is 0; use l2"),
+            ("regularization/max_norm", regularization.max_norm is not None, "it would undo what a search has found"),
+            (f"network/layers/{dropped - 1}/dropout", bool(self.dropout), "each mask makes it another function"),
+            (f"network/layers/{in_batches}/normalization", in_batches is not None, "use 'layer', which has no running "
+             "statistics that each trial of a search would move"),
+            ("step", self.step == "compiled", "its steps are not compiled"),
+        ):  # fmt: skip
+            if found:
+                name = place.rpartition("/")[2]
+                raise ConfigError(f"Optimizer {self.optimizer.name!r} takes no {name}: {why}.", place)
 
     def _check_range(self) -> None:
         """Check that the float type can hold the numbers, and the squares of those that are compared with squares."""
@@ -147,6 +168,24 @@ class TrainingConfig:
         """The number of steps in an epoch."""
         return math.ceil(samples / self.batch(samples))
 
+    def check_batches(self, samples: int) -> None:
+        """Check that each batch of so many samples has a variance, where it is divided by; or that it is of all.
+
+        Raises:
+            ConfigError: a batch would be of one sample, or of some where the optimizer needs all.
+        """
+        if OPTIMIZERS[self.optimizer.name].searches and self.batch(samples) < samples:
+            raise ConfigError(
+                f"Optimizer {self.optimizer.name!r} takes all {samples} samples at once; leave batch_size out.",
+                "batch_size",
+            )
+        if samples and self.network.running_count and 1 in (self.batch(samples), samples % self.batch(samples)):
+            raise ConfigError(
+                f"Batch normalization needs at least two samples in each batch; batches of {self.batch(samples)} out "
+                f"of {samples} samples leave one alone. Choose another batch_size.",
+                "batch_size",
+            )
+
     def gathers(self, samples: int) -> bool:
         """Tell whether batches take X without its column of ones, so that no copy of all samples is made for that."""
         size = samples * self.network.inputs * np.dtype(dtype_of(self.dtype)).itemsize
@@ -161,7 +200,8 @@ class TrainingConfig:
         data = in_front + samples * sizes[-1] + validation_samples * sizes[-1]
         of_sample = sizes[0] + 1 + 2 * sizes[-1] + 1 + sum(sizes[number] for number in self.dropout)
         arranged = min(samples, max(batch, SEGMENT_BYTES // (size * of_sample))) * of_sample
-        passes = 6 * (batch + samples % batch) * units
+        normalizing = sum(layer.units for layer in spec.layers if layer.normalization is not None)
+        passes = 6 * (batch + samples % batch) * (units + normalizing)
         judged = min(EVALUATION_ROWS, max(samples, validation_samples))
         judging = 4 * judged * units + min(EVALUATION_ROWS, validation_samples) * sizes[0]
         recording = 0 if self.gradients_every is None else 6 * min(PROBE, samples) * units

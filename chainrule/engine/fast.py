@@ -19,13 +19,14 @@ from typing import Any
 
 import numpy as np
 
+from chainrule.engine import normalization
 from chainrule.engine.activations import activation
 from chainrule.engine.arrays import FloatArray, IntArray
 from chainrule.engine.clipping import by_norm, by_value
 from chainrule.engine.compiled import compiled_loop
 from chainrule.engine.config import TrainingConfig
 from chainrule.engine.costs import cost
-from chainrule.engine.network import FOLDED_INPUTS, NetworkSpec, views
+from chainrule.engine.network import FOLDED_INPUTS, NetworkSpec, running_views, views
 from chainrule.engine.optimizers import OPTIMIZERS, fixed
 from chainrule.engine.recording import Loop, Recorder
 from chainrule.engine.regularization import MaxNorm, add_penalty, of_weights
@@ -44,6 +45,7 @@ class Batches:
         Y: (…, steps, n_L, m) targets, units as rows.
         Z: (…, steps, n_L, m), where each step leaves Z[L].
         scale: (…, steps, 1, m), each sample's weight over m; None where all weigh 1.
+        labels: (…, steps, m) classes, where there are any.
         masks: l to (…, steps, n_l, m), what dropout multiplies A[l] by.
         changing: what differs from step to step by name, steps first.
     """
@@ -59,6 +61,7 @@ class Batches:
 
         self.Y, self.Z = room(spec.outputs), room(spec.outputs)
         self.scale = room(1) if weighted else None
+        self.labels = np.empty((*lead, steps, m), np.int64)
         self.masks = {number: room(spec.sizes[number]) for number in dropped}
         of_steps = {"X": X, "X_T": X.swapaxes(-1, -2), "Y": self.Y, "Z": self.Z}
         if self.scale is not None:
@@ -67,7 +70,13 @@ class Batches:
         self.changing = {name: np.moveaxis(held, -3, 0) for name, held in of_steps.items()}
 
     def fill(
-        self, member: Any, rows: IntArray, X: FloatArray | None, Y: FloatArray, weights: FloatArray | None = None
+        self,
+        member: Any,
+        rows: IntArray,
+        X: FloatArray | None,
+        Y: FloatArray,
+        weights: FloatArray | None = None,
+        labels: IntArray | None = None,
     ) -> None:
         """Take samples over, from the first step on.
 
@@ -77,6 +86,7 @@ class Batches:
             X: (M, n_0) with the column of ones or without, to take them from; None where they are in place.
             Y: (M, n_L) targets.
             weights: (M,) how much each counts.
+            labels: (M,) classes; None where there are none.
         """
         steps = len(rows) // self.m
         if X is not None:
@@ -85,10 +95,20 @@ class Batches:
         self.Y[member][:steps] = Y.take(rows, axis=0).reshape(steps, self.m, -1).transpose(0, 2, 1)
         if self.scale is not None and weights is not None:
             self.scale[member][:steps] = weights[rows].reshape(steps, 1, self.m) / self.m
+        if labels is not None:
+            self.labels[member][:steps] = labels.take(rows).reshape(steps, self.m)
 
 
 def record_gradient(
-    recorder: Recorder, spec: NetworkSpec, cost_name: str, P: FloatArray, G: FloatArray, scale: Any
+    recorder: Recorder,
+    spec: NetworkSpec,
+    cost_name: str,
+    P: FloatArray,
+    G: FloatArray,
+    R: FloatArray,
+    scale: Any,
+    *,
+    training: bool,
 ) -> None:
     """Write down forward and backward for one batch, the recorder's X, X_T, Y and Z.
 
@@ -98,15 +118,17 @@ def record_gradient(
         cost_name: of the cost.
         P: (…, p) parameters, to be read.
         G: (…, p), where the gradient goes, times `scale`·m.
+        R: (…, r) running statistics of batch normalization.
         scale: what dZ[L] is multiplied by; 1/m for the gradient of the mean.
+        training: whether batch normalization takes μ and σ² of the batch, and moves R, or takes R.
     """
     watch, batch, last = recorder.watch, recorder.changing, len(spec.layers)
     lead, m = P.shape[:-1], batch["X"].shape[-2]
     # For vectors dot and matmul take different ways, and a network of a stack must go the way it goes alone.
     product: Any = np.matmul if lead or 1 in (m, *spec.sizes) else np.dot
-    of, gradient = views(spec, P), views(spec, G)
+    of, gradient, running = views(spec, P), views(spec, G), running_views(spec, R)
     g = {number: activation(layer.activation) for number, layer in enumerate(spec.layers, start=1)}
-    A_ones, A, Z = {0: batch["X_T"]}, {}, {}
+    A_ones, A, Z, normalized = {0: batch["X_T"]}, {}, {}, {}
     for number in range(1, last + 1):
         units, layer = spec.sizes[number], of[number]
         Z[number] = batch["Z"] if number == last else watch(np.empty((*lead, units, m), P.dtype))
@@ -115,6 +137,15 @@ def record_gradient(
         else:
             product(watch(layer.W), A_ones[number - 1], out=Z[number])
             Z[number] += watch(layer.b[..., None])
+        kind = spec.layers[number - 1].normalization
+        if kind is not None:
+            axis = normalization.axis_of(kind, training=training, units=-2, samples=-1)
+            gamma, beta = (watch(layer.blocks[symbol][..., None]) for symbol in ("gamma", "beta"))
+            followed = [watch(vector[..., None]) for vector in running.get(number, ())]
+            normalized[number] = normalization.forward(Z[number], gamma, beta, axis, tuple(followed))
+            if training and followed:
+                normalization.follow(tuple(followed), normalized[number], m)
+            Z[number] = normalized[number].N
         A[number] = g[number].forward(Z[number], axis=-2)
         if number < last:
             held = np.ones((*lead, units + (of[number + 1].folded is not None), m), P.dtype)
@@ -132,17 +163,31 @@ def record_gradient(
         else:
             product(dZ, A_prev, out=watch(layer.W))
             np.add.reduce(dZ, axis=-1, out=watch(layer.b))
+        if training and number in running:
+            db = watch(layer.b)
+            db *= 0  # as in `layers.backward`
         if number > 1:
             dA = product(watch(of[number].W.swapaxes(-1, -2)), dZ)
             if f"mask{number - 1}" in batch:
                 dA *= batch[f"mask{number - 1}"]
             dZ = g[number - 1].backward(dA, Z[number - 1], A[number - 1], axis=-2)
+            if number - 1 in normalized:
+                of_layer = gradient[number - 1].blocks
+                np.add.reduce(dZ * normalized[number - 1].Z_hat, axis=-1, out=watch(of_layer["gamma"]))
+                np.add.reduce(dZ, axis=-1, out=watch(of_layer["beta"]))
+                dZ = normalization.backward(dZ, normalized[number - 1])
 
 
-def gradient_loop(spec: NetworkSpec, cost_name: str, P: FloatArray, G: FloatArray, batches: Batches) -> Loop:
-    """Make the loop that leaves the gradient of the cost of each batch in G, the last one's in the end."""
+def gradient_loop(
+    spec: NetworkSpec, cost_name: str, P: FloatArray, G: FloatArray, R: FloatArray, batches: Batches
+) -> Loop:
+    """Make the loop that leaves the gradient of the cost of each batch in G, the last one's in the end.
+
+    It is that of the network as it is used: batch normalization takes running statistics.
+    """
     recorder = Recorder(P.dtype, {name: held[0] for name, held in batches.changing.items()})
-    record_gradient(recorder, spec, cost_name, P, G, 1 / batches.m)
+    scale = 1 / batches.m if batches.scale is None else recorder.changing["scale"]
+    record_gradient(recorder, spec, cost_name, P, G, R, scale, training=False)
     return recorder.loop()
 
 
@@ -160,6 +205,7 @@ class Steps:
         configs: of each network; they agree in all but numbers.
         P: (p,) parameters, or (K, p) of K networks.
         G: likewise, where the gradient goes.
+        R: (r,) or (K, r) running statistics of batch normalization, which each step moves.
         state: the optimizer's vectors, likewise.
         batches: what the steps are taken for.
         kept: where each step leaves a copy of P and of the state, by name; (…, steps, p) each.
@@ -170,6 +216,7 @@ class Steps:
         configs: Sequence[TrainingConfig],
         P: FloatArray,
         G: FloatArray,
+        R: FloatArray,
         state: Mapping[str, FloatArray],
         batches: Batches,
         kept: Mapping[str, FloatArray] | None = None,
@@ -194,7 +241,7 @@ class Steps:
         scale = given["scale"] if self._weighted else given["factor"]
         if self._weighted and self._at_once:
             scale = scale * given["factor"]
-        record_gradient(recorder, config.network, config.cost, P, G, scale)
+        record_gradient(recorder, config.network, config.cost, P, G, R, scale, training=True)
         watched_P, watched_G = watch(P), watch(G)
         l1, l2 = ([getattr(config.regularization, name) for config in configs] for name in ("l1", "l2"))
         add_penalty(
@@ -218,6 +265,7 @@ class Steps:
             }
             numbers |= {name: given[name] for name in self._coefficients}
             watched = {name: watch(vector) for name, vector in state.items()}
+            assert self._optimizer.update is not None, "else a step is no update along one gradient"
             self._optimizer.update(numbers, watched_P, watched_G, watched)
         for c, of_member in zip(configs, self._of_members(P), strict=True):
             if c.regularization.max_norm is not None:

@@ -1,5 +1,6 @@
 """The gradient check: analytic gradients against central differences, block by block."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +63,7 @@ def check(
     entries: int | None = None,
     seed: int = 0,
     weights: FloatArray | None = None,
+    training: bool = True,
 ) -> list[BlockCheck]:
     """Compare the gradients of every block with what moving its entries does to the cost.
 
@@ -78,6 +80,7 @@ def check(
         entries: how many entries of each block are checked, drawn at random; None for all.
         seed: of that draw.
         weights: (m,) how much each sample's error counts; None where all count 1.
+        training: whether batch normalization takes μ and σ² of these samples, as in a step, or running ones.
 
     Raises:
         ShapeError: X or Y do not fit.
@@ -86,28 +89,22 @@ def check(
         CS231n notes, "Gradient checks"; the error is relative to the block, so that an entry whose
         gradient happens to be nearly zero does not decide.
     """
-    exact = Network(network.spec, network.parameters.astype(np.float64))
+    exact = Network(network.spec, network.parameters.astype(np.float64), network.running.astype(np.float64))
     X, Y = np.asarray(X, np.float64), np.asarray(Y, np.float64)
-    analytic = backward(forward(exact, X), cost_name, Y, weights)
+    analytic = backward(forward(exact, X, training=training), cost_name, Y, weights)
+
+    def cost_and_sides() -> tuple[float, bytes]:
+        return mean_cost(exact, cost_name, X, Y, weights, training=training), _sides(exact, X, training)
+
     results = []
-    for number in range(1, len(exact.spec.layers) + 1):
-        for symbol, views in (("W", exact.W), ("b", exact.b)):
-            name = f"{symbol}{number}"
-            rng = generator(seed, f"gradient check {name}")
-            results.append(
-                _check_block(
-                    exact, cost_name, X, Y, weights, name, views[number], analytic[f"d{name}"], h, entries, rng
-                )
-            )
+    for name, block in exact.blocks.items():
+        rng = generator(seed, f"gradient check {name}")
+        results.append(_check_block(cost_and_sides, name, block, analytic[f"d{name}"], h, entries, rng))
     return results
 
 
 def _check_block(
-    network: Network,
-    cost_name: str,
-    X: FloatArray,
-    Y: FloatArray,
-    weights: FloatArray | None,
+    cost_and_sides: Callable[[], tuple[float, bytes]],
     name: str,
     block: FloatArray,
     gradient: FloatArray,
@@ -122,7 +119,7 @@ def _check_block(
     kinks = 0
     for flat in chosen:
         index = tuple(int(i) for i in np.unravel_index(flat, block.shape))
-        numeric, crossed = _central_difference(network, cost_name, X, Y, weights, block, index, h)
+        numeric, crossed = _central_difference(cost_and_sides, block, index, h)
         kinks += crossed
         if not crossed:
             found.append(WorstEntry(index, float(gradient[index]), numeric))
@@ -137,27 +134,20 @@ def _check_block(
 
 
 def _central_difference(
-    network: Network,
-    cost_name: str,
-    X: FloatArray,
-    Y: FloatArray,
-    weights: FloatArray | None,
-    block: FloatArray,
-    index: Any,
-    h: float,
+    cost_and_sides: Callable[[], tuple[float, bytes]], block: FloatArray, index: Any, h: float
 ) -> tuple[float, bool]:
     kept = block[index]
     block[index] = kept + h
-    above, side_above = mean_cost(network, cost_name, X, Y, weights), _sides(network, X)
+    above, side_above = cost_and_sides()
     block[index] = kept - h
-    below, side_below = mean_cost(network, cost_name, X, Y, weights), _sides(network, X)
+    below, side_below = cost_and_sides()
     block[index] = kept
     return (above - below) / (2 * h), side_above != side_below
 
 
-def _sides(network: Network, X: FloatArray) -> bytes:
-    """Tell on which side of every kink each pre-activation lies."""
+def _sides(network: Network, X: FloatArray, training: bool) -> bytes:
+    """Tell on which side of every kink each pre-activation lies, after normalization."""
     sides: list[NDArray[np.bool_]] = []
-    for cache in forward(network, X):
-        sides += [kink < cache.Z for kink in activation(cache.activation).kinks]
+    for cache in forward(network, X, training=training):
+        sides += [kink < cache.N for kink in activation(cache.activation).kinks]
     return b"".join(np.packbits(side).tobytes() for side in sides)

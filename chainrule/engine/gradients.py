@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from chainrule.engine.arrays import FloatArray
 from chainrule.engine.costs import cost
 from chainrule.engine.errors import UnknownNameError
-from chainrule.engine.network import Network, NetworkSpec, backward, forward
+from chainrule.engine.network import LayerSpec, Network, NetworkSpec, backward, forward
 
 EQUATIONS = {
     "Z": "Z[l] = A[l-1]·W[l]ᵀ + b[l]",
@@ -21,18 +21,48 @@ EQUATIONS = {
     "dW": "dW[l] = (1/m)·dZ[l]ᵀ·A[l-1]",
     "db": "db[l] = (1/m)·Σᵢ dZ[l]⁽ⁱ⁾",
 }
-_NAME = re.compile(r"(Z|A|dA|dZ|dW|db)(\d+)")
+NORMALIZED_EQUATIONS = {
+    "Z": EQUATIONS["Z"],
+    "N": "N[l] = γ[l] ⊙ Ẑ[l] + β[l], Ẑ[l] = (Z[l] − μ)/√(σ² + ε)",
+    "A": "A[l] = g(N[l])",
+    "dA": EQUATIONS["dA"],
+    "dN": "dN[l] = dA[l] ⊙ g′(N[l])",
+    "dZ": "dZ[l] = (dẐ − mean(dẐ) − Ẑ[l] ⊙ mean(dẐ ⊙ Ẑ[l]))/√(σ² + ε), dẐ = γ[l] ⊙ dN[l]",
+    "dW": EQUATIONS["dW"],
+    "db": EQUATIONS["db"],
+    "dgamma": "dγ[l] = (1/m)·Σᵢ dN[l]⁽ⁱ⁾ ⊙ Ẑ[l]⁽ⁱ⁾",
+    "dbeta": "dβ[l] = (1/m)·Σᵢ dN[l]⁽ⁱ⁾",
+}
+"""Of a layer that normalizes; where μ and σ² come from is said beside them."""
+RUNNING_DZ = "dZ[l] = γ[l] ⊙ dN[l]/√(σ² + ε)"
+PER_SAMPLE = ("dW", "db", "dgamma", "dbeta")
+_NAME = re.compile(r"(Z|N|A|dA|dN|dZ|dW|db|dgamma|dbeta)(\d+)")
 
 
 def names(spec: NetworkSpec) -> list[str]:
-    """List every quantity a network has: A0, dA0, then Z1, A1, dA1, dZ1, dW1, db1, …"""
+    """List every quantity a network has: A0, dA0, then Z1, A1, dA1, dZ1, dW1, db1, …
+
+    A layer that normalizes also has N1 and dN1, and dgamma1 and dbeta1.
+    """
     found = ["A0", "dA0"]
-    for number in range(1, len(spec.layers) + 1):
-        found += [f"{symbol}{number}" for symbol in EQUATIONS]
+    for number, layer in enumerate(spec.layers, start=1):
+        found += [f"{symbol}{number}" for symbol in (NORMALIZED_EQUATIONS if layer.normalization else EQUATIONS)]
     return found
 
 
-def equation(name: str, spec: NetworkSpec, cost_name: str, *, weighted: bool = False) -> str:
+def mixed(name: str, spec: NetworkSpec) -> bool:
+    """Tell whether a gradient lies at or below the topmost layer with batch normalization.
+
+    There a sample of a step's batch has no gradient of its own: through μ and σ² it changes the errors of all.
+    """
+    topmost = max((n for n, layer in enumerate(spec.layers, start=1) if layer.normalization == "batch"), default=0)
+    symbol, number = _parse(name, spec)
+    # What lies between this layer's normalization and the output is each sample's own.
+    own_in_topmost = ("dA", "dN", "dgamma", "dbeta")
+    return symbol.startswith("d") and number < topmost + (symbol not in own_in_topmost)
+
+
+def equation(name: str, spec: NetworkSpec, cost_name: str, *, weighted: bool = False, training: bool = False) -> str:
     """Tell the equation of a quantity, its layer filled in.
 
     Args:
@@ -40,6 +70,7 @@ def equation(name: str, spec: NetworkSpec, cost_name: str, *, weighted: bool = F
         spec: of the network.
         cost_name: of the cost.
         weighted: whether the samples' errors have weights w, which enter with dA[L] and dZ[L].
+        training: whether batch normalization takes μ and σ² of the samples, or running ones.
 
     Raises:
         UnknownNameError: the network has no such quantity.
@@ -55,9 +86,11 @@ def equation(name: str, spec: NetworkSpec, cost_name: str, *, weighted: bool = F
         if symbol == "dZ" and cost_name in ("cross_entropy", "binary_cross_entropy"):
             difference = f"w ⊙ (A[{number}] − Y)" if weighted else f"A[{number}] − Y"
             return f"dZ[{number}] = {difference}, which is dA[{number}] ⊙ g′(Z[{number}]) for {output}"
-    text = EQUATIONS[symbol]
+    text = EQUATIONS[symbol] if number == 0 else _written(symbol, spec.layers[number - 1], training)
     for written, value in (("l-1", number - 1), ("l+1", number + 1), ("l", number)):
         text = text.replace(f"[{written}]", f"[{value}]")
+    if training and symbol in ("dA", "dN", "dZ") and mixed(name, spec):
+        text += "; row i is what sample i does to the errors of all, through μ and σ²"
     return text
 
 
@@ -70,6 +103,7 @@ def gradients(
     *,
     per_sample: bool = False,
     weights: FloatArray | None = None,
+    training: bool = False,
 ) -> dict[str, FloatArray]:
     """Compute quantities of one batch by name, by the reading path.
 
@@ -79,8 +113,10 @@ def gradients(
         X: (m, n_0) samples as rows.
         Y: (m, n_L) targets.
         wanted: names such as `Z1`, `dA0`, `dW2`.
-        per_sample: give each sample's own dW (m, n_l, n_{l-1}) and db (m, n_l), without the 1/m.
+        per_sample: give each sample's own dW (m, n_l, n_{l-1}) and db, dgamma and dbeta (m, n_l), without the 1/m;
+            in training not of a layer that is `mixed`.
         weights: (m,) how much each sample's error counts; None where all count 1.
+        training: whether batch normalization takes μ and σ² of these samples, as in a step, or running ones.
 
     Returns:
         The arrays, in the order asked for.
@@ -92,11 +128,13 @@ def gradients(
     wanted = list(wanted)
     for name in wanted:
         _parse(name, network.spec)
-    caches = forward(network, X)
+    caches = forward(network, X, training=training)
     found = backward(caches, cost_name, Y, weights)
     found["A0"] = caches[0].A_prev
     for number, cache in enumerate(caches, start=1):
         found[f"Z{number}"], found[f"A{number}"] = cache.Z, cache.A
+        if cache.normalized is not None:
+            found[f"N{number}"] = cache.N
     if per_sample:
         for name in wanted:
             symbol, number = _parse(name, network.spec)
@@ -104,6 +142,10 @@ def gradients(
                 found[name] = found[f"dZ{number}"][:, :, None] * caches[number - 1].A_prev[:, None, :]
             elif symbol == "db":
                 found[name] = found[f"dZ{number}"]
+            elif symbol == "dbeta":
+                found[name] = found[f"dN{number}"]
+            elif symbol == "dgamma" and (normalized := caches[number - 1].normalized) is not None:
+                found[name] = found[f"dN{number}"] * normalized.Z_hat
     return {name: found[name] for name in wanted}
 
 
@@ -137,6 +179,20 @@ def statistics(G: FloatArray) -> Statistics:
         maximum=float(np.maximum.reduce(g)),
         zeros=1 - int(np.count_nonzero(g)) / size,
     )
+
+
+def _written(symbol: str, layer: LayerSpec, training: bool) -> str:
+    """Give the equation of a quantity of a layer, and where μ and σ² come from."""
+    if layer.normalization is None:
+        return EQUATIONS[symbol]
+    running = layer.normalization == "batch" and not training
+    text = RUNNING_DZ if running and symbol == "dZ" else NORMALIZED_EQUATIONS[symbol]
+    over = "the units of each sample" if layer.normalization == "layer" else "the samples"
+    if symbol == "N":
+        return f"{text}, {'with running μ and σ²' if running else f'μ and σ² over {over}'}"
+    if symbol == "dZ":
+        return f"{text}, {'with running σ²' if running else f'means over {over}'}"
+    return text
 
 
 def _parse(name: Any, spec: NetworkSpec) -> tuple[str, int]:

@@ -74,7 +74,8 @@ def backward(dZ: FloatArray, cache: Cache) -> tuple[FloatArray, FloatArray, Floa
         db      = (1/m) · Σᵢ dZ⁽ⁱ⁾          (n_out,)
         dA_prev = dZ · W                    (m, n_in)
 
-    dZ holds ∂E⁽ⁱ⁾/∂Z⁽ⁱ⁾, one row for each sample; the 1/m of the mean enters here, and only here.
+    dZ holds ∂E⁽ⁱ⁾/∂Z⁽ⁱ⁾, one row for each sample; the 1/m of the mean enters here, and only here. Where a step's
+    batch normalization takes b away again, Σᵢ dZ⁽ⁱ⁾ is 0.
 
     Args:
         dZ: (m, n_out) gradient of each sample's error with respect to Z.
@@ -94,6 +95,8 @@ def backward(dZ: FloatArray, cache: Cache) -> tuple[FloatArray, FloatArray, Floa
     m = len(dZ)
     dW = dZ.T @ cache.A_prev / m
     db = np.sum(dZ, axis=0) / m
+    if cache.normalized is not None and cache.normalized.axis == 0:
+        db = db * 0  # μ takes b away again; what rounding leaves is noise, which some optimizers would enlarge
     dA_prev = dZ @ cache.W
     return dW, db, dA_prev
 

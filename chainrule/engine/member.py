@@ -99,6 +99,7 @@ class Member:
         parameters: where its parameters are to be, (p,).
         state: where the optimizer's state is to be, likewise.
         sources: X as batches take it, by the identity of its data; what is missing is added.
+        running: where its running statistics are to be, (r,); None for a place of its own.
     """
 
     def __init__(
@@ -107,10 +108,11 @@ class Member:
         parameters: FloatArray,
         state: Mapping[str, FloatArray],
         sources: dict[int, FloatArray],
+        running: FloatArray | None = None,
     ) -> None:
         config, data, resume = trainee.config, trainee.data, trainee.resume
         spec, self._dtype = config.network, parameters.dtype
-        self.config, self.state, self.network = config, state, Network(spec, parameters)
+        self.config, self.state, self.network = config, state, Network(spec, parameters, running)
         self._check(data, "data")
         self.goal, self.classes = goal(config, data), len(data.classes)
         if id(data) not in sources:
@@ -122,27 +124,34 @@ class Member:
             self._check(trainee.validation, "validation data")
             self._validation = trainee.validation.X, goal(config, trainee.validation, data)
         self.epoch, self.step, self.t, self.cost_sum, self.wrong = 0, 0, 0, 0.0, 0
-        self.watched, self.best = Watched(), None
+        self.watched = Watched()
+        self.best: Network | None = None
         if resume is None:
-            parameters[:] = initialize(spec, config.seed, config.dtype).parameters
+            begun = initialize(spec, config.seed, config.dtype)
+            parameters[:], self.network.running[:] = begun.parameters, begun.running
             return
         if resume.parameters.shape != parameters.shape:
             raise ShapeError(
                 f"The resume point has {resume.parameters.size} parameters and the network {spec.parameter_count}."
             )
         parameters[:] = resume.parameters
+        if resume.running is not None:
+            self.network.running[:] = resume.running
         for name, vector in state.items():
             vector[:] = resume.optimizer_state[name]
         self.epoch, self.step, self.t = resume.epoch, resume.step, resume.steps
         self.cost_sum, self.wrong = resume.cost_sum, resume.wrong
         if resume.watched is not None:
             self.watched = Watched.from_array(resume.watched)
-        self.best = None if resume.best is None else resume.best.copy()
+        if resume.best is not None:
+            self.best = Network(spec, resume.best, resume.best_running).copy()
 
     def _check(self, data: Data, name: str) -> None:
         spec = self.config.network
         if data.features != spec.inputs:
             raise ShapeError(f"The network takes {spec.inputs} inputs and the {name} has {data.features} features.")
+        if name == "data":
+            self.config.check_batches(data.samples)
         if data.samples == 0:
             raise ShapeError(f"The {name} has no samples.")
         if any(column is not None for column in data.categories):
@@ -186,7 +195,7 @@ class Member:
         patience = config.schedule.patience if config.schedule.name == "plateau" else None
         min_delta = 0.0 if stopping is None else stopping.min_delta
         if self.watched.see(self.epoch, cost, min_delta=min_delta, plateau_patience=patience) and stopping is not None:
-            self.best = self.network.parameters.copy()
+            self.best = self.network.copy()
 
     @property
     def stopped(self) -> bool:

@@ -144,7 +144,7 @@ class Network:
         W: l to the view (n_l, n_{l-1}), l from 1.
         b: l to the view (n_l,).
         blocks: W1, b1, …, and gamma1, beta1, … of layers that normalize, to their views.
-        statistics: running_mean1, running_variance1, … of layers with batch normalization, to their views.
+        statistics: running_mean1, running_var1, … of layers with batch normalization, to their views.
     """
 
     def __init__(self, spec: NetworkSpec, parameters: FloatArray, running: FloatArray | None = None) -> None:
@@ -186,7 +186,7 @@ class Network:
         """The running statistics, layer by layer."""
         found: dict[str, FloatArray] = {}
         for number, (mean, variance) in self.running_views.items():
-            found |= {f"running_mean{number}": mean, f"running_variance{number}": variance}
+            found |= {f"running_mean{number}": mean, f"running_var{number}": variance}
         return found
 
     def named(self) -> dict[str, FloatArray]:

@@ -8,6 +8,7 @@
     adam       M ← β₁·M + (1−β₁)·G;  S ← β₂·S + (1−β₂)·G²
                P ← P − η·M̂/(√Ŝ + ε)  with M̂ = M/(1−β₁ᵗ), Ŝ = S/(1−β₂ᵗ)
     adamw      P ← (1 − η·λ)·P, then as adam
+    lbfgs      P ← P − a·H·G, a by line search from a = η; see `lbfgs`
 
 η is the learning rate, which a schedule may change from epoch to epoch, μ the momentum, λ the weight
 decay, t the step from 1. Sources: Polyak (1964); Nesterov (1983) in the form of Sutskever et al. (2013);
@@ -32,6 +33,8 @@ from chainrule.engine.arrays import FloatArray
 from chainrule.engine.errors import ConfigError, UnknownNameError
 
 FLUSH_EVERY = 128
+HISTORY = 10
+"""So many pairs L-BFGS remembers."""
 State = dict[str, FloatArray]
 
 
@@ -91,6 +94,9 @@ class Stepper:
 
     def __init__(self, spec: OptimizerSpec, P: FloatArray, state: State | None = None) -> None:
         self._spec, self._rate, self._optimizer = spec, spec.learning_rate, OPTIMIZERS[spec.name]
+        if self._optimizer.update is None:
+            raise ConfigError(f"Optimizer {spec.name!r} takes no steps along one gradient.", "optimizer/name")
+        self._update = self._optimizer.update
         self.state: State = (
             {name: np.zeros_like(P) for name in self._optimizer.state}
             if state is None
@@ -104,7 +110,7 @@ class Stepper:
     def step(self, P: FloatArray, G: FloatArray, t: int) -> None:
         """Take step t (from 1): change P, and the state, in place."""
         numbers = fixed(self._spec) | self._optimizer.coefficients(self._spec, self._rate, t)
-        self._optimizer.update({name: P.dtype.type(n) for name, n in numbers.items()}, P, G, self.state)
+        self._update({name: P.dtype.type(n) for name, n in numbers.items()}, P, G, self.state)
         flush(self.state, t)
 
 
@@ -186,7 +192,8 @@ class Optimizer:
         state: the names of its state vectors.
         changing: the names of its coefficients.
         coefficients: (spec, η, t) to the numbers that may differ from step to step, by name.
-        update: (numbers, P, G, state): change P and the state in place; made of ufuncs alone.
+        update: (numbers, P, G, state): change P and the state in place; made of ufuncs alone. None for one whose
+            step takes the gradient at several places, and all samples: see `lbfgs`.
     """
 
     learning_rate: float
@@ -194,7 +201,12 @@ class Optimizer:
     state: tuple[str, ...]
     changing: tuple[str, ...]
     coefficients: Callable[[OptimizerSpec, float, int], dict[str, float]]
-    update: Callable[[Numbers, FloatArray, FloatArray, State], None]
+    update: Callable[[Numbers, FloatArray, FloatArray, State], None] | None
+
+    @property
+    def searches(self) -> bool:
+        """Whether a step is found by line search, over all samples."""
+        return self.update is None
 
 
 OPTIMIZERS: dict[str, Optimizer] = {
@@ -212,4 +224,5 @@ OPTIMIZERS: dict[str, Optimizer] = {
         _adamw_coefficients,
         _adamw,
     ),
+    "lbfgs": Optimizer(1.0, (), tuple(f"{kind}{n}" for kind in "SY" for n in range(1, HISTORY + 1)), (), _rate, None),
 }

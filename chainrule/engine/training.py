@@ -19,11 +19,12 @@ from chainrule.engine.dropout import masks
 from chainrule.engine.errors import ConfigError, DivergedError
 from chainrule.engine.fast import Batches, Steps, gradient_loop, input_width
 from chainrule.engine.gradients import statistics
+from chainrule.engine.lbfgs import Searches
 from chainrule.engine.member import Member, Trainee
 from chainrule.engine.network import Network, classify, views
 from chainrule.engine.optimizers import FLUSH_EVERY, OPTIMIZERS, flush
 
-JUDGED_VALUES = 2**14
+JUDGED_VALUES = 2**15
 """Outputs are judged in pieces of about so many values: what is computed on the way then stays in the cache."""
 AT_ONCE = 64
 KEPT_BYTES = 2**18
@@ -53,30 +54,33 @@ class GradientRecord:
 
 
 class _Place:
-    """Where one network stands, with its parameters and state there: what a resume point is made of."""
+    """Where a member stands, with its network and state there: what a resume point is made of."""
 
-    def __init__(self, member: Member, parameters: FloatArray, state: Mapping[str, FloatArray]) -> None:
-        self.member, self._parameters, self._state = member, parameters, state
+    def __init__(self, member: Member, network: Network, state: Mapping[str, FloatArray]) -> None:
+        self.member, self._network, self._state = member, network, state
         self._t, self._epoch, self._step = member.t, member.epoch, member.step
         self._cost_sum, self._wrong = member.cost_sum, member.wrong
 
     def network(self) -> Network:
         """Copy the network out."""
-        return Network(self.member.config.network, self._parameters.copy())
+        return self._network.copy()
 
     def resume_point(self) -> ResumePoint:
         """Copy all it takes to go on from here."""
-        member = self.member
+        member, best = self.member, self.member.best
+        follows = self._network.running.size > 0
         return ResumePoint(
             epoch=self._epoch,
             step=self._step,
             steps=self._t,
-            parameters=self._parameters.copy(),
+            parameters=self._network.parameters.copy(),
             optimizer_state={name: vector.copy() for name, vector in self._state.items()},
             cost_sum=self._cost_sum,
             wrong=self._wrong,
             watched=member.watched.to_array() if member.config.watches else None,
-            best=None if member.best is None else member.best.copy(),
+            best=None if best is None else best.parameters.copy(),
+            running=self._network.running.copy() if follows else None,
+            best_running=best.running.copy() if best is not None and follows else None,
         )
 
 
@@ -129,8 +133,8 @@ class Epoch:
     @property
     def best(self) -> Network | None:
         """A copy of the network of the best epoch so far; with early stopping only."""
-        member = self._place.member
-        return None if member.best is None else Network(member.config.network, member.best.copy())
+        best = self._place.member.best
+        return None if best is None else best.copy()
 
     def resume_point(self) -> ResumePoint:
         """Copy all it takes to go on from here; only before the generator is advanced."""
@@ -241,12 +245,13 @@ class _Training:
         self._config, self._stacked, self._samples = config, stacked, m
         self._P = np.empty((*lead, spec.parameter_count), config.dtype)
         self._G, self._P_before = np.zeros_like(self._P), np.empty_like(self._P)
+        self._R = np.empty((*lead, spec.running_count), config.dtype)
         self._state = {name: np.zeros_like(self._P) for name in OPTIMIZERS[config.optimizer.name].state}
         sources: dict[int, FloatArray] = {}
         self._members = []
         for k, trainee in enumerate(trainees):
             state = {name: vector[self._at(k)] for name, vector in self._state.items()}
-            self._members.append(Member(trainee, self._P[self._at(k)], state, sources))
+            self._members.append(Member(trainee, self._P[self._at(k)], state, sources, self._R[self._at(k)]))
         self._living = dict(enumerate(self._members))
         first = self._members[0]
         if len({(member.epoch, member.step, member.t, member.goal.weights is None) for member in self._members}) != 1:
@@ -276,20 +281,22 @@ class _Training:
             self._probe = Batches(spec, X, weighted=self._weighted)
             for k, member in enumerate(self._members):
                 given = None if in_place else member.X
-                self._probe.fill(self._at(k), rows, given, member.goal.Y, member.goal.weights)
-            self._probe_loop = gradient_loop(spec, config.cost, self._P, self._G, self._probe)
+                self._fill(self._probe, k, rows, given)
+            self._probe_loop = gradient_loop(spec, config.cost, self._P, self._G, self._R, self._probe)
 
     def _at(self, member: int) -> Any:
         return member if self._stacked else ()
 
-    def _of(self, member: int, chosen: IntArray) -> IntArray:
-        """Choose one member's of what was read off the outputs, which has a step and a sample axis behind."""
-        return chosen[..., member, :, :] if self._stacked else chosen
+    def _fill(self, batches: Batches, k: int, rows: IntArray, X: FloatArray | None) -> None:
+        goal = self._members[k].goal
+        classes = None if goal.labels is None or goal.labels.ndim > 1 else goal.labels
+        batches.fill(self._at(k), rows, X, goal.Y, goal.weights, classes)
 
     def _worth_at_once(self) -> int:
         """Choose how many epochs to train at once: several only if they are of one small step each."""
         config = self._config
-        if self._steps > 1 or config.watches or config.dropout:
+        searches = OPTIMIZERS[config.optimizer.name].searches
+        if self._steps > 1 or config.watches or config.dropout or self._R.size or searches:
             return 1
         outputs = self._P.itemsize * self._samples * len(self._members) * config.network.outputs
         return max(1, min(AT_ONCE, KEPT_BYTES // (self._P.nbytes * (1 + len(self._state)) + 2 * outputs)))
@@ -302,7 +309,7 @@ class _Training:
             return np.broadcast_to(of_members[0], (len(of_members), *of_members[0].shape))
         return np.stack(of_members)
 
-    def _part(self, m: int, steps: int) -> tuple[Batches, Steps]:
+    def _part(self, m: int, steps: int) -> tuple[Batches, Steps | Searches]:
         config, members = self._config, self._members
         spec, width = config.network, input_width(config.network)
         if self._steps == 1:
@@ -316,8 +323,11 @@ class _Training:
         if self._steps == 1:
             rows = np.tile(np.arange(m), self._epochs_at_once)
             for k, member in enumerate(members):
-                batches.fill(self._at(k), rows, None, member.goal.Y, member.goal.weights)
-        return batches, Steps([member.config for member in members], self._P, self._G, self._state, batches, self._kept)
+                self._fill(batches, k, rows, None)
+        configs = [member.config for member in members]
+        if OPTIMIZERS[config.optimizer.name].searches:
+            return batches, Searches(configs, self._P, self._state, batches)
+        return batches, Steps(configs, self._P, self._G, self._R, self._state, batches, self._kept)
 
     def events(self, snapshot_due: Callable[[], bool] | None) -> Iterator[Round | StepBoundary]:
         """Train all epochs that are left."""
@@ -342,7 +352,7 @@ class _Training:
             yield self._finish(started)
 
     def _place(self, member: Member) -> _Place:
-        return _Place(member, member.network.parameters, member.state)
+        return _Place(member, member.network, member.state)
 
     def _take_steps(self, snapshot_due: Callable[[], bool] | None) -> int:
         """Take steps to the epoch's end, or to where a snapshot is due; return where that is."""
@@ -385,7 +395,7 @@ class _Training:
             order, at = self._orders[k], self._at(k)
             chosen = np.arange(rows.start, rows.stop) if order is None else order[rows]
             if self._steps > 1:
-                batches.fill(at, chosen, member.X, member.goal.Y, member.goal.weights)
+                self._fill(batches, k, chosen, member.X)
             for number, p in member.config.dropout.items():
                 batches.masks[number][at][: self._end - step] = masks(
                     member.config.seed, number, p, member.epoch + 1, range(step, self._end),
@@ -406,19 +416,15 @@ class _Training:
         at_once = max(JUDGED_VALUES // batches.Z[..., 0, :, :].size, 1)
         for from_step in range(start, stop, at_once):
             to_step = min(from_step + at_once, stop)
-            costs, chosen = self._judged(part, slice(from_step - self._first, to_step - self._first))
-            rows = self._rows(from_step, to_step)
-            for k, member in enumerate(self._members):
-                for of_step in costs[k]:
+            costs, wrong = self._judged(part, slice(from_step - self._first, to_step - self._first))
+            for member, of_steps, wrong_of_steps in zip(self._members, costs, wrong, strict=True):
+                for of_step in of_steps:
                     member.cost_sum += of_step
-                if chosen is not None and member.goal.labels is not None:
-                    order = self._orders[k]
-                    labels = member.goal.labels[rows] if order is None else member.goal.labels[order[rows]]
-                    member.wrong += _count_wrong(self._of(k, chosen), labels)
+                member.wrong += sum(wrong_of_steps)
 
     @np.errstate(over="ignore", invalid="ignore")
-    def _judged(self, part: int, steps: slice) -> tuple[list[list[float]], IntArray | None]:
-        """Sum up each member's costs, step by step, and read classes off the outputs."""
+    def _judged(self, part: int, steps: slice) -> tuple[list[list[float]], list[list[int]]]:
+        """Sum up each member's costs, and count the samples it got wrong, step by step."""
         batches, held = self._parts[part][0], np.s_[..., steps, :, :]
         # Units along the first axis: sums over them run along rows as long as can be. Of batches of one sample
         # there may be a single number in a row, which NumPy would sum up in another order.
@@ -428,13 +434,20 @@ class _Training:
         errors = self._per_sample(Z, A, Y, self._output, axis=axis)
         if batches.scale is not None:
             errors = errors * (batches.scale[held][..., 0, :] * batches.m)
-        sums = np.add.reduce(errors, axis=-1).tolist()
-        if self._members[0].goal.labels is None:
-            return sums if self._stacked else [sums], None
-        chosen = classify(A, self._members[0].classes, axis=axis)
-        if chosen.ndim == A.ndim:  # labels that hold or not: one for each unit
-            chosen = np.moveaxis(chosen, axis, 0)
-        return sums if self._stacked else [sums], chosen
+        costs, classes, labels = np.add.reduce(errors, axis=-1).tolist(), self._members[0].classes, self._labels
+        if labels is None:
+            wrong = np.zeros(errors.shape[:-1], np.int64).tolist()
+        elif labels.ndim == 1:
+            differ = classify(A, classes, axis=axis) != batches.labels[held[:-1]]
+            wrong = np.add.reduce(differ, axis=-1, dtype=np.int64).tolist()
+        else:  # labels that hold or not; wrong if any is
+            differ = (classify(A, classes) != classify(Y, classes)).any(axis=axis)
+            wrong = np.add.reduce(differ, axis=-1, dtype=np.int64).tolist()
+        return (costs, wrong) if self._stacked else ([costs], [wrong])
+
+    @property
+    def _labels(self) -> IntArray | None:
+        return self._members[0].goal.labels
 
     def _train_several(self) -> Iterator[Round]:
         """Train several epochs of one step each, and give them one after another."""
@@ -447,16 +460,14 @@ class _Training:
         t = first.t
         self._take(0, 0, stop, rates[:1] if rates.count(rates[0]) == stop else rates, None)
         stop = first.t - t
-        costs, chosen = self._judged(0, slice(0, stop))
+        costs, wrong = self._judged(0, slice(0, stop))
         seconds = (time.perf_counter() - started) / stop
         for number in range(stop):
             started, places = time.perf_counter() - seconds, []
             for k, member in enumerate(self._members):
-                member.t, member.cost_sum = t + number + 1, costs[k][number]
-                if chosen is not None and member.goal.labels is not None:
-                    member.wrong = _count_wrong(self._of(k, chosen)[..., number, :], member.goal.labels)
+                member.t, member.cost_sum, member.wrong = t + number + 1, costs[k][number], wrong[k][number]
                 kept = {name: held[self._at(k)][number] for name, held in self._kept.items()}
-                places.append((kept.pop("P"), kept))
+                places.append((Network(member.config.network, kept.pop("P")), kept))
             yield self._finish(started, places)
 
     def _recorded(self, epoch: int) -> bool:
@@ -468,33 +479,32 @@ class _Training:
         started = time.perf_counter()
         with np.errstate(over="ignore", invalid="ignore"):
             found = {k: member.untrained() for k, member in self._living.items()}
-        return self._round(found, [(member.network.parameters, member.state) for member in self._members], started)
+        return self._round(found, [(member.network, member.state) for member in self._members], started)
 
     def _finish(self, started: float, places: list[Any] | None = None) -> Round:
-        """Judge the epoch that has just been trained; `places` tells the parameters and state at its end."""
+        """Judge the epoch that has just been trained; `places` tells the networks and state at its end."""
         found: dict[int, tuple[float, float | None]] = {}
         for k, member in enumerate(self._members):
             error = None if member.goal.labels is None else member.wrong / self._samples
             found[k] = member.cost_sum / self._samples, error
             member.epoch, member.step, member.cost_sum, member.wrong = member.epoch + 1, 0, 0.0, 0
-        return self._round(
-            found, places or [(member.network.parameters, member.state) for member in self._members], started
-        )
+        return self._round(found, places or [(member.network, member.state) for member in self._members], started)
 
     @np.errstate(over="ignore", invalid="ignore")
     def _round(self, found: dict[int, tuple[float, float | None]], places: list[Any], started: float) -> Round:
-        epoch, spec = self._members[0].epoch, self._config.network
+        epoch = self._members[0].epoch
         recorded = self._recorded(epoch)
         if recorded:
             self._probe_loop(zip(*self._probe.changing.values(), strict=True), None)
         events: Round = {}
         for k, member in list(self._living.items()):
-            (parameters, state), (mean, error) = places[k], found[k]
-            validation_cost, validation_error = member.validated(Network(spec, parameters))
+            (network, state), (mean, error) = places[k], found[k]
+            validation_cost, validation_error = member.validated(network)
             records = self._described(epoch, k) if recorded else None
             watched = mean if validation_cost is None else validation_cost
             finite = member.finite and math.isfinite(mean) and math.isfinite(watched)
-            if not finite or not np.isfinite(parameters).all() or (recorded and records is None):
+            finite = finite and bool(np.isfinite(network.parameters).all() and np.isfinite(network.running).all())
+            if not finite or (recorded and records is None):
                 events[k] = DivergedError(epoch)
                 del self._living[k]
                 continue
@@ -513,7 +523,7 @@ class _Training:
                 gradients=records,
                 best_epoch=member.watched.best_epoch if self._config.early_stopping else None,
                 last=member.stopped,
-                _place=_Place(member, parameters, state),
+                _place=_Place(member, network, state),
             )
         return events
 
@@ -523,22 +533,14 @@ class _Training:
         found, now, then = (views(spec, vector[at]) for vector in (self._G, self._P, self._P_before))
         records = []
         for number in found:
-            for symbol in "Wb":
-                described = vars(statistics(getattr(found[number], symbol)))
-                ratio = None
-                if epoch > 0:
-                    ratio = _ratio(getattr(now[number], symbol), getattr(then[number], symbol))
+            before = then[number].blocks
+            for symbol, block in now[number].blocks.items():
+                described = vars(statistics(found[number].blocks[symbol]))
+                ratio = _ratio(block, before[symbol]) if epoch > 0 else None
                 if not all(map(math.isfinite, (*described.values(), ratio or 0.0))):
                     return None
                 records.append(GradientRecord(f"d{symbol}{number}", number, **described, update_ratio=ratio))
         return records
-
-
-def _count_wrong(chosen: IntArray, labels: IntArray) -> int:
-    """Count the samples got wrong; of several labels, units along the first axis, those with any of them wrong."""
-    if labels.ndim == 1:
-        return int(np.count_nonzero(chosen.ravel() != labels))
-    return int(np.count_nonzero((chosen.reshape(len(chosen), -1) != labels.T).any(axis=0)))
 
 
 def _ratio(now: FloatArray, then: FloatArray) -> float | None:

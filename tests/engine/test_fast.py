@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from chainrule.engine import (
-    OPTIMIZERS,
     SCHEDULES,
     ClipSpec,
     Data,
@@ -24,9 +23,9 @@ from chainrule.engine import (
 )
 from chainrule.engine.arrays import FloatArray, generator
 from chainrule.engine.fast import Batches, gradient_loop, input_width
-from chainrule.engine.network import Network, mean_cost
+from chainrule.engine.network import Network, follow, mean_cost
 from chainrule.engine.optimizers import Stepper
-from tests.engine.problems import DEEP, FITTING, HIDDEN, PROBLEMS, SHALLOW, Problem
+from tests.engine.problems import DEEP, FITTING, HIDDEN, NORMALIZED, PROBLEMS, SHALLOW, STEPPING, Problem
 
 SAMPLES, BATCH, EPOCHS, SEED = 13, 4, 13, 5  # 3 full steps and a last of one sample, 52 in all
 
@@ -44,7 +43,7 @@ def make(problem: Problem, optimizer: str, dtype: str) -> tuple[TrainingConfig, 
         problem.cost,
         OptimizerSpec(optimizer, learning_rate=0.01, epsilon=1e-4),
         epochs=EPOCHS,
-        batch_size=BATCH,
+        batch_size=5 if problem.normalization == "batch" else BATCH,  # 13 = 5 + 5 + 3
         seed=SEED,
         dtype=dtype,
         gradients_every=None,
@@ -56,15 +55,19 @@ def read(config: TrainingConfig, X: FloatArray, Y: FloatArray) -> tuple[Network,
     """Train by the reading path, as one would write it down."""
     network = initialize(config.network, config.seed, config.dtype)
     stepper, t, costs = Stepper(config.optimizer, network.parameters), 0, []
+    batch = config.batch(SAMPLES)
     for epoch in range(1, EPOCHS + 1):
         stepper.set_learning_rate(config.schedule.rate(config.optimizer.learning_rate, epoch, EPOCHS))
         order, total = generator(config.seed, "shuffle", epoch).permutation(SAMPLES), 0.0
-        for start in range(0, SAMPLES, BATCH):
-            rows = order[start : start + BATCH]
-            total += len(rows) * mean_cost(network, config.cost, X[rows], Y[rows])
-            found = backward(forward(network, X[rows]), config.cost, Y[rows])
-            named = {name[1:]: G for name, G in found.items() if name.startswith(("dW", "db"))}
-            G = Network.from_named(config.network, named)
+        for start in range(0, SAMPLES, batch):
+            rows = order[start : start + batch]
+            total += len(rows) * mean_cost(network, config.cost, X[rows], Y[rows], training=True)
+            caches = forward(network, X[rows], training=True)
+            found = backward(caches, config.cost, Y[rows])
+            follow(network, caches)
+            G = Network(config.network, np.empty_like(network.parameters))
+            for name, block in G.blocks.items():
+                block[:] = found[f"d{name}"]
             for number, W in network.W.items():
                 G.W[number] += config.regularization.l1 * np.sign(W) + config.regularization.l2 * W
             clip(config.clip, G.parameters)
@@ -96,6 +99,7 @@ def equal_after_training(problem: Problem, optimizer: str, dtype: str, tolerance
     epochs = [event for event in train(config, data) if isinstance(event, Epoch)]
     network, costs = read(config, data.X, Y)
     np.testing.assert_allclose(epochs[-1].network.parameters, network.parameters, rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(epochs[-1].network.running, network.running, rtol=tolerance, atol=tolerance)
     np.testing.assert_allclose([epoch.cost for epoch in epochs[1:]], costs, rtol=tolerance)
 
 
@@ -112,19 +116,18 @@ def test_one_pass_gives_the_gradient_and_the_outputs_of_the_reading_path(
     X_rows[..., : X.shape[1]] = X
     batches = Batches(network.spec, X_rows)
     batches.fill((), np.arange(len(X)), None, Y)
-    loop = gradient_loop(network.spec, problem.cost, network.parameters, gradient.parameters, batches)
+    loop = gradient_loop(network.spec, problem.cost, network.parameters, gradient.parameters, network.running, batches)
     for _ in range(2):  # what the first pass leaves in the buffers must not matter to the second
         with np.errstate(over="ignore"):
             assert loop(zip(*batches.changing.values(), strict=True), None) == 1
         np.testing.assert_allclose(batches.Z[0].T, caches[-1].Z, rtol=tolerance, atol=tolerance)
-        for number in gradient.W:
-            np.testing.assert_allclose(gradient.W[number], expected[f"dW{number}"], rtol=tolerance, atol=tolerance)
-            np.testing.assert_allclose(gradient.b[number], expected[f"db{number}"], rtol=tolerance, atol=tolerance)
+        for name, block in gradient.blocks.items():
+            np.testing.assert_allclose(block, expected[f"d{name}"], rtol=tolerance, atol=tolerance)
 
 
 # Every hidden activation with every output and cost, the optimizers in turn.
 IN_TURN = [
-    (hidden, *fit, list(OPTIMIZERS)[number % len(OPTIMIZERS)])
+    (hidden, *fit, STEPPING[number % len(STEPPING)])
     for number, (hidden, fit) in enumerate(product(HIDDEN, FITTING))
 ]
 
@@ -134,10 +137,17 @@ def test_fifty_steps_end_where_the_reading_path_does(hidden: str, output: str, c
     equal_after_training(Problem(SHALLOW, hidden, output, cost), optimizer, "float64", 1e-10)
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", STEPPING)
 @pytest.mark.parametrize(("output", "cost"), FITTING)
 def test_fifty_steps_of_a_deep_network_in_float32_end_close_by(output: str, cost: str, optimizer: str) -> None:
     equal_after_training(Problem(DEEP, "tanh", output, cost), optimizer, "float32", 1e-4)
+
+
+@pytest.mark.parametrize("problem", NORMALIZED, ids=str)
+def test_fifty_steps_with_normalization_end_where_the_reading_path_does(problem: Problem) -> None:
+    optimizer = ("sgd", "adam", "nesterov", "adamw")[NORMALIZED.index(problem) % 4]
+    equal_after_training(problem, optimizer, "float64", 1e-9)
+    equal_after_training(problem, optimizer, "float32", 1e-3)
 
 
 SHAPED_BY: list[tuple[str, Any]] = [

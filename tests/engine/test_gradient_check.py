@@ -14,7 +14,7 @@ from tests.engine.problems import DEEP, PROBLEMS, SHALLOW, Problem
 def test_it_passes_every_block(problem: Problem) -> None:
     network, X, Y = problem.make()
     results = check(network, problem.cost, X, Y)
-    assert [result.name for result in results] == [f"{s}{n}" for n in network.W for s in "Wb"]
+    assert [result.name for result in results] == list(network.blocks)
     for result in results:
         assert result.verdict == "pass"
         assert result.relative_error <= 1e-6

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from chainrule.engine import UnknownNameError, backward, dense, forward
-from chainrule.engine.gradients import equation, gradients, names, statistics
-from tests.engine.problems import PROBLEMS, SAMPLES, SHALLOW, Problem
+from chainrule.engine.gradients import PER_SAMPLE, equation, gradients, mixed, names, statistics
+from tests.engine.problems import DEEP, NORMALIZED, PROBLEMS, SAMPLES, SHALLOW, Problem
 
 PROBLEM = Problem(SHALLOW, "tanh", "softmax", "cross_entropy")
 
@@ -16,7 +16,7 @@ def test_every_quantity_is_listed_from_the_input_on() -> None:
     ]
 
 
-@pytest.mark.parametrize("problem", PROBLEMS[:: len(PROBLEMS) // 12], ids=str)
+@pytest.mark.parametrize("problem", [*PROBLEMS[:: len(PROBLEMS) // 12], *NORMALIZED[::9]], ids=str)
 def test_every_name_gives_what_forward_and_backward_compute(problem: Problem) -> None:
     network, X, Y = problem.make()
     found = gradients(network, problem.cost, X, Y, names(network.spec))
@@ -25,6 +25,7 @@ def test_every_name_gives_what_forward_and_backward_compute(problem: Problem) ->
     expected = backward(caches, problem.cost, Y) | {"A0": X}
     for number, cache in enumerate(caches, start=1):
         expected |= {f"Z{number}": cache.Z, f"A{number}": cache.A}
+        expected |= {f"N{number}": cache.N} if cache.normalized else {}
     assert set(found) == set(expected)
     for name, array in found.items():
         np.testing.assert_array_equal(array, expected[name])
@@ -35,10 +36,10 @@ def test_quantities_come_in_the_order_asked_for() -> None:
     assert list(gradients(network, PROBLEM.cost, X, Y, ["dW2", "A0", "dZ1"])) == ["dW2", "A0", "dZ1"]
 
 
-@pytest.mark.parametrize("problem", PROBLEMS[:: len(PROBLEMS) // 12], ids=str)
+@pytest.mark.parametrize("problem", [*PROBLEMS[:: len(PROBLEMS) // 12], *NORMALIZED[::9]], ids=str)
 def test_each_samples_own_gradient_is_that_of_a_batch_of_it_alone(problem: Problem) -> None:
     network, X, Y = problem.make()
-    wanted = [name for name in names(network.spec) if name.startswith(("dW", "db"))]
+    wanted = [name for name in names(network.spec) if name.startswith(PER_SAMPLE)]
     own = gradients(network, problem.cost, X, Y, wanted, per_sample=True)
     for i in range(SAMPLES):
         alone = gradients(network, problem.cost, X[i : i + 1], Y[i : i + 1], wanted)

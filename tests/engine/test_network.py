@@ -17,6 +17,7 @@ from chainrule.engine import (
     predict,
 )
 from chainrule.engine.arrays import FloatArray
+from chainrule.engine.normalization import NORMALIZATIONS
 from chainrule.engine.network import EVALUATION_ROWS, classify, mean_cost
 from tests.engine.problems import DEEP, PROBLEMS, SAMPLES, Problem
 
@@ -49,6 +50,7 @@ def test_every_registered_activation_and_cost_is_in_the_list_of_problems() -> No
     assert outputs == set(ACTIVATIONS)
     assert hidden - {None} == {name for name, found in ACTIVATIONS.items() if not found.output_only}
     assert {problem.cost for problem in PROBLEMS} == set(COSTS)
+    assert {problem.normalization for problem in PROBLEMS} == {None, *NORMALIZATIONS}
     for name, found in COSTS.items():
         assert {problem.output for problem in PROBLEMS if problem.cost == name} == set(found.fits)
 
@@ -59,9 +61,8 @@ def test_gradients_equal_central_differences(problem: Problem) -> None:
     analytic = backward(forward(network, X), problem.cost, Y)
     numeric = numeric_gradient(network, problem, X, Y, network.parameters)
     moved = Network(network.spec, numeric)
-    for number in network.W:
-        assert relative_error(analytic[f"dW{number}"], moved.W[number]) <= 1e-6
-        assert relative_error(analytic[f"db{number}"], moved.b[number]) <= 1e-6
+    for name, block in moved.blocks.items():
+        assert relative_error(analytic[f"d{name}"], block) <= 1e-6
 
 
 @every_problem
@@ -181,6 +182,9 @@ def test_named_arrays_that_do_not_fit_are_refused() -> None:
         (2, (LayerSpec(3, "softmax"), LayerSpec(3, "relu")), "network/layers/0/activation"),
         (2, (LayerSpec(3, "relu"), LayerSpec(1, "softmax")), "network/layers/1/units"),
         (2, (LayerSpec(3, "relu", "magic"),), "network/layers/0/initializer"),
+        (2, (LayerSpec(3, "relu", normalization="group"), LayerSpec(1, "linear")), "network/layers/0/normalization"),
+        (2, (LayerSpec(1, "relu", normalization="layer"), LayerSpec(1, "linear")), "network/layers/0/normalization"),
+        (2, (LayerSpec(3, "relu", normalization="batch"),), "network/layers/0/normalization"),
     ],
 )
 def test_a_shape_that_makes_no_sense_is_refused_with_the_field(

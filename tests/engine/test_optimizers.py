@@ -6,6 +6,7 @@ import pytest
 from chainrule.engine import ConfigError, OptimizerSpec, UnknownNameError
 from chainrule.engine.arrays import FloatArray
 from chainrule.engine.optimizers import FLUSH_EVERY, OPTIMIZERS, Stepper
+from tests.engine.problems import STEPPING
 
 STEPS, PARAMETERS = 50, 9
 SPEC = {"learning_rate": 0.05, "momentum": 0.8, "beta1": 0.85, "beta2": 0.95, "rho": 0.7, "epsilon": 1e-3}
@@ -81,7 +82,7 @@ TEXTBOOK: dict[str, Textbook] = {
     "adam": adam,
     "adamw": adamw,
 }
-every_optimizer = pytest.mark.parametrize("name", OPTIMIZERS)
+every_optimizer = pytest.mark.parametrize("name", STEPPING)
 
 
 def start(dtype: str = "float64") -> tuple[FloatArray, list[FloatArray]]:
@@ -91,7 +92,7 @@ def start(dtype: str = "float64") -> tuple[FloatArray, list[FloatArray]]:
 
 
 def test_every_registered_optimizer_has_its_textbook_form_here() -> None:
-    assert set(TEXTBOOK) == set(OPTIMIZERS)
+    assert set(TEXTBOOK) == set(STEPPING)
 
 
 @every_optimizer
@@ -189,6 +190,11 @@ def test_an_unknown_optimizer_is_refused_with_those_known() -> None:
     ) as refusal:
         OptimizerSpec("lion")
     assert refusal.value.field == "optimizer/name"
+
+
+def test_one_that_searches_takes_no_step_along_a_single_gradient() -> None:
+    with pytest.raises(ConfigError, match="takes no steps along one gradient"):
+        Stepper(OptimizerSpec("lbfgs"), np.ones(3))
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

@@ -155,6 +155,13 @@ def test_validation_rows_have_no_part_in_the_fit() -> None:
         assert fit(spoilt, scaling).to_dict() == fit(training, scaling).to_dict() != fit(numeric(X), scaling).to_dict()
 
 
+@pytest.mark.parametrize("scaling", SCALINGS)
+def test_rows_chosen_by_number_are_fitted_to_as_if_they_were_all(scaling: str) -> None:
+    data = numeric(np.random.default_rng(0).normal(size=(5000, 700)))
+    rows = np.arange(0, 5000, 3)
+    assert fit(data, scaling, rows).to_dict() == fit(data.take(rows), scaling).to_dict()
+
+
 def test_data_with_the_same_categories_in_another_order_is_mapped_by_name() -> None:
     fitted = fit(mixed(), "min_max")
     X = np.array([[1.0, 0, 10], [6, 1, 10]])

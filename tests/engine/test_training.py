@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chainrule.engine import (
-    OPTIMIZERS,
     SCHEDULES,
     ClipSpec,
     ConfigError,
@@ -27,6 +26,7 @@ from chainrule.engine import (
     ScheduleSpec,
     ShapeError,
     StepBoundary,
+    Trainee,
     TrainingConfig,
     backward,
     dense,
@@ -38,13 +38,14 @@ from chainrule.engine import (
     predict,
     targets,
     train,
+    train_stacked,
     xor,
 )
 from chainrule.engine.arrays import FloatArray
 from chainrule.engine.config import PROBE
 from chainrule.engine.gradients import statistics
 from chainrule.engine.network import mean_cost
-from tests.engine.problems import FITTING, HIDDEN
+from tests.engine.problems import FITTING, HIDDEN, STEPPING
 
 TWO_CLASSES = dense(2, (4, "tanh"), (2, "softmax"))
 CONFIG = TrainingConfig(TWO_CLASSES, optimizer=OptimizerSpec("adam", 0.01), epochs=3, batch_size=4, seed=1)
@@ -276,7 +277,7 @@ def test_no_row_of_weights_is_longer_than_max_norm_after_any_step() -> None:
 @given(
     epochs=st.integers(1, 4),
     batch_size=st.one_of(st.none(), st.integers(1, 16)),
-    optimizer=st.sampled_from(sorted(OPTIMIZERS)),
+    optimizer=st.sampled_from(sorted(STEPPING)),
     dtype=st.sampled_from(["float32", "float64"]),
     shuffle=st.booleans(),
     gradients_every=st.sampled_from([None, 1, 2]),
@@ -537,7 +538,7 @@ def test_targets_too_large_for_the_float_type_end_as_diverged_before_the_first_s
     scale=st.floats(-320, 307).map(lambda exponent: 10.0**exponent),
     target_scale=st.sampled_from([0.0, 1e-30, 1.0, 1e18, 1e30, 1e150, 1e300]),
     learning_rate=st.sampled_from([1e-30, 1e-3, 1.0, 1e10, 1e30, 1e38]),
-    optimizer=st.sampled_from(sorted(OPTIMIZERS)),
+    optimizer=st.sampled_from(sorted(STEPPING)),
     hidden=st.sampled_from(HIDDEN),
     fit=st.sampled_from(FITTING),
     dtype=st.sampled_from(["float32", "float64"]),
@@ -629,6 +630,53 @@ def test_data_that_does_not_fit_is_refused() -> None:
         next(train(replace(CONFIG, network=dense(2, (3, "softmax"))), SAMPLES))
     with pytest.raises(ConfigError, match="needs class labels"):
         next(train(CONFIG, Data(SAMPLES.X, Y=SAMPLES.X)))
+
+
+@pytest.mark.parametrize("weighed", [False, True])
+def test_a_column_of_ones_put_beside_each_batch_changes_no_bit(
+    monkeypatch: pytest.MonkeyPatch, *, weighed: bool
+) -> None:
+    rng = np.random.default_rng(0)
+    data = Data(
+        rng.normal(size=(50, 6)),
+        labels=rng.integers(0, 3, 50),
+        classes=("a", "b", "c"),
+        weights=rng.uniform(0, 2, 50) if weighed else None,
+    )
+    network = dense(6, (5, "tanh"), (3, "softmax"))
+    config = TrainingConfig(network, optimizer=OptimizerSpec("adam"), epochs=3, batch_size=8, dtype="float64")
+
+    def trained() -> list[Any]:
+        found = []
+        for epoch in train(config, data, data):
+            assert isinstance(epoch, Epoch)
+            found.append((epoch.network.parameters.tobytes(), epoch.cost, epoch.validation_cost, epoch.gradients))
+        return found
+
+    beside_all = trained()
+    monkeypatch.setattr("chainrule.engine.config.GATHERED_BYTES", 0)
+    assert trained() == beside_all
+    trainee = Trainee(config, data, data)
+    (*_, last) = train_stacked([trainee, trainee])
+    assert isinstance(last, dict)
+    of_stack = last[1]
+    assert isinstance(of_stack, Epoch)
+    assert (of_stack.network.parameters.tobytes(), of_stack.gradients) == (beside_all[-1][0], beside_all[-1][3])
+
+
+def test_no_copy_is_made_of_many_narrow_samples() -> None:
+    samples = 300_000
+    X = np.random.default_rng(0).normal(size=(samples, 60)).astype(np.float32)
+    data = Data(X, labels=np.arange(samples) % 2, classes=("a", "b"))
+    config = TrainingConfig(dense(60, (8, "relu"), (1, "sigmoid")), epochs=1, batch_size=1000)
+    tracemalloc.start()
+    try:
+        list(train(config, data))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 0.6 * X.nbytes
+    assert 0.8 * peak <= config.memory_bytes(samples) <= 5 * peak
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,7 @@ def make(database: Database, settings: Settings, spec: dict[str, Any]) -> Plan:
         samples, validating = training.split_sizes(
             info.samples, config["validation"], held_out.samples if held_out else None
         )
+        engine.check_batches(samples)
     except EngineError as error:
         raise InvalidInput.at(f"/{error.field}" if error.field else "", str(error)) from error
     if samples < 1 or (validation and validating < 1):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from chainrule.app.api.schemas.checkpoints import Checkpoint, CheckpointPage, Predictions, Weights
 from chainrule.engine import (
     ClipSpec,
+    EarlyStoppingSpec,
     Epoch,
     LayerSpec,
     NetworkSpec,
@@ -455,3 +456,101 @@ def test_the_engine_predicts_what_the_service_predicts(client: httpx.Client, xor
     X = xor().X
     found = client.post(f"{path(xor_run)}/predict", json={"samples": X.tolist()}).json()
     assert found["outputs"] == predict(last.network, X.astype(np.float32)).tolist()
+
+
+STOPPING: dict[str, Any] = {
+    "dataset": "spirals",
+    "validation": {"fraction": 0.3, "seed": 5},
+    "network": {"layers": [{"units": 16, "activation": "tanh", "dropout": 0.2}, {"units": 3, "activation": "softmax"}]},
+    "optimizer": {"name": "adam", "learning_rate": 0.2},
+    "schedule": {"name": "plateau", "factor": 0.5, "patience": 2},
+    "label_smoothing": 0.1,
+    "class_weights": [1.0, 2.0, 0.5],
+    "early_stopping": {"patience": 4, "min_delta": 0.001},
+    "epochs": 300,
+    "batch_size": 32,
+    "seed": 9,
+    "checkpoints": {"every": 1000, "keep": 1},
+}
+"""Stops early, after a few dozen epochs."""
+
+
+def test_a_run_stops_early_where_the_bare_engine_does_and_keeps_its_best_weights(client: httpx.Client) -> None:
+    run = finished(client, STOPPING)
+    config = TrainingConfig(
+        NetworkSpec(2, (LayerSpec(16, "tanh", dropout=0.2), LayerSpec(3, "softmax"))),
+        optimizer=OptimizerSpec("adam", 0.2),
+        schedule=ScheduleSpec("plateau", factor=0.5, patience=2),
+        label_smoothing=0.1,
+        class_weights=(1.0, 2.0, 0.5),
+        early_stopping=EarlyStoppingSpec(4, 0.001),
+        epochs=300,
+        batch_size=32,
+        seed=9,
+    )
+    data, held_out = spirals().split(0.3, 5)
+    epochs = [epoch for epoch in train(config, data, held_out) if isinstance(epoch, Epoch)]
+    last = epochs[-1]
+    assert last.last
+    assert last.best_epoch is not None
+    assert 4 < last.epoch < 300
+
+    best = last.best_epoch
+    assert (run["reason"], run["best_epoch"]) == ("early_stopped", best)
+    assert f"than {best} in the 4" in run["detail"]
+    progress = run["progress"]
+    assert (progress["epochs_done"], progress["epochs_total"], progress["percent"]) == (last.epoch, 300, 100.0)
+    columns = client.get(f"/v1/runs/{run['id']}/epochs").json()["columns"]
+    for name in ("cost", "error", "validation_cost", "validation_error", "learning_rate"):
+        assert columns[name] == [getattr(epoch, name) for epoch in epochs]
+    assert len(set(columns["learning_rate"])) > 1
+
+    assert [checkpoint.epoch for checkpoint in kept(client, run)] == [0, best, last.epoch]
+    assert last.best is not None
+    assert same(weights(client, run, "final"), last.best.named())
+    assert same(weights(client, run, "last"), last.network.named())
+    final = client.get(path(run, "final")).json()
+    assert (final["epoch"], final["validation_cost"]) == (best, epochs[best].validation_cost)
+    assert not same(weights(client, run, "final"), weights(client, run, "last"))
+
+
+def test_final_is_what_everything_asks_for_by_the_weights_a_run_ended_with(
+    client: httpx.Client, digits_run: dict[str, Any]
+) -> None:
+    stopped = finished(client, STOPPING)
+    for run, epoch in ((digits_run, 12), (stopped, stopped["best_epoch"])):
+        width = run["config"]["network"]["inputs"]
+        for answer in (
+            client.get(path(run, "final")),
+            client.get(f"{path(run, 'final')}/metrics"),
+            client.post(f"{path(run, 'final')}/predict", json={"samples": [[0.5] * width]}),
+            client.post(f"{path(run, 'final')}/gradients", json={"rows": [0], "names": ["dW1"]}),
+        ):
+            assert (answer.status_code, answer.json()["epoch"]) == (200, epoch)
+        fetched = client.get(f"{path(run, 'final')}/weights")
+        assert fetched.headers["content-location"] == f"{path(run, epoch)}/weights"
+        assert fetched.headers["cache-control"] == "no-cache"
+        assert fetched.headers["etag"] == client.get(f"{path(run, epoch)}/weights").headers["etag"]
+    assert digits_run["best_epoch"] is None
+
+
+def test_several_labels_that_each_hold_or_not_are_learnt_and_measured(client: httpx.Client) -> None:
+    rng = np.random.default_rng(3)
+    X = rng.uniform(-1, 1, (120, 2))
+    Y = np.column_stack([X[:, 0] > 0, X[:, 1] > 0, X.sum(axis=1) > 0]).astype(float)
+    made = client.post("/v1/datasets", json={"samples": X.tolist(), "targets": Y.tolist()}).json()
+    run = finished(
+        client,
+        {
+            "dataset": made["id"], "cost": "binary_cross_entropy", "dtype": "float64", "epochs": 40, "batch_size": 10,
+            "network": {"layers": [{"units": 8, "activation": "tanh"}, {"units": 3, "activation": "sigmoid"}]},
+            "optimizer": {"name": "adam", "learning_rate": 0.05}, "validation": {"dataset": made["id"]},
+        },
+    )  # fmt: skip
+    predicted = client.post(f"{path(run, 'final')}/predict", json={"samples": X.tolist()}).json()
+    A = np.array(predicted["outputs"])
+    assert run["validation_error"] == pytest.approx(((A > 0.5) != (Y > 0.5)).any(axis=1).mean())
+    assert run["validation_error"] < 0.2
+    assert run["validation_cost"] == pytest.approx(-(Y * np.log(A) + (1 - Y) * np.log(1 - A)).sum(axis=1).mean())
+    metrics = client.get(f"{path(run, 'final')}/metrics").json()
+    assert (metrics["kind"], metrics["error"]) == ("multi_label", run["validation_error"])

@@ -68,6 +68,7 @@ def test_rows_are_taken_as_json(client: httpx.Client) -> None:
     shown = Preview.model_validate(client.get(f"/v1/datasets/{found.id}/preview").json())
     assert shown.model_dump() == {
         "feature_names": ["left", "right"], "rows": ROWS["samples"], "labels": ["b", "a", "b"], "targets": None,
+        "weights": None,
     }  # fmt: skip
 
 
@@ -331,3 +332,23 @@ def test_a_dataset_outlives_its_local_copies_and_the_service(fresh: Any, tmp_pat
         for copy in (tmp_path / "another").iterdir():
             copy.write_bytes(b"damaged")
         assert client.get(f"/v1/datasets/{dataset_id}/preview").json() == shown
+
+
+def test_samples_can_have_weights_from_a_column_or_beside_rows(client: httpx.Client) -> None:
+    found = upload(client, "x,w,class\n1,0.5,a\n2,2,b\n", weight_column="w")
+    assert (found["features"], found["report"]["weight_column"]) == (1, "w")
+    assert found["report"]["weights"] == {"minimum": 0.5, "maximum": 2.0, "mean": 1.25, "zeros": 0}
+    shown = client.get(f"/v1/datasets/{found['id']}/preview").json()
+    assert Preview.model_validate(shown).weights == [0.5, 2.0]
+    body = ROWS | {"weights": [1, 0, 2.5]}
+    sent = client.post("/v1/datasets", json=body).json()
+    assert client.get(f"/v1/datasets/{sent['id']}/preview").json()["weights"] == [1.0, 0.0, 2.5]
+    assert sent["id"] != client.post("/v1/datasets", json=ROWS).json()["id"]
+    for weights, pointer in (([1, -1, 1], "/weights/1"), ([1, 2], "/weights"), ([0, 0, 0], "/weights")):
+        refused(client.post("/v1/datasets", json=ROWS | {"weights": weights}), "invalid_input", pointer)
+    archive = io.BytesIO()
+    np.savez(archive, X=np.eye(2), y=np.array([0, 1]))
+    response = client.post(
+        "/v1/datasets", files={"file": ("data.npz", archive.getvalue())}, data={"weight_column": "w"}
+    )
+    refused(response, "invalid_input", "/weight_column", "goes with CSV")

@@ -11,7 +11,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from chainrule.app.api.schemas.gradients import GradientCheck, GradientRecords, Gradients
-from chainrule.engine import ACTIVATIONS, COSTS, digits, xor
+from chainrule.engine import ACTIVATIONS, COSTS, Data, digits, xor
 from tests.app.api.calls import DIGITS, FLOWERS, XOR, finished, refused, upload
 
 Array = NDArray[Any]
@@ -46,8 +46,10 @@ def slope(name: str, Z: Array) -> Array:
     return np.asarray(Z > 0, float) if name == "relu" else np.ones_like(Z)
 
 
-def backpropagate(weights: dict[str, Array], run: dict[str, Any], X: Array, Y: Array) -> dict[str, Array]:
-    """Compute every quantity in float64, in the order of the equations."""
+def backpropagate(
+    weights: dict[str, Array], run: dict[str, Any], X: Array, Y: Array, w: Array | None = None
+) -> dict[str, Array]:
+    """Compute every quantity in float64, in the order of the equations; w is what the samples' errors weigh."""
     layers, cost = run["config"]["network"]["layers"], run["config"]["cost"]
     names, L, m = [layer["activation"] for layer in layers], len(layers), len(X)
     W = {number: weights[f"W{number}"].astype(np.float64) for number in range(1, L + 1)}
@@ -62,6 +64,8 @@ def backpropagate(weights: dict[str, Array], run: dict[str, Any], X: Array, Y: A
         found[f"dA{L}"] = -Y / A
     else:
         found[f"dA{L}"] = -(Y / A - (1 - Y) / (1 - A))
+    if w is not None:
+        found[f"dA{L}"] *= w[:, None]
     for n in range(L, 0, -1):
         dA = found[f"dA{n}"]
         if names[n - 1] == "softmax":
@@ -506,3 +510,117 @@ def test_a_gradient_check_of_too_many_entries_is_refused_until_it_is_fewer(limit
     problem = refused(response, "limit_exceeded", "/entries", "CHAINRULE_MAX_INSPECT_VALUES", "fewer entries")
     assert problem["value"] == (16 + 8 + 8 + 1) * 4 * 4 * 11
     assert limited.post("/v1/gradient-checks", json=CHECK | {"entries": 2, "rows": [0, 1]}).status_code == 200
+
+
+WEIGHED: dict[str, Any] = {
+    "validation": {"fraction": 0.3, "seed": 2},
+    "network": {"layers": [{"units": 5, "activation": "tanh", "dropout": 0.4}, {"units": 3, "activation": "softmax"}]},
+    "label_smoothing": 0.2,
+    "class_weights": "balanced",
+    "dtype": "float64",
+    "epochs": 3,
+    "batch_size": 16,
+    "regularization": {"l2": 0.1},
+    "seed": 4,
+}
+
+
+@pytest.fixture(scope="module")
+def weighed(client: httpx.Client) -> tuple[dict[str, Any], Array, Array, Array]:
+    """A run with all that changes C: its X, labels and samples' weights."""
+    rng = np.random.default_rng(8)
+    X = rng.normal(size=(60, 2))
+    labels = np.concatenate([[0, 1, 2], rng.choice(3, 57, p=[0.6, 0.3, 0.1])])
+    w = rng.choice([0.0, 0.5, 1, 3], 60)
+    body = {"samples": X.tolist(), "labels": [f"c{label}" for label in labels], "weights": w.tolist()}
+    response = client.post("/v1/datasets", json=body)
+    assert response.status_code in (200, 201), response.text
+    return finished(client, WEIGHED | {"dataset": response.json()["id"]}), X, labels, w
+
+
+def test_quantities_are_those_of_the_runs_own_cost_with_weights_and_smoothing_and_without_dropout(
+    client: httpx.Client, weighed: tuple[dict[str, Any], Array, Array, Array]
+) -> None:
+    run, X, labels, w = weighed
+    order = np.arange(60)
+    training, _ = Data(X, labels=labels, classes=("c0", "c1", "c2"), weights=order.astype(float)).split(0.3, 2)
+    assert training.weights is not None
+    rows = training.weights.astype(int)
+    balanced = 42 / (3 * np.bincount(labels[rows], minlength=3))
+    weight = w[rows] * balanced[labels[rows]]
+    Y = 0.8 * one_hot(labels[rows], 3) + 0.2 / 3
+    by_hand = backpropagate(weights(client, run, 3), run, X[rows], Y, weight)
+    answer = ask(client, run, 3, rows=rows.tolist())
+    agree(arrays(answer), by_hand, rtol=1e-10)
+    assert answer.weights == pytest.approx(weight.tolist())
+    assert answer.cost == pytest.approx((weight * -(Y * np.log(by_hand["A2"])).sum(axis=1)).mean(), rel=1e-12)
+    assert answer.quantities["dZ2"].equation.startswith("dZ[2] = w ⊙ (A[2] − Y)")
+    assert answer.quantities["dA2"].equation.endswith("times w⁽ⁱ⁾ in row i")
+    for record in (one for one in records(client, run) if one["epoch"] == 3):
+        for name, value in statistics_of(by_hand[record["gradient"]]).items():
+            assert record[name] == pytest.approx(value, rel=1e-9, abs=1e-14), (record["gradient"], name)
+
+
+def test_the_cost_of_validation_is_that_of_the_rows_held_out(
+    client: httpx.Client, weighed: tuple[dict[str, Any], Array, Array, Array]
+) -> None:
+    run, X, labels, _ = weighed
+    _, held_out = Data(X, labels=labels, classes=("c0", "c1", "c2"), weights=np.arange(60.0)).split(0.3, 2)
+    assert held_out.weights is not None
+    answer = ask(client, run, 3, rows=held_out.weights.astype(int).tolist(), names=["A2"])
+    assert answer.cost == pytest.approx(run["validation_cost"], rel=1e-12)
+
+
+def test_samples_sent_along_weigh_what_their_class_does(
+    client: httpx.Client, weighed: tuple[dict[str, Any], Array, Array, Array]
+) -> None:
+    run, X, labels, w = weighed
+    sent = [int(np.flatnonzero((labels == label) & (w == 3))[0]) for label in (0, 1)]
+    of_rows = ask(client, run, 2, rows=sent, names=["dA0", "dZ2"])
+    of_sent = ask(client, run, 2, samples=X[sent].tolist(), labels=["c0", "c1"], names=["dA0", "dZ2"])
+    assert of_rows.weights is not None
+    assert of_sent.weights == pytest.approx([weight / 3 for weight in of_rows.weights])
+    for name, array in arrays(of_rows).items():
+        np.testing.assert_allclose(array, 3 * arrays(of_sent)[name], rtol=1e-12)
+
+
+def test_a_run_can_leave_the_weights_of_its_samples_out(
+    client: httpx.Client, weighed: tuple[dict[str, Any], Array, Array, Array]
+) -> None:
+    run = finished(client, weighed[0]["config"] | {"sample_weights": False, "class_weights": None})
+    answer = ask(client, run, 1, rows=[0, 1, 2])
+    assert answer.weights is None
+    assert "w" not in answer.quantities["dZ2"].equation.partition(",")[0]
+
+
+def test_a_gradient_check_is_of_the_weighed_and_smoothed_cost(
+    client: httpx.Client, weighed: tuple[dict[str, Any], Array, Array, Array]
+) -> None:
+    spec = {name: WEIGHED[name] for name in ("network", "label_smoothing", "class_weights")}
+    spec |= {"dataset": weighed[0]["config"]["dataset"], "rows": list(range(0, 60, 2))}
+    found = []
+    for changes in ({}, {"label_smoothing": 0.0}, {"class_weights": [1, 5, 2]}, {"sample_weights": False}):
+        response = client.post("/v1/gradient-checks", json=spec | changes)
+        assert response.status_code == 200, response.text
+        check = GradientCheck.model_validate(response.json())
+        assert check.passed
+        assert check.blocks[0].worst is not None
+        found.append([block.worst and block.worst.numeric for block in check.blocks])
+    assert len({str(numbers) for numbers in found}) == 4  # each is another cost
+    refused(client.post("/v1/gradient-checks", json=spec | {"class_weights": [1]}), "invalid_input", "/class_weights")
+
+
+@pytest.mark.parametrize("targets", [[[0.0, 1.0], [1.0, 0.0]], [[0.25, 1.0], [0.5, 0.0]]])
+def test_labels_that_each_hold_or_not_agree_with_the_equations(
+    client: httpx.Client, targets: list[list[float]]
+) -> None:
+    made = client.post("/v1/datasets", json={"samples": [[1, 2], [3, -1]], "targets": targets}).json()
+    network = {"layers": [{"units": 3, "activation": "tanh"}, {"units": 2, "activation": "sigmoid"}]}
+    spec = {"dataset": made["id"], "network": network, "cost": "binary_cross_entropy", "dtype": "float64", "epochs": 2}
+    run = finished(client, spec)
+    answer = ask(client, run, 2, rows=[0, 1])
+    by_hand = backpropagate(weights(client, run, 2), run, np.array([[1.0, 2], [3, -1]]), np.array(targets))
+    agree(arrays(answer), by_hand, rtol=1e-10)
+    assert answer.quantities["dZ2"].equation.startswith("dZ[2] = A[2] − Y")
+    response = client.post(address(run), json={"samples": [[1, 2]], "targets": [[0, 2]]})
+    refused(response, "invalid_input", "/targets", "from 0 to 1")

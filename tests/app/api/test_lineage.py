@@ -29,6 +29,12 @@ STEPPED: dict[str, Any] = {
     "regularization": {"l2": 0.01, "max_norm": 2.0},
     "dtype": "float64",
 }
+WATCHED: dict[str, Any] = {
+    "network": {"layers": [{"units": 9, "activation": "relu", "dropout": 0.3}, {"units": 2, "activation": "softmax"}]},
+    "optimizer": {"name": "adam", "learning_rate": 0.1},
+    "schedule": {"name": "plateau", "factor": 0.7, "patience": 1},
+    "early_stopping": {"patience": 18, "min_delta": 0.01},
+}
 COSINE = MOONS | {"schedule": {"name": "cosine"}}
 
 
@@ -85,8 +91,9 @@ def idle(request: pytest.FixtureRequest, fresh: Any, cache_dir: Path) -> Iterato
         MOONS | {"optimizer": {"name": "momentum"}, "validation": {"fraction": 0.3}, "checkpoints": {"keep": 3}},
         XOR | {"epochs": 19, "schedule": {"name": "exponential"}},
         MOONS | {"inputs": {"scaling": "standardize"}, "validation": {"fraction": 0.3}},
+        MOONS | WATCHED,
     ],
-    ids=["sgd", "adam_step_clip_float64", "momentum_validation", "full_batch", "standardized"],
+    ids=["sgd", "adam_step_clip_float64", "momentum_validation", "full_batch", "standardized", "watched_dropout"],
 )
 def test_an_extended_run_is_to_the_bit_what_a_run_of_that_length_is(client: httpx.Client, spec: dict[str, Any]) -> None:
     whole = finished(client, spec)
@@ -101,6 +108,7 @@ def test_an_extended_run_is_to_the_bit_what_a_run_of_that_length_is(client: http
     assert ours[2] == theirs[2]
     names = ("cost", "error", "validation_cost", "validation_error", "parameters")
     assert [extended[name] for name in names] == [whole[name] for name in names]
+    assert extended["best_epoch"] == whole["best_epoch"]
     progress = {name: value for name, value in extended["progress"].items() if name != "eta_s"}
     assert progress == {name: value for name, value in whole["progress"].items() if name != "eta_s"}
 
@@ -368,3 +376,22 @@ def test_runs_made_from_runs_are_listed_as_every_other(client: httpx.Client) -> 
         (None, None), (first["id"], None), (None, first["id"]),
     ]  # fmt: skip
     assert all(math.isfinite(run["cost"]) for run in listed)
+
+
+def test_a_run_that_stopped_early_is_cloned_with_more_patience_and_not_extended(client: httpx.Client) -> None:
+    spec = MOONS | WATCHED | {"early_stopping": {"patience": 2, "min_delta": 0.5}, "epochs": 40}
+    stopped = finished(client, spec)
+    assert stopped["reason"] == "early_stopped"
+    last = stopped["progress"]["epochs_done"]
+    assert last == stopped["best_epoch"] + 2 < 40
+    # One that had come to its end just then would have stopped there too.
+    at_its_end = finished(client, spec | {"epochs": last})
+    assert at_its_end["reason"] == "completed"
+    for run in (stopped, at_its_end):
+        response = client.post(f"/v1/runs/{run['id']}/extend", json={"epochs": 5})
+        words = ("stopped early", "in 2 epochs", f"{run['id']}/clone", "early_stopping.patience")
+        assert refused(response, "conflict", None, *words)["current_status"] == "succeeded"
+    longer = clone(client, stopped["id"], {"early_stopping": {"patience": 30}})
+    assert longer["progress"]["epochs_done"] > last
+    whole = clone(client, stopped["id"], {"early_stopping": None})
+    assert (whole["progress"]["epochs_done"], whole["best_epoch"], whole["reason"]) == (40, None, "completed")

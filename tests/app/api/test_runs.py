@@ -67,23 +67,29 @@ def test_the_config_of_a_run_has_every_default_filled_in(xor_run: dict[str, Any]
         "name": "xor",
         "dataset": "xor",
         "validation": None,
+        "inputs": None,
         "network": {
             "inputs": 2,
             "layers": [
-                {"units": 8, "activation": "tanh", "initializer": "xavier_uniform"},
-                {"units": 1, "activation": "sigmoid", "initializer": "xavier_uniform"},
+                {"units": 8, "activation": "tanh", "initializer": "xavier_uniform", "dropout": 0.0},
+                {"units": 1, "activation": "sigmoid", "initializer": "xavier_uniform", "dropout": 0.0},
             ],
         },
         "cost": "cross_entropy",
+        "label_smoothing": 0.0,
+        "class_weights": None,
+        "sample_weights": True,
         "optimizer": {"name": "adam", "learning_rate": 0.05, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8},
         "schedule": {"name": "constant", "warmup_epochs": 0},
         "clip": None,
         "regularization": None,
+        "early_stopping": None,
         "epochs": 20,
         "batch_size": 4,
         "shuffle": True,
         "seed": 7,
         "dtype": "float32",
+        "step": "numpy",
         "checkpoints": {"every": 1, "keep": None},
         "gradients": {"every": 1},
         "priority": 0,
@@ -135,7 +141,7 @@ def test_a_run_with_validation_has_its_cost_and_error(digits_run: dict[str, Any]
         ({"optimizer": {"learning_rate": 0}}, "/optimizer/learning_rate", ["more than 0"]),
         ({"optimizer": {"learning_rate": 1e39}}, "/optimizer/learning_rate", ["float32"]),
         ({"optimizer": {"learning_rate": 1e-46}}, "/optimizer/learning_rate", ["float32"]),
-        ({"schedule": {"name": "plateau"}}, "/schedule/name", ["plateau", *SCHEDULES]),
+        ({"schedule": {"name": "linear"}}, "/schedule/name", ["linear", *SCHEDULES]),
         ({"schedule": {"minimum": 0}}, "/schedule/minimum", ["does not use", "warmup_epochs"]),
         ({"schedule": {"name": "step", "every": 0}}, "/schedule/every", ["at least 1"]),
         ({"schedule": {"name": "step", "factor": 1.1}}, "/schedule/factor", ["at most"]),
@@ -550,3 +556,28 @@ def test_a_dataset_with_words_for_classes_is_trained_from_end_to_end(client: htt
         XOR | {"dataset": dataset, "validation": {"dataset": dataset}} | layers({"units": 3, "activation": "softmax"}),
     )
     assert run["validation_cost"] is not None
+
+
+@pytest.mark.parametrize(
+    ("changes", "pointer", "words"),
+    [
+        (layers(HIDDEN | {"dropout": 1.0}, OUTPUT), "/network/layers/0/dropout", "less than 1"),
+        (layers(HIDDEN, OUTPUT | {"dropout": 0.5}), "/network/layers/1/dropout", "output layer has no dropout"),
+        ({"class_weights": "even"}, "/class_weights", "one for each class, or 'balanced'"),
+        ({"class_weights": [1, -1]}, "/class_weights", "one for each class, or 'balanced'"),
+        (
+            {"class_weights": [1, 2, 3]},
+            "/class_weights",
+            "There are 3 weights and 2 classes; give one for each of 0, 1",
+        ),
+        ({"label_smoothing": 1}, "/label_smoothing", "less than 1"),
+        ({"early_stopping": {"patience": 0}}, "/early_stopping/patience", "at least 1"),
+        ({"early_stopping": {"min_delta": -0.1}}, "/early_stopping/min_delta", "at least 0"),
+        ({"schedule": {"name": "plateau", "minimum": 1.0}}, "/schedule/minimum", "at most the learning rate"),
+        ({"sample_weights": "no"}, "/sample_weights", ""),
+    ],
+)
+def test_costs_weights_and_stopping_are_refused_at_their_place(
+    client: httpx.Client, changes: dict[str, Any], pointer: str, words: str
+) -> None:
+    refused(client.post("/v1/runs", json=TINY | changes), "invalid_input", pointer, words)

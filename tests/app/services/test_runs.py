@@ -78,6 +78,7 @@ def test_a_plan_says_all_that_determines_the_run(database: Database, settings: S
         "shuffle": True,
         "seed": 0,
         "dtype": "float32",
+        "step": "numpy",
         "checkpoints": {"every": 1, "keep": None},
         "gradients": {"every": 1},
         "priority": 0,
