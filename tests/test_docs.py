@@ -22,6 +22,7 @@ EXPORTS = (ROOT / "docs/guide/exports.md").read_text()
 INPUTS = (ROOT / "docs/guide/inputs.md").read_text()
 LINEAGE = (ROOT / "docs/guide/lineage.md").read_text()
 METRICS = (ROOT / "docs/guide/metrics.md").read_text()
+TRAINING = (ROOT / "docs/guide/training.md").read_text()
 
 
 def blocks(text: str, language: str, mark: str = "") -> list[str]:
@@ -113,6 +114,15 @@ def test_the_page_on_metrics_prints_what_it_shows(server: Service, tmp_path: Pat
     expected = "".join(printed for _, printed in shown)
     assert "DIFFERS" not in expected
     assert run_shell("python3 metrics.py", server, tmp_path) == expected
+
+
+def test_the_page_on_training_prints_what_it_shows(server: Service, tmp_path: Path) -> None:
+    shown = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", TRAINING, flags=re.DOTALL)
+    assert len(shown) == len(blocks(TRAINING, "python")) == 2
+    (tmp_path / "training.py").write_text("\n".join(block for block, _ in shown))
+    expected = "".join(printed for _, printed in shown)
+    assert "DIFFERS" not in expected
+    assert run_shell("python3 training.py", server, tmp_path) == expected
 
 
 def test_the_page_on_runs_made_from_runs_prints_what_it_shows(server: Service, tmp_path: Path) -> None:

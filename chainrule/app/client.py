@@ -246,6 +246,60 @@ class Client:
         """Submit a run with the config of another; `changes` replace whole fields, None takes one to its default."""
         return Resource(self._create(f"runs/{run_id}/clone", json=dict(changes or {}), key=idempotency_key).json())
 
+    def submit_sweep(self, spec: Mapping[str, Any], *, idempotency_key: str | None = None) -> Resource:
+        """Submit many runs of one spec with some of its fields varied."""
+        return Resource(self._create("sweeps", json=dict(spec), key=idempotency_key).json())
+
+    def preview_sweep(self, spec: Mapping[str, Any]) -> Resource:
+        """Tell what the members of a sweep would be; submit nothing."""
+        return Resource(self._send("POST", "sweeps", json=dict(spec), params={"validate_only": True}).json())
+
+    def sweep(self, sweep_id: str = "latest") -> Resource:
+        """Look at one sweep: how far its runs have come, and which is best."""
+        return Resource(self._get(f"sweeps/{sweep_id}").json())
+
+    def sweeps(self) -> Iterator[Resource]:
+        """List sweeps, newest first."""
+        return self._pages("sweeps", {})
+
+    def members(self, sweep_id: str = "latest") -> list[Resource]:
+        """List the runs of a sweep, each with the values that make it differ."""
+        found: list[Resource] = []
+        after: int | None = -1
+        while after is not None:
+            page = self._get(f"sweeps/{sweep_id}/members", params={"after": after, "limit": 1000}).json()
+            found += map(Resource, page["items"])
+            after = page["next_after"]
+        return found
+
+    def wait_sweep(
+        self, sweep_id: str, *, timeout_s: float | None = None, progress: Callable[[Resource], None] | None = None
+    ) -> Resource:
+        """Wait until a sweep has ended; `progress` is called with it each second or so.
+
+        Raises:
+            TimeoutError: it has not ended in time.
+        """
+        deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            left = deadline - time.monotonic()
+            wait = max(0, min(1, math.ceil(left))) if progress else max(0, min(30, math.ceil(left)))
+            found = Resource(self._get(f"sweeps/{sweep_id}", headers={"Prefer": f"wait={wait}"}).json())
+            if progress is not None:
+                progress(found)
+            if found["done"]:
+                return found
+            if left <= 0:
+                raise TimeoutError(f"Sweep {sweep_id} is still {found['status']}.")
+
+    def cancel_sweep(self, sweep_id: str) -> Resource:
+        """Cancel every run of a sweep that has not ended."""
+        return Resource(self._send("POST", f"sweeps/{sweep_id}/cancel").json())
+
+    def delete_sweep(self, sweep_id: str) -> None:
+        """Delete a sweep that has ended, with its runs."""
+        self._send("DELETE", f"sweeps/{sweep_id}")
+
     def cancel(self, run_id: str) -> Resource:
         """Cancel a run: a waiting one at once, a running one at its next step."""
         return Resource(self._send("POST", f"runs/{run_id}/cancel").json())
@@ -304,6 +358,7 @@ class Client:
     def gradients(
         self, run_id: str, *, epoch: Epoch = "final", names: Sequence[str] | None = None, per_sample: bool = False,
         rows: Sequence[int] | None = None, samples: Any = None, labels: Any = None, targets: Any = None,
+        mode: str = "evaluation",
     ) -> dict[str, NDArray[Any]]:  # fmt: skip
         """Compute quantities of backpropagation: Z1, A1, dA1, dZ1, dW1, db1, … at the weights of an epoch.
 
@@ -316,8 +371,9 @@ class Client:
             samples: or rows sent along, with `labels` or `targets`.
             labels: their classes by name.
             targets: their numeric targets.
+            mode: `evaluation`, with running statistics of batch normalization, or `training`, with those of the rows.
         """
-        query = _question(names, rows, samples, labels, targets) | {"per_sample": per_sample}
+        query = _question(names, rows, samples, labels, targets) | {"per_sample": per_sample, "mode": mode}
         path = f"runs/{run_id}/checkpoints/{epoch}/gradients"
         return _arrays(self._send("POST", path, json=query, params={"format": "npz"}))
 

@@ -34,6 +34,7 @@ class Settings(BaseSettings):
     port: int = Field(
         default=8000, ge=0, le=65535, description="Port `chainrule serve` listens on; 0 picks a free one."
     )
+    max_sweep_members: int = Field(default=1000, ge=1, description="Largest number of runs a sweep begins with.")
     max_stack: int = Field(
         default=64, ge=1, description="Most runs of a sweep that one slot trains as one computation."
     )

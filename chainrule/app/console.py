@@ -138,6 +138,36 @@ def run(shown: Resource) -> None:
     table(f"Run {shown['id']}", ("", ""), rows, header=False)
 
 
+def sweep_line(found: Resource) -> None:
+    """Print how far a sweep has come, in a line."""
+    states = ", ".join(f"{count} {state}" for state, count in found["statuses"].items() if count)
+    best = found["best"]
+    told = "" if best is None else f"; best {found['objective']} {_number(best[found['objective']])}"
+    output.print(f"{found['progress']['percent']:5.1f} %  {states}{told}")
+
+
+def sweep(found: Resource, members: Sequence[Resource]) -> None:
+    """Print a sweep with its members, the best first."""
+    sweep_line(found)
+    objective = found["objective"]
+    ranked = sorted(members, key=lambda one: (one[objective] is None, one[objective] or 0.0))
+    paths = list(dict.fromkeys(path for one in members for path in one["varied"]))
+    rows = [
+        (one["run"], *(one["varied"].get(path) for path in paths), one["status"], one["epochs_done"], one[objective])
+        for one in ranked
+    ]
+    table(f"{found['id']} {found['name']}".strip(), ("run", *paths, "status", "epochs", objective), rows)
+
+
+def preview(found: Resource) -> None:
+    """Print what the members of a sweep would be."""
+    rungs = " → ".join(map(str, found["rungs"]))
+    told = f"{found['members']} members ({rungs}), {found['estimate']['steps']:,} steps"
+    output.print(f"{told}; best by {found['objective']}")
+    paths = list(dict.fromkeys(path for one in found["varied"] for path in one))
+    table("Members", paths, [tuple(one.get(path) for path in paths) for one in found["varied"]])
+
+
 def metrics(found: Resource) -> None:
     """Print metrics: the overall ones in a line, then those of each class, label or target."""
     of = f"Epoch {found['epoch']}, {found['samples']:,} {found['split']} samples"

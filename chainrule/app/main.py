@@ -12,7 +12,19 @@ from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.exc import SQLAlchemyError
 
 import chainrule
-from chainrule.app.api import checkpoints, datasets, docs, epochs, gradients, health, inputs, metrics, problems, runs
+from chainrule.app.api import (
+    checkpoints,
+    datasets,
+    docs,
+    epochs,
+    gradients,
+    health,
+    inputs,
+    metrics,
+    problems,
+    runs,
+    sweeps,
+)
 from chainrule.app.api.bodies import LimitBodies
 from chainrule.app.api.dependencies import Parts, known_parameters
 from chainrule.app.api.head import AnswerHead
@@ -28,6 +40,7 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 BACKLOG = 2048
 ROUTERS = (
     datasets.router, runs.router, inputs.router, epochs.router, checkpoints.router, metrics.router, gradients.router,
+    sweeps.router,
 )  # fmt: skip
 
 

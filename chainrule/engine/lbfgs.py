@@ -125,8 +125,8 @@ class _Search:
         low, high = 0.0, math.inf
         for _ in range(MOST_TRIALS):
             tried, slope_there = self._try(P, d, a), _dot(self._G, d)
-            # What is not a number is too far.
-            if not (tried <= F + DECREASE * a * slope and math.isfinite(slope_there)):
+            # What is not a number is too far; and so is what rounding alone lets pass.
+            if not (tried <= F + DECREASE * a * slope and tried < F and math.isfinite(slope_there)):
                 high = a
             elif slope_there < CURVATURE * slope:
                 low = a

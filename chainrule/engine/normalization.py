@@ -16,6 +16,8 @@ import numpy as np
 
 from chainrule.engine.arrays import FloatArray
 
+EVALUATION, TRAINING = MODES = ("evaluation", "training")
+"""Where μ and σ² of batch normalization come from: running ones, or the samples at hand."""
 EPSILON = 1e-5
 MOMENTUM = 0.1
 """How far a step moves the running statistics."""
@@ -106,7 +108,8 @@ def backward(dN: FloatArray, normalized: Normalized) -> FloatArray:
     size = Z_hat.shape[axis]
     mean = np.add.reduce(dZ_hat, axis=axis, keepdims=True) / size
     along = np.add.reduce(dZ_hat * Z_hat, axis=axis, keepdims=True) / size
-    return (dZ_hat - mean - Z_hat * along) * normalized.scale
+    dZ: FloatArray = (dZ_hat - mean - Z_hat * along) * normalized.scale
+    return dZ
 
 
 def follow(running: tuple[FloatArray, FloatArray], normalized: Normalized, m: int) -> None:

@@ -278,3 +278,14 @@ def test_the_demonstration_serves_until_ctrl_c(tmp_path: Path) -> None:
     demo.send_signal(signal.SIGINT)
     rest, _ = demo.communicate(timeout=30)
     assert demo.returncode == 0, rest
+
+
+def test_a_column_of_weights_can_be_named(server: Service, tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text(CSV)
+    (tmp_path / "spec.json").write_text(json.dumps(SPEC | {"epochs": 5, "early_stopping": {"patience": 1}}))
+    dataset = as_json("upload", str(tmp_path / "train.csv"), "--weight-column", "weight", url=server.url)
+    assert (dataset["features"], dataset["report"]["weight_column"]) == (1, "weight")
+    said = ("submit", str(tmp_path / "spec.json"), "--data", str(tmp_path / "train.csv"), "--weight-column", "weight")
+    out = chainrule(*said, "--watch", url=server.url).stdout
+    assert re.search(r"best epoch +\d", out)
+    assert "early stopping patience 1" in out

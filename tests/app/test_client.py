@@ -250,3 +250,15 @@ def test_categories_are_sent_as_texts_and_their_map_is_fetched(client: Client) -
     for wrong in ([[1.0, "red"], [2.0]], [[1.0, None]]):
         with pytest.raises(ValueError, match="rows of numbers or categories"):
             client.predict(run.id, wrong)
+
+
+def test_weights_of_samples_are_sent_and_the_final_weights_are_the_best_ones(client: Client) -> None:
+    dataset = client.upload_rows([[0.0], [1.0], [2.0]], labels=["a", "b", "a"], weights=np.array([1, 0, 2]))
+    assert dataset.report["weights"]["maximum"] == 2.0
+    layers = [{"units": 2, "activation": "softmax"}]
+    spec = {"dataset": dataset.id, "network": {"layers": layers}, "epochs": 20, "early_stopping": {"min_delta": 1e9}}
+    run = client.wait(client.submit(spec).id)
+    # Nothing is better by so much: the untrained network stays the best.
+    assert (run.reason, run.best_epoch, run.progress["epochs_done"]) == ("early_stopped", 0, 10)
+    assert client.checkpoint(run.id).epoch == client.metrics(run.id).epoch == client.predict(run.id, [[1.0]]).epoch == 0
+    assert client.checkpoint(run.id, "last").epoch == 10

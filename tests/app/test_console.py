@@ -26,6 +26,11 @@ LINE = "mse, sgd (learning_rate 0.1), batch all, seed 0"
             {"clip": {"norm": 1.5}, "regularization": {"l2": 0.01, "max_norm": 3.0}},
             ", clip norm 1.5, regularization l2 0.01 max_norm 3",
         ),
+        (
+            {"label_smoothing": 0.1, "class_weights": [1.0, 2.5], "early_stopping": {"patience": 5, "min_delta": 0.0}},
+            ", label smoothing 0.1, class weights 1 2.5, early stopping patience 5",
+        ),
+        ({"label_smoothing": 0.0, "class_weights": "balanced", "early_stopping": None}, ", class weights balanced"),
     ],
 )
 def test_the_line_of_a_training_names_what_shapes_its_steps_and_nothing_that_is_off(
@@ -78,3 +83,8 @@ def test_metrics_of_a_regression_say_what_is_undefined(capsys: pytest.CaptureFix
         ["target", "RMSE", "MAE", "R²"],
         ["y1", "1.5", "0.75", "–"],
     ]
+
+
+def test_a_network_in_a_line_says_where_dropout_is() -> None:
+    layers = [{"units": 8, "activation": "relu", "dropout": 0.5}, {"units": 2, "activation": "softmax", "dropout": 0.0}]
+    assert console.network({"network": {"inputs": 4, "layers": layers}}) == "4 → 8 relu (dropout 0.5) → 2 softmax"

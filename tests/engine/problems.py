@@ -1,4 +1,4 @@
-"""The problems every gradient is checked on: each hidden activation, output, cost that fits it, depth, normalization."""
+"""The problems every gradient is checked on: each hidden activation, output, cost, depth and normalization."""
 
 from dataclasses import dataclass
 

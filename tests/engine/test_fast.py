@@ -127,8 +127,7 @@ def test_one_pass_gives_the_gradient_and_the_outputs_of_the_reading_path(
 
 # Every hidden activation with every output and cost, the optimizers in turn.
 IN_TURN = [
-    (hidden, *fit, STEPPING[number % len(STEPPING)])
-    for number, (hidden, fit) in enumerate(product(HIDDEN, FITTING))
+    (hidden, *fit, STEPPING[number % len(STEPPING)]) for number, (hidden, fit) in enumerate(product(HIDDEN, FITTING))
 ]
 
 

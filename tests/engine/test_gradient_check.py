@@ -76,3 +76,16 @@ def test_data_that_does_not_fit_is_refused() -> None:
     network, X, Y = Problem(SHALLOW, "tanh", "sigmoid", "mse").make()
     with pytest.raises(ShapeError):
         check(network, "mse", X[:, :-1], Y)
+
+
+def test_it_checks_the_gradient_of_the_weighed_cost() -> None:
+    network, X, Y = Problem(SHALLOW, "tanh", "softmax", "cross_entropy").make()
+    weights = np.linspace(0, 3, len(X))
+    weighed, plain = check(network, "cross_entropy", X, Y, weights=weights), check(network, "cross_entropy", X, Y)
+    assert {result.verdict for result in weighed} == {"pass"}
+    assert [result.worst for result in weighed] != [result.worst for result in plain]
+    twice = check(network, "cross_entropy", X, Y, weights=np.full(len(X), 2.0))
+    for double, single in zip(twice, plain, strict=True):
+        assert double.worst is not None
+        assert single.worst is not None
+        assert abs(double.worst.analytic) <= 2 * max(abs(single.worst.analytic), 10)

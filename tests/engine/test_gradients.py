@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from chainrule.engine import UnknownNameError, backward, dense, forward
-from chainrule.engine.gradients import PER_SAMPLE, equation, gradients, mixed, names, statistics
-from tests.engine.problems import DEEP, NORMALIZED, PROBLEMS, SAMPLES, SHALLOW, Problem
+from chainrule.engine.gradients import PER_SAMPLE, equation, gradients, names, statistics
+from tests.engine.problems import NORMALIZED, PROBLEMS, SAMPLES, SHALLOW, Problem
 
 PROBLEM = Problem(SHALLOW, "tanh", "softmax", "cross_entropy")
 
@@ -94,3 +94,24 @@ def test_statistics_describe_an_array() -> None:
 
 def test_statistics_of_large_float32_numbers_do_not_overflow() -> None:
     assert statistics(np.full(4, 1e30, np.float32)).norm == pytest.approx(2e30, rel=1e-6)
+
+
+@pytest.mark.parametrize("per_sample", [False, True])
+def test_weights_multiply_what_each_sample_adds_to_a_gradient(per_sample: bool) -> None:
+    network, X, Y = PROBLEM.make()
+    wanted, w = names(network.spec), np.linspace(0, 2, SAMPLES)
+    weighed = gradients(network, PROBLEM.cost, X, Y, wanted, weights=w, per_sample=per_sample)
+    own = gradients(network, PROBLEM.cost, X, Y, wanted, per_sample=True)
+    for name in wanted:
+        by_sample = own[name] if name[0] != "d" else own[name] * w.reshape(-1, *[1] * (own[name].ndim - 1))
+        expected = by_sample.mean(axis=0) if name.startswith(PER_SAMPLE) and not per_sample else by_sample
+        np.testing.assert_allclose(weighed[name], expected, rtol=1e-11, atol=1e-14, err_msg=name)
+
+
+def test_equations_say_where_weights_enter() -> None:
+    spec = dense(2, (3, "relu"), (2, "sigmoid"))
+    assert equation("dA2", spec, "mse", weighted=True) == "dA[2] = A − Y, times w⁽ⁱ⁾ in row i"
+    assert equation("dZ2", spec, "mse", weighted=True) == equation("dZ2", spec, "mse")
+    found = equation("dZ2", spec, "binary_cross_entropy", weighted=True)
+    assert found == "dZ[2] = w ⊙ (A[2] − Y), which is dA[2] ⊙ g′(Z[2]) for sigmoid"
+    assert equation("dW1", spec, "mse", weighted=True) == equation("dW1", spec, "mse")

@@ -17,8 +17,8 @@ from chainrule.engine import (
     predict,
 )
 from chainrule.engine.arrays import FloatArray
-from chainrule.engine.normalization import NORMALIZATIONS
 from chainrule.engine.network import EVALUATION_ROWS, classify, mean_cost
+from chainrule.engine.normalization import NORMALIZATIONS
 from tests.engine.problems import DEEP, PROBLEMS, SAMPLES, Problem
 
 every_problem = pytest.mark.parametrize("problem", PROBLEMS, ids=str)

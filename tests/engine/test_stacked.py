@@ -59,6 +59,42 @@ CASES: dict[str, tuple[TrainingConfig, Data]] = {
         TrainingConfig(NetworkSpec(2, (LayerSpec(9, "tanh", dropout=0.3), LayerSpec(2, "softmax")))),
         weighed(),
     ),
+    "layer normalization, one sample in each batch": (
+        TrainingConfig(
+            NetworkSpec(2, (LayerSpec(19, "tanh", normalization="layer"), LayerSpec(2, "softmax"))), batch_size=1
+        ),
+        moons(20),
+    ),
+    "layer normalization, ragged": (
+        TrainingConfig(
+            NetworkSpec(64, (LayerSpec(19, "relu", normalization="layer"), LayerSpec(10, "softmax"))), batch_size=13
+        ),
+        few(),
+    ),
+    "batch normalization": (
+        TrainingConfig(
+            NetworkSpec(
+                200,
+                (
+                    LayerSpec(19, "gelu", normalization="batch"),
+                    LayerSpec(6, "tanh", normalization="batch"),
+                    LayerSpec(3, "linear"),
+                ),
+            ),
+            "mse",
+            batch_size=16,
+        ),
+        wide(),
+    ),
+    "batch normalization, watched": (
+        TrainingConfig(
+            NetworkSpec(2, (LayerSpec(9, "tanh", normalization="batch"), LayerSpec(2, "softmax"))),
+            batch_size=None,
+            epochs=12,
+            early_stopping=EarlyStoppingSpec(patience=2, min_delta=0.02),
+        ),
+        moons(60),
+    ),
     "watched": (
         TrainingConfig(
             dense(2, (6, "relu"), (2, "softmax")),
@@ -111,6 +147,7 @@ def told(epoch: Epoch) -> tuple[Any, ...]:
         epoch.last,
         epoch.gradients,
         epoch.network.parameters.tobytes(),
+        epoch.network.running.tobytes(),
         None if epoch.best is None else epoch.best.parameters.tobytes(),
     )
 
@@ -146,7 +183,7 @@ def test_networks_of_a_stack_may_have_data_of_their_own() -> None:
         assert told(epoch) == alone(each, *part)[-1]
 
 
-@pytest.mark.parametrize("case", ["digits, ragged", "dropout", "watched", "full batch"])
+@pytest.mark.parametrize("case", ["digits, ragged", "dropout", "watched", "full batch", "batch normalization"])
 @pytest.mark.parametrize("steps", [1, 3, 8])
 def test_a_stack_can_be_taken_apart_anywhere_and_put_together_otherwise(case: str, steps: int) -> None:
     config, data = CASES[case]

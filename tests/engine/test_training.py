@@ -18,6 +18,7 @@ from chainrule.engine import (
     DivergedError,
     EngineError,
     Epoch,
+    LayerSpec,
     Network,
     NetworkSpec,
     OptimizerSpec,
@@ -33,6 +34,7 @@ from chainrule.engine import (
     digits,
     evaluate,
     forward,
+    goal,
     initialize,
     moons,
     predict,
@@ -687,12 +689,17 @@ def test_no_copy_is_made_of_many_narrow_samples() -> None:
         (dense(10, (16, "relu"), (10, "softmax")), 20000, {"batch_size": None, "gradients_every": None}),
         (dense(2, (500, "tanh"), (10, "softmax")), 9000, {}),
         (
+            NetworkSpec(2, (*[LayerSpec(300, "tanh", normalization="batch")] * 2, LayerSpec(10, "softmax"))),
+            9000,
+            {"batch_size": 3000},
+        ),
+        (
             dense(20, (400, "tanh"), (400, "tanh"), (10, "softmax")),
             300,
             {"regularization": RegularizationSpec(1, 1, 1)},
         ),
     ],
-    ids=["samples", "parameters", "one batch", "units", "regularized"],
+    ids=["samples", "parameters", "one batch", "units", "normalized", "regularized"],
 )
 def test_the_memory_estimate_is_about_what_a_training_takes(
     network: NetworkSpec, samples: int, how: dict[str, Any]
@@ -709,3 +716,15 @@ def test_the_memory_estimate_is_about_what_a_training_takes(
     finally:
         tracemalloc.stop()
     assert 0.8 * peak <= config.memory_bytes(samples, min(1000, samples)) <= 5 * peak
+
+
+def test_gradient_records_are_those_of_the_weighed_cost() -> None:
+    rng = np.random.default_rng(2)
+    data = replace(moons(80), weights=rng.uniform(0, 3, 80))
+    config = replace(CONFIG, dtype="float64", epochs=2, batch_size=30, class_weights=(1.0, 4.0), label_smoothing=0.1)
+    sought = goal(config, data)
+    for epoch in epochs_of(config, data):
+        assert epoch.gradients is not None
+        found = backward(forward(epoch.network, data.X), "cross_entropy", sought.Y, sought.weights)
+        for record in epoch.gradients:
+            assert record.norm == pytest.approx(np.linalg.norm(found[record.name]), rel=1e-10)

@@ -73,6 +73,7 @@ TAGS = [
     {"name": "epochs", "description": "Cost and error of each epoch, by polling and by server-sent events."},
     {"name": "checkpoints", "description": "The weights at the end of an epoch, and what they predict."},
     {"name": "gradients", "description": "Backpropagation from the inside: every quantity, with its equation."},
+    {"name": "sweeps", "description": "Many runs of one spec with some fields varied, trained together."},
     {"name": "health", "description": "For those who operate the service."},
 ]
 

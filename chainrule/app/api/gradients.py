@@ -79,7 +79,7 @@ def compute_gradients(
     """Z, A, dA, dZ, dW and db of any layer, for rows of the run's data or samples sent along, at the weights of
     an epoch. Row i of Z, A, dA and dZ belongs to sample i; dW and db are means over the samples. They are those of
     the run's own cost C: with its label smoothing and its weights, without penalties, and of the network as it is,
-    without dropout.
+    without dropout, and with running statistics of batch normalization unless `mode` is training.
     """
     chosen = choose(request, format, {"json": JSON, "npz": NPZ, "safetensors": SAFETENSORS})
     question = Question(**query.model_dump(exclude={"values"}))
@@ -123,5 +123,6 @@ def _shown(found: Inspection, *, values: bool) -> dict[str, Any]:
         "weights": None if found.weights is None else found.weights.tolist(),
         "dtype": found.dtype,
         "per_sample": found.per_sample,
+        "mode": found.mode,
         "quantities": quantities,
     }

@@ -9,7 +9,7 @@ from typing import Any, get_args
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
@@ -134,6 +134,12 @@ async def _invalid(request: Request, error: Exception) -> Response:
     place = f"{problems[0].pointer}: " if problems[0].pointer else ""
     more = f" ({len(problems)} problems are listed.)" if len(problems) > 1 else ""
     return response(InvalidInput(f"{place}{problems[0].detail}{more}", errors=tuple(problems)))
+
+
+def of_model(error: ValidationError) -> tuple[FieldError, ...]:
+    """Say what is wrong with a model that is not the body itself, as for the body."""
+    problems = [{**found, "loc": ("body", *found["loc"])} for found in error.errors()[:MOST_ERRORS]]
+    return tuple(_field_error(dict(found), None) for found in problems)
 
 
 def _not_json(found: dict[str, Any], body: Any) -> str:

@@ -219,7 +219,8 @@ def _trainees(database: Database, settings: Settings, order: Order) -> dict[int,
     trainees = {}
     for place, assignment in enumerate(order.assignments):
         run_id, config = assignment.attempt.run_id, assignment.config
-        same = json.dumps([config[name] for name in ("dataset", "validation", "dtype")] + [config.get("inputs")])
+        names = ("dataset", "validation", "dtype", "inputs", "sample_weights")
+        same = json.dumps([config.get(name) for name in names])
         if same not in opened:
             opened[same] = training.load_split(database, settings, run_id, config)
         engine = training.engine_config(config, config["network"]["inputs"])

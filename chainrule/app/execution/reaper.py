@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from chainrule.app.config import Settings
 from chainrule.app.run_status import Reason
+from chainrule.app.services import sweeps
 from chainrule.app.store import idempotency, runs
 from chainrule.app.store.database import Database
 from chainrule.app.store.runs import Attempt, Heartbeat
@@ -87,6 +88,7 @@ class Reaper:
                 )
             if status is not None:
                 log.warning("%s: %s; now %s", lost.run_id, detail, status)
+        sweeps.advance(self._database, self._settings)  # whoever was to do it may be gone
         if time.monotonic() - self._tidied_at > HOUSEKEEPING_S:
             self._tidied_at = time.monotonic()
             with self._database.writing(announce=False) as session:

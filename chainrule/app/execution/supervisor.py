@@ -21,6 +21,7 @@ from chainrule.app.execution import child
 from chainrule.app.execution.standby import Child, Standby
 from chainrule.app.execution.writer import Assignment
 from chainrule.app.run_status import Reason, RunStatus
+from chainrule.app.services import sweeps
 from chainrule.app.services.training import builds
 from chainrule.app.store import runs
 from chainrule.app.store.database import Database
@@ -53,6 +54,8 @@ def supervise_once(database: Database, settings: Settings, standby: Standby, sto
             standby.take_back(ours)
     if claimed:
         _Order(database, settings, standby, stopping, claimed, attempt_id).see_through(ours)
+    if any(run.sweep_id is not None for run in claimed):
+        sweeps.advance(database, settings, [run.id for run in claimed])
     return [run.id for run in claimed]
 
 

@@ -22,7 +22,8 @@ EQUATION = "‖analytic − numeric‖ / (‖analytic‖ + ‖numeric‖)"
 def run(database: Database, settings: Settings, spec: dict[str, Any]) -> dict[str, Any]:
     """Check the gradients of a network at its beginning, block by block.
 
-    The cost is what a run of that spec would make smaller: with smoothed labels and weighted errors, without dropout.
+    The cost is what a run of that spec would make smaller: with smoothed labels and weighted errors, without dropout;
+    batch normalization takes μ and σ² of the rows, as in a step.
 
     Raises:
         InvalidInput: the network, the cost or the rows do not fit the dataset.
@@ -35,6 +36,7 @@ def run(database: Database, settings: Settings, spec: dict[str, Any]) -> dict[st
     sizes = network_spec.sizes
     per_block = spec.get("entries") or network_spec.parameter_count
     moved = sum(min(per_block, n * before) + min(per_block, n) for before, n in pairwise(sizes))
+    moved += sum(2 * min(per_block, layer.units) for layer in network_spec.layers if layer.normalization)
     values = moved * 4 * len(rows) * sum(sizes)
     if values > settings.max_inspect_values:
         raise LimitExceeded(

@@ -18,8 +18,9 @@ from chainrule.app.store import runs
 from chainrule.app.store.database import Database
 from chainrule.engine import Data, EngineError, NetworkSpec, cost, goal
 from chainrule.engine.arrays import FloatArray
-from chainrule.engine.gradients import equation, gradients, names, statistics
+from chainrule.engine.gradients import PER_SAMPLE, equation, gradients, mixed, names, statistics
 from chainrule.engine.network import mean_cost
+from chainrule.engine.normalization import EVALUATION, MODES, TRAINING
 from chainrule.engine.preprocessing import Preprocessing
 
 RECORD = (
@@ -37,6 +38,7 @@ class Question:
     labels: Sequence[Any] | None = None
     targets: list[list[float]] | None = None
     per_sample: bool = False
+    mode: str = EVALUATION
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Inspection:
         arrays: by name.
         norms: √Σx² of each.
         equations: of each.
+        mode: where batch normalization took μ and σ² from.
     """
 
     run_id: str
@@ -66,6 +69,7 @@ class Inspection:
     arrays: dict[str, FloatArray]
     norms: dict[str, float]
     equations: dict[str, str]
+    mode: str
 
 
 def recorded(
@@ -87,7 +91,8 @@ def inspect(database: Database, settings: Settings, run_id: str, epoch: str, que
     """Run forward and backward for the samples asked for, by the engine's reading path.
 
     The cost is the run's own C, with smoothed labels and weighted errors if it has them; the network is used as it
-    is, without dropout. Weights and samples are read and the session is closed before anything is computed.
+    is, without dropout, and with running statistics unless the mode is training. Weights and samples are read and the
+    session is closed before anything is computed.
 
     Raises:
         NotFound: there is no such run or checkpoint.
@@ -97,6 +102,11 @@ def inspect(database: Database, settings: Settings, run_id: str, epoch: str, que
     opened = checkpoints.open_network(database, run_id, epoch)
     spec, cost_name = opened.network.spec, opened.config["cost"]
     wanted = _wanted(spec, question.names)
+    if question.mode not in MODES:
+        raise InvalidInput.at("/mode", f"There is no mode {question.mode!r}; there are {', '.join(MODES)}.")
+    in_training = question.mode == TRAINING
+    if question.per_sample and in_training:
+        _each_its_own(spec, wanted)
     m = len(question.rows if question.rows is not None else question.samples or ())
     _limit(settings, spec, wanted, question, m)
     config = training.engine_config(opened.config, spec.inputs)
@@ -113,9 +123,9 @@ def inspect(database: Database, settings: Settings, run_id: str, epoch: str, que
     with np.errstate(over="ignore", invalid="ignore"):
         arrays = gradients(
             opened.network, cost_name, data.X, sought.Y, wanted,
-            per_sample=question.per_sample, weights=sought.weights,
+            per_sample=question.per_sample, weights=sought.weights, training=in_training,
         )  # fmt: skip
-        value = mean_cost(opened.network, cost_name, data.X, sought.Y, sought.weights)
+        value = mean_cost(opened.network, cost_name, data.X, sought.Y, sought.weights, training=in_training)
         norms = {name: statistics(array).norm for name, array in arrays.items()}
     return Inspection(
         run_id=opened.run_id,
@@ -131,9 +141,12 @@ def inspect(database: Database, settings: Settings, run_id: str, epoch: str, que
         arrays=arrays,
         norms=norms,
         equations={
-            name: _equation(name, opened, per_sample=question.per_sample, weighted=sought.weights is not None)
+            name: _equation(
+                name, opened, per_sample=question.per_sample, weighted=sought.weights is not None, training=in_training
+            )
             for name in wanted
         },
+        mode=question.mode,
     )
 
 
@@ -166,9 +179,21 @@ def _wanted(spec: NetworkSpec, asked: Sequence[str] | None) -> list[str]:
     return list(asked)
 
 
+def _each_its_own(spec: NetworkSpec, wanted: Sequence[str]) -> None:
+    """Refuse to tell samples apart where a step's batch normalization mixes them."""
+    for position, name in enumerate(wanted):
+        if name.startswith(PER_SAMPLE) and mixed(name, spec):
+            raise InvalidInput.at(
+                f"/names/{position}",
+                f"No sample has a {name} of its own in training: through μ and σ² of batch normalization it changes "
+                "the errors of all. Leave per_sample out, or ask in mode evaluation.",
+            )
+
+
 def _limit(settings: Settings, spec: NetworkSpec, wanted: list[str], question: Question, m: int) -> None:
     sizes = spec.sizes
-    values = m * 4 * sum(sizes) + spec.parameter_count
+    normalizing = sum(layer.units for layer in spec.layers if layer.normalization is not None)
+    values = m * (4 * sum(sizes) + 3 * normalizing) + spec.parameter_count
     if question.per_sample:
         values += sum(m * sizes[int(n[2:])] * sizes[int(n[2:]) - 1] for n in wanted if n.startswith("dW"))
     if values > settings.max_inspect_values:
@@ -206,14 +231,18 @@ def _as_many(samples: NDArray[Any], given: NDArray[Any], name: str) -> None:
         raise InvalidInput.at(f"/{name}", f"There are {len(samples)} samples and {len(given)} {name}.")
 
 
-def _equation(name: str, opened: checkpoints.Opened, *, per_sample: bool, weighted: bool) -> str:
+def _equation(name: str, opened: checkpoints.Opened, *, per_sample: bool, weighted: bool, training: bool) -> str:
     preprocessed = not opened.inputs.is_identity
     if preprocessed and name == "A0":
         return f"A[0] = X′, the features after preprocessing: GET /v1/runs/{opened.run_id}/inputs"
     if per_sample and name.startswith("dW"):
         number = int(name[2:])
         return f"dW[{number}]⁽ⁱ⁾ = dZ[{number}]⁽ⁱ⁾ᵀ·A[{number - 1}]⁽ⁱ⁾"
+    if per_sample and name.startswith("dbeta"):
+        return f"dβ[{name[5:]}]⁽ⁱ⁾ = dN[{name[5:]}]⁽ⁱ⁾"
+    if per_sample and name.startswith("dgamma"):
+        return f"dγ[{name[6:]}]⁽ⁱ⁾ = dN[{name[6:]}]⁽ⁱ⁾ ⊙ Ẑ[{name[6:]}]⁽ⁱ⁾"
     if per_sample and name.startswith("db"):
         return f"db[{name[2:]}]⁽ⁱ⁾ = dZ[{name[2:]}]⁽ⁱ⁾"
-    found = equation(name, opened.network.spec, opened.config["cost"], weighted=weighted)
+    found = equation(name, opened.network.spec, opened.config["cost"], weighted=weighted, training=training)
     return f"{found}, with respect to the features after preprocessing" if preprocessed and name == "dA0" else found

@@ -4,7 +4,7 @@ A run that has ended is final. To extend it is to make a new run that takes over
 its resume point; that ends with the weights that as many epochs from the start would give, to the bit.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -44,12 +44,18 @@ class Length:
 
 
 def extend(
-    database: Database, settings: Settings, parent_id: str, length: Length, *, key: idempotency.Key | None
+    database: Database,
+    settings: Settings,
+    parent_id: str,
+    length: Length,
+    *,
+    key: idempotency.Key | None,
+    join: Callable[[Session, Run, plans.Plan], None] | None = None,
 ) -> Submitted:
-    """Store a run that goes on where another ended.
+    """Store a run that goes on where another ended; `join` makes it part of something larger.
 
     Transaction: with the run is stored a copy of all that the parent recorded, so that the parent may
-    be deleted the moment after.
+    be deleted the moment after; `join` is called in it.
 
     Raises:
         NotFound: there is no such run.
@@ -57,6 +63,7 @@ def extend(
         InvalidInput: it is that long already, or the whole run would be over a limit.
         QueueFull, IdempotencyMismatch, IdempotencyInFlight: as for every run.
     """
+    planned: list[plans.Plan] = []
 
     def plan() -> plans.Plan:
         with database.reading() as session:
@@ -70,7 +77,8 @@ def extend(
         except InvalidInput as error:
             error.errors = (FieldError(length.pointer, error.detail),)
             raise
-        return replace(made, inputs=inputs)  # the parent's, even if another build would fit them otherwise
+        planned.append(replace(made, inputs=inputs))  # the parent's, even if another build would fit them otherwise
+        return planned[0]
 
     def adopt(session: Session, run: Run) -> None:
         parent = runs.found(runs_store.hold(session, parent_id), parent_id)
@@ -82,6 +90,8 @@ def extend(
         run.cost, run.error = parent.cost, parent.error
         run.validation_cost, run.validation_error = parent.validation_cost, parent.validation_error
         run.builds = parent.builds
+        if join is not None:
+            join(session, run, planned[0])
 
     return runs.create(database, settings, plan, key=key, adopt=adopt)
 

@@ -16,6 +16,7 @@ from onnx import helper, numpy_helper
 import chainrule
 from chainrule.engine import Network
 from chainrule.engine.activations import GELU_CUBIC, GELU_SLOPE, LEAK
+from chainrule.engine.normalization import EPSILON
 from chainrule.engine.preprocessing import Preprocessing
 
 OPSET, IR_VERSION = 20, 9
@@ -120,7 +121,7 @@ def encode_onnx(network: Network, preprocessing: Preprocessing, classes: int, ab
     """Write a network, with the preprocessing in front of it, as an ONNX model.
 
     Args:
-        network: whose weights become the constants W1, b1, W2, … of the model.
+        network: whose weights become the constants W1, b1, W2, … of the model, and gamma1, beta1, …
         preprocessing: from raw rows to A[0]; if it does anything, it is computed in float64, as are the samples.
         classes: how many there are; 0 for regression.
         about: what the model's metadata says; all but texts is written as JSON.
@@ -130,12 +131,33 @@ def encode_onnx(network: Network, preprocessing: Preprocessing, classes: int, ab
     for number, layer in enumerate(network.spec.layers, start=1):
         W, b = graph.constant(network.W[number], f"W{number}"), graph.constant(network.b[number], f"b{number}")
         Z = graph.add("Gemm", A, W, b, named=f"Z{number}", transB=1)
+        if layer.normalization is not None:
+            Z = _normalize(graph, network, number, Z)
         last = number == len(network.spec.layers)
         A = ACTIVATIONS[layer.activation](graph, Z, OUTPUTS if last else f"A{number}")
     if classes:
         _classify(graph, network.spec.outputs, classes)
     content: bytes = _model(graph, network, preprocessing, classes, about).SerializeToString(deterministic=True)
     return content
+
+
+def _normalize(graph: Graph, network: Network, number: int, Z: str) -> str:
+    """Compute N of Z, as the network is used: with running statistics over batches, of each sample over units."""
+    kept = network.blocks | network.statistics
+
+    def constant(symbol: str) -> str:
+        return graph.constant(kept[f"{symbol}{number}"], f"{symbol}{number}")
+
+    # Spelled out, since the operators that do it all have ε in float32 even where they compute in float64.
+    if network.spec.layers[number - 1].normalization == "batch":
+        deviation, variance = graph.add("Sub", Z, constant("running_mean")), constant("running_var")
+    else:
+        units = graph.constant([1], dtype=np.int64)
+        deviation = graph.add("Sub", Z, graph.add("ReduceMean", Z, units))
+        variance = graph.add("ReduceMean", graph.add("Mul", deviation, deviation), units)
+    root = graph.add("Sqrt", graph.add("Add", variance, graph.constant(EPSILON)))
+    scaled = graph.add("Mul", graph.add("Div", deviation, root), constant("gamma"))
+    return graph.add("Add", scaled, constant("beta"), named=f"N{number}")
 
 
 def _preprocess(graph: Graph, preprocessing: Preprocessing) -> str:

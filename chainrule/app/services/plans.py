@@ -281,7 +281,10 @@ def _storage_bytes(config: dict[str, Any], engine: TrainingConfig) -> int:
     epochs: int = engine.epochs
     layers = len(engine.network.layers)
     itemsize = 8 if engine.dtype == "float64" else 4
-    checkpoint: int = engine.network.parameter_count * itemsize + 2 * layers * _TENSOR_HEADER_BYTES + 100
+    network = engine.network
+    normalizing = sum(layer.normalization is not None for layer in network.layers)
+    values: int = network.parameter_count + network.running_count
+    checkpoint: int = values * itemsize + (2 * layers + 4 * normalizing) * _TENSOR_HEADER_BYTES + 100
     kept: int = math.ceil(epochs / config["checkpoints"]["every"]) + 2
     if config["checkpoints"]["keep"] is not None:
         kept = min(kept, config["checkpoints"]["keep"] + 2)
@@ -289,8 +292,9 @@ def _storage_bytes(config: dict[str, Any], engine: TrainingConfig) -> int:
     recorded: int = math.ceil(epochs / config["gradients"]["every"]) + 2 if config["gradients"]["every"] else 0
     # The last resume point: the parameters, the best ones, and the optimizer's state.
     vectors: int = 1 + len(OPTIMIZERS[engine.optimizer.name].state) + (engine.early_stopping is not None)
-    resume_point = vectors * (engine.network.parameter_count * itemsize + _TENSOR_HEADER_BYTES)
-    return kept * checkpoint + resume_point + epochs * _EPOCH_BYTES + recorded * 2 * layers * _RECORD_BYTES
+    resume_point = vectors * (values * itemsize + 2 * _TENSOR_HEADER_BYTES)
+    records = recorded * 2 * (layers + normalizing)
+    return kept * checkpoint + resume_point + epochs * _EPOCH_BYTES + records * _RECORD_BYTES
 
 
 def _describe(database: Database, dataset: str, pointer: str) -> datasets.DatasetInfo:

@@ -62,7 +62,7 @@ def create(
         if given := idempotency.find(database, key):
             return Submitted(given.body, replayed=True)
         plan = make_plan()
-        run = _new_run(plan)
+        run = new_run(plan)
         with database.writing() as session:
             if given := idempotency.begin(session, key):
                 return Submitted(given.body, replayed=True)
@@ -191,6 +191,7 @@ def view(run: Run, transitions: list[RunTransition] | None = None) -> dict[str, 
         "parameters": run.parameters,
         "priority": run.priority,
         "cancel_requested": run.cancel_requested,
+        "sweep": run.sweep_id,
         "progress": {
             "epochs_done": run.epochs_done,
             "epochs_total": run.epochs_total,
@@ -208,20 +209,21 @@ def view(run: Run, transitions: list[RunTransition] | None = None) -> dict[str, 
         "failures": run.failures,
         "worker": run.worker,
         "builds": run.builds,
-        "created_at": _iso(run.created_at),
-        "started_at": _iso(run.started_at),
-        "finished_at": _iso(run.finished_at),
+        "created_at": iso(run.created_at),
+        "started_at": iso(run.started_at),
+        "finished_at": iso(run.finished_at),
         "revision": run.revision,
     }
     if transitions is not None:
         shown["transitions"] = [
-            {"status": t.status, "reason": t.reason, "detail": t.detail, "worker": t.worker, "at": _iso(t.at)}
+            {"status": t.status, "reason": t.reason, "detail": t.detail, "worker": t.worker, "at": iso(t.at)}
             for t in transitions
         ]
     return shown
 
 
-def _new_run(plan: plans.Plan) -> Run:
+def new_run(plan: plans.Plan) -> Run:
+    """Make the run of a plan, waiting to be trained."""
     config = plan.config
     validation = config["validation"] or {}
     return Run(
@@ -285,5 +287,6 @@ def _eta_s(run: Run, steps_total: int) -> float | None:
     return round(elapsed_s * (steps_total - run.steps_done) / own, 2)
 
 
-def _iso(moment: Any) -> str | None:
+def iso(moment: Any) -> str | None:
+    """Write a moment as the API does."""
     return None if moment is None else moment.isoformat().replace("+00:00", "Z")

@@ -46,7 +46,13 @@ def network_spec(network: Mapping[str, Any], inputs: int) -> NetworkSpec:
         EngineError: with the path of the wrong field.
     """
     layers = tuple(
-        LayerSpec(layer["units"], layer["activation"], layer.get("initializer"), layer.get("dropout", 0.0))
+        LayerSpec(
+            layer["units"],
+            layer["activation"],
+            layer.get("initializer"),
+            layer.get("dropout", 0.0),
+            layer.get("normalization"),
+        )
         for layer in network["layers"]
     )
     return NetworkSpec(network.get("inputs") or inputs, layers)

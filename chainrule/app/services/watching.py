@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from chainrule.app.store import runs
+from chainrule.app.store import runs, sweeps
 from chainrule.app.store.changes import Changes
 from chainrule.app.store.database import Database
 
@@ -18,7 +18,7 @@ RETRY_S = 1.0
 AT_ONCE = 1000
 
 State = tuple[str, int, int]
-"""A run's status, revision and number of epochs done."""
+"""A run's status, revision and number of epochs done; of a sweep, whose id may be waited for as well, their sums."""
 
 log = logging.getLogger(__name__)
 
@@ -114,4 +114,5 @@ class Watching:
         with self._database.reading() as session:
             for start in range(0, len(run_ids), AT_ONCE):
                 states |= runs.watch(session, run_ids[start : start + AT_ONCE])
+            states |= sweeps.watch(session, [one for one in run_ids if one.startswith("sweep_")])
         return states

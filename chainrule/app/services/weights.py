@@ -45,11 +45,8 @@ class NetworkEncoder:
             self._header = content[:end]
             self._order = sorted(entries, key=lambda name: int(entries[name]["data_offsets"][0]))
             return content
-        return b"".join([self._header, *(_block(network, name).tobytes() for name in self._order)])
-
-
-def _block(network: Network, name: str) -> NDArray[Any]:
-    return (network.W if name[0] == "W" else network.b)[int(name[1:])]
+        arrays = network.blocks | network.statistics
+        return b"".join([self._header, *(arrays[name].tobytes() for name in self._order)])
 
 
 def encode_npz(arrays: Arrays) -> bytes:

@@ -134,6 +134,8 @@ class Run(Base):
     cloned_from: Mapped[str | None] = mapped_column(String(64))
     steps_inherited: Mapped[int] = mapped_column(default=0)
 
+    # A sweep may be deleted before or with its runs, so this is no foreign key; see SweepMember.
+    sweep_id: Mapped[str | None] = mapped_column(String(64), index=True)
     # Waiting runs that have the same one can be trained as one computation; null for a run by itself.
     stack_key: Mapped[str | None] = mapped_column(String(64))
 
@@ -167,6 +169,33 @@ class RunInputs(Base):
 
     run_id: Mapped[str] = mapped_column(ForeignKey(_IN_RUN, ondelete="CASCADE"), primary_key=True)
     fitted: Mapped[dict[str, Any]]
+
+
+class Sweep(Base):
+    """Many runs of one spec with some of its fields varied."""
+
+    __tablename__ = "sweeps"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    name: Mapped[str] = mapped_column(String(200))
+    spec: Mapped[dict[str, Any]]
+    objective: Mapped[str] = mapped_column(String(32))
+    rung: Mapped[int] = mapped_column(default=0)
+    rungs: Mapped[int] = mapped_column(default=1)
+    cancel_requested: Mapped[bool] = mapped_column(default=False)
+    created_at: Mapped[datetime]
+
+
+class SweepMember(Base):
+    """One run of a sweep, and the values that make it differ from the others."""
+
+    __tablename__ = "sweep_members"
+
+    sweep_id: Mapped[str] = mapped_column(ForeignKey("sweeps.id", ondelete="CASCADE"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    run_id: Mapped[str] = mapped_column(ForeignKey(_IN_RUN, ondelete="CASCADE"), index=True)
+    rung: Mapped[int] = mapped_column(default=0)
+    varied: Mapped[dict[str, Any]]
 
 
 class RunTransition(Base):

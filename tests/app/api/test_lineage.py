@@ -92,8 +92,17 @@ def idle(request: pytest.FixtureRequest, fresh: Any, cache_dir: Path) -> Iterato
         XOR | {"epochs": 19, "schedule": {"name": "exponential"}},
         MOONS | {"inputs": {"scaling": "standardize"}, "validation": {"fraction": 0.3}},
         MOONS | WATCHED,
+        MOONS | {"optimizer": {"name": "lbfgs"}, "batch_size": None, "regularization": {"l2": 0.001}},
     ],
-    ids=["sgd", "adam_step_clip_float64", "momentum_validation", "full_batch", "standardized", "watched_dropout"],
+    ids=[
+        "sgd",
+        "adam_step_clip_float64",
+        "momentum_validation",
+        "full_batch",
+        "standardized",
+        "watched_dropout",
+        "lbfgs",
+    ],
 )
 def test_an_extended_run_is_to_the_bit_what_a_run_of_that_length_is(client: httpx.Client, spec: dict[str, Any]) -> None:
     whole = finished(client, spec)

@@ -1,5 +1,6 @@
 """Runs: submitted, refused, listed, waited for, cancelled and deleted."""
 
+import importlib.metadata
 import threading
 import time
 import uuid
@@ -20,6 +21,7 @@ TINY = XOR | {"epochs": 1}
 HIDDEN = {"units": 4, "activation": "tanh"}
 OUTPUT = {"units": 1, "activation": "sigmoid"}
 TEN = {"units": 10, "activation": "softmax"}
+FULL_BATCH: dict[str, Any] = {"optimizer": {"name": "lbfgs"}}
 
 
 def layers(*given: dict[str, Any]) -> dict[str, Any]:
@@ -32,6 +34,16 @@ def idle(request: pytest.FixtureRequest, fresh: Any, cache_dir: Path) -> Iterato
     settings = {"database_url": fresh.url(request.param), "cache_dir": cache_dir, "slots": 0, "max_queued_runs": 3}
     with serving(**settings) as service, service.client() as client:
         yield client
+
+
+def test_a_compiled_run_keeps_its_step_and_names_numba_and_ends_where_numpy_does(client: httpx.Client) -> None:
+    pytest.importorskip("numba")
+    spec = XOR | {"dtype": "float64"}
+    by_numpy, by_compiled = (finished(client, spec | {"step": step}) for step in ("numpy", "compiled"))
+    assert by_compiled["status"] == "succeeded"
+    assert by_compiled["config"]["step"] == "compiled"
+    assert by_compiled["builds"]["numba"] == importlib.metadata.version("numba")
+    assert by_compiled["cost"] == pytest.approx(by_numpy["cost"], rel=1e-10)
 
 
 def test_a_run_that_has_ended_says_everything_about_itself(xor_run: dict[str, Any]) -> None:
@@ -96,6 +108,14 @@ def test_the_config_of_a_run_has_every_default_filled_in(xor_run: dict[str, Any]
     }
 
 
+def test_a_run_by_l_bfgs_takes_all_samples_at_once_and_learns_in_few_epochs(client: httpx.Client) -> None:
+    run = finished(client, XOR | FULL_BATCH | {"batch_size": None, "epochs": 40, "regularization": {"l2": 1e-5}})
+    assert run["config"]["optimizer"] == {"name": "lbfgs", "learning_rate": 1.0}
+    assert run["progress"]["steps_total"] == 40
+    assert run["cost"] < 1e-2
+    assert run["error"] == 0
+
+
 def test_a_config_submitted_again_is_the_same_run(client: httpx.Client, xor_run: dict[str, Any]) -> None:
     again = finished(client, xor_run["config"])
     assert again["config"] == xor_run["config"]
@@ -147,6 +167,11 @@ def test_a_run_with_validation_has_its_cost_and_error(digits_run: dict[str, Any]
         ({"schedule": {"name": "step", "factor": 1.1}}, "/schedule/factor", ["at most"]),
         ({"schedule": {"name": "cosine", "minimum": 1}}, "/schedule/minimum", ["at most the learning rate"]),
         ({"schedule": {"warmup_epochs": -1}}, "/schedule/warmup_epochs", ["at least 0"]),
+        (FULL_BATCH | {"batch_size": 3}, "/batch_size", ["takes all 4 samples at once", "leave batch_size out"]),
+        (FULL_BATCH | {"clip": {"norm": 1}}, "/clip", ["takes no clip"]),
+        (FULL_BATCH | {"schedule": {"name": "cosine"}}, "/schedule", ["takes no schedule"]),
+        (FULL_BATCH | {"regularization": {"l1": 0.1}}, "/regularization/l1", ["use l2"]),
+        (FULL_BATCH | layers(HIDDEN | {"dropout": 0.1}, OUTPUT), "/network/layers/0/dropout", ["takes no dropout"]),
         ({"clip": {}}, "/clip", ["either norm or value"]),
         ({"clip": {"norm": 1, "value": 1}}, "/clip", ["either norm or value"]),
         ({"clip": {"norm": 0}}, "/clip/norm", ["more than 0"]),

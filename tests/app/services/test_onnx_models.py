@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from chainrule.app.services.onnx_models import ACTIVATIONS, IR_VERSION, OPSET, encode_onnx
 from chainrule.engine import ACTIVATIONS as REGISTERED
-from chainrule.engine import COSTS, Network, NetworkSpec, dense, initialize, predict
+from chainrule.engine import COSTS, LayerSpec, Network, NetworkSpec, dense, initialize, predict
 from chainrule.engine.network import classify, mean_cost
+from chainrule.engine.normalization import NORMALIZATIONS
 from chainrule.engine.preprocessing import Preprocessing, identity
 from tests.engine.problems import FITTING, HIDDEN
 
@@ -23,8 +24,12 @@ ROWS = 300
 
 def with_biases(spec: NetworkSpec, dtype: str) -> Network:
     network = initialize(spec, 3, dtype)
-    for b in network.b.values():
-        b[:] = np.random.default_rng(len(b)).normal(0, 0.5, b.shape)
+    rng = np.random.default_rng(7)
+    for name, block in network.blocks.items():
+        if name[0] != "W":
+            block += rng.normal(0, 0.5, block.shape).astype(dtype)
+    for mean, variance in network.running_views.values():
+        mean[:], variance[:] = rng.normal(0, 1, mean.shape), rng.uniform(0.01, 3, variance.shape)
     return network
 
 
@@ -66,6 +71,20 @@ def test_a_runtime_computes_what_the_engine_predicts(hidden: str, output: str, d
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+@pytest.mark.parametrize("hidden", HIDDEN)
+def test_a_runtime_normalizes_as_the_network_in_use_does(hidden: str, normalization: str, dtype: str) -> None:
+    layers = (LayerSpec(units, hidden, normalization=normalization) for units in (16, 12))
+    network = with_biases(NetworkSpec(6, (*layers, LayerSpec(5, "softmax"))), dtype)
+    content, samples = encoded(network), drawn(network)
+    for rows in (samples, samples[:1]):
+        (outputs,) = computed(content, rows)
+        assert difference(outputs, predict(network, rows)) < CLOSE[dtype]
+    names = {constant.name for constant in onnx.load_from_string(content).graph.initializer}
+    assert {*network.blocks, *network.statistics} <= names
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize(("output", "cost"), FITTING)
 def test_a_runtime_comes_to_the_same_cost(output: str, cost: str, dtype: str) -> None:
     network = with_biases(dense(6, (16, "tanh"), (5, output)), dtype)
@@ -73,7 +92,7 @@ def test_a_runtime_comes_to_the_same_cost(output: str, cost: str, dtype: str) ->
     (outputs,) = computed(encoded(network), samples)
     Y = np.eye(5)[np.arange(ROWS) % 5]
     A = Z = outputs.astype(np.float64)
-    if cost == "cross_entropy":
+    if cost.endswith("cross_entropy"):
         # It is computed from Z, which the model keeps to itself: take it back from A.
         Z = np.log(A) - (np.log1p(-A) if output == "sigmoid" else 0)
     found = float(np.mean(COSTS[cost].per_sample(Z, A, Y, REGISTERED[output])))

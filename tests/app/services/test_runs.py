@@ -156,6 +156,19 @@ def test_a_config_stored_before_schedules_clipping_and_regularization_trains_as_
     assert off == (ScheduleSpec(), None, RegularizationSpec())
 
 
+def test_compiled_steps_are_refused_where_numba_is_missing(
+    database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiled, "version", lambda: None)
+    with pytest.raises(InvalidInput) as caught:
+        plans.make(database, settings, SPEC | {"dataset": "moons", "step": "compiled"})
+    assert caught.value.errors is not None
+    assert caught.value.errors[0]["pointer"] == "/step"
+    assert "pip install 'chainrule[fast]'" in caught.value.detail
+    assert plans.make(database, settings, SPEC | {"dataset": "moons"}).config["step"] == "numpy"
+    assert "numba" not in training.builds(settings)
+
+
 def test_the_storage_of_a_run_is_estimated_well(database: Database, settings: Settings) -> None:
     spec = SPEC | {"dataset": "digits", "epochs": 50, "network": {"layers": [{"units": 10, "activation": "softmax"}]}}
     estimate = plans.make(database, settings, spec).estimate["storage_bytes"]

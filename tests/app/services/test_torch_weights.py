@@ -10,9 +10,9 @@ import pytest
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from chainrule.app.services.torch_weights import ACTIVATIONS, encode_torch
+from chainrule.app.services.torch_weights import ACTIVATIONS, NORMALIZATIONS, encode_torch
 from chainrule.engine import ACTIVATIONS as REGISTERED
-from chainrule.engine import Network, dense, initialize, predict
+from chainrule.engine import LayerSpec, Network, NetworkSpec, initialize, normalization, predict
 from chainrule.engine.preprocessing import Preprocessing, identity
 from tests.engine.problems import HIDDEN
 
@@ -21,10 +21,15 @@ CLOSE = {"float32": 2e-6, "float64": 1e-12}
 SCALED = Preprocessing(np.array([10.0, -2.0, 0.0]), np.array([0.5, 4.0, 1.0]), (None, None, None))
 
 
-def made(hidden: str, output: str, dtype: str) -> Network:
-    network = initialize(dense(3, (8, hidden), (6, hidden), (4, output)), 2, dtype)
-    for b in network.b.values():
-        b[:] = np.random.default_rng(len(b)).normal(0, 0.5, b.shape)
+def made(hidden: str, output: str, dtype: str, normalization: str | None = None) -> Network:
+    layers = (LayerSpec(units, hidden, normalization=normalization) for units in (8, 6))
+    network = initialize(NetworkSpec(3, (*layers, LayerSpec(4, output))), 2, dtype)
+    rng = np.random.default_rng(7)
+    for name, block in network.blocks.items():
+        if name[0] != "W":
+            block += rng.normal(0, 0.5, block.shape).astype(dtype)
+    for mean, variance in network.running_views.values():
+        mean[:], variance[:] = rng.normal(0, 1, mean.shape), rng.uniform(0.01, 3, variance.shape)
     return network
 
 
@@ -42,13 +47,42 @@ def loaded(content: bytes, samples: NDArray[Any]) -> NDArray[Any]:
     modules = json.loads(metadata(content)["chainrule"])["sequential"]
     model = torch.nn.Sequential(*(getattr(torch.nn, name)(**arguments) for name, arguments in modules))
     model.load_state_dict(load(content), strict=True, assign=True)
+    model.eval()
     with torch.no_grad():
         result: NDArray[Any] = model(torch.from_numpy(samples)).numpy()
     return result
 
 
-def test_every_activation_function_has_its_module() -> None:
+def test_every_activation_function_and_normalization_has_its_module() -> None:
     assert ACTIVATIONS.keys() == REGISTERED.keys()
+    assert NORMALIZATIONS.keys() == normalization.NORMALIZATIONS.keys()
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("kind", NORMALIZATIONS)
+@pytest.mark.parametrize("hidden", HIDDEN)
+def test_a_sequential_normalizes_as_the_network_in_use_does(hidden: str, kind: str, dtype: str) -> None:
+    network = made(hidden, "softmax", dtype, kind)
+    samples = np.random.default_rng(1).normal(0, 5, (200, 3)).astype(dtype)
+    found, expected = loaded(encode_torch(network, identity(3), {}), samples), predict(network, samples)
+    assert found.dtype == expected.dtype
+    assert np.max(np.abs(found - expected)) < CLOSE[dtype]
+
+
+def test_a_normalization_is_a_module_of_its_own_between_linear_and_activation() -> None:
+    network = made("relu", "softmax", "float32", "batch")
+    content = encode_torch(network, SCALED, {})
+    arrays = safetensors.numpy.load(content)
+    assert sorted(arrays) == [
+        "0.bias", "0.weight", "1.bias", "1.num_batches_tracked", "1.running_mean", "1.running_var", "1.weight",
+        "3.bias", "3.weight", "4.bias", "4.num_batches_tracked", "4.running_mean", "4.running_var", "4.weight",
+        "6.bias", "6.weight",
+    ]  # fmt: skip
+    assert np.array_equal(arrays["1.weight"], network.blocks["gamma1"])
+    assert np.array_equal(arrays["4.running_var"], network.statistics["running_var2"])
+    assert [name for name, _ in json.loads(metadata(content)["chainrule"])["sequential"]] == [
+        "Linear", "BatchNorm1d", "ReLU", "Linear", "BatchNorm1d", "ReLU", "Linear", "Softmax",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype", FLOATS)

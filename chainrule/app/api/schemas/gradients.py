@@ -6,6 +6,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from chainrule.app.api.schemas.runs import ClassWeights, InputsSpec, NetworkSpec
 from chainrule.app.api.schemas.wire import Answer, Choice, DatasetName, Label, Request, Rows, Samples
+from chainrule.engine.normalization import EVALUATION, MODES
 
 MOST_SAMPLES = 1_000_000
 
@@ -15,7 +16,7 @@ class GradientRecord(Answer):
 
     epoch: int = Field(description="The epoch; 0 is the untrained network.")
     layer: int = Field(description="The layer, from 1.")
-    gradient: str = Field(description="Which gradient: dW1, db1, …")
+    gradient: str = Field(description="Which gradient: dW1, db1, …; dgamma1, dbeta1, … of a layer that normalizes.")
     norm: float = Field(description="‖G‖ = √Σg².")
     mean: float = Field(description="Mean of its elements.")
     standard_deviation: float = Field(description="Standard deviation of its elements.")
@@ -65,10 +66,22 @@ class GradientsRequest(Request):
         default=None,
         min_length=1,
         max_length=1000,
-        description="Z1, A1, dA1, dZ1, dW1, db1, …; A0 is the network's input, the features after preprocessing, and "
-        "dA0 the gradient with respect to it. All by default.",
+        description="Z1, A1, dA1, dZ1, dW1, db1, …, and N1, dN1, dgamma1, dbeta1 of a layer that normalizes; "
+        "A0 is the network's input, the features after preprocessing, and dA0 the gradient with respect to it. "
+        "All by default.",
     )
-    per_sample: bool = Field(default=False, description="Give dW and db of each sample, without the mean over samples.")
+    per_sample: bool = Field(
+        default=False,
+        description="Give dW and db of each sample, and dgamma and dbeta where there are any, without the mean over "
+        "samples.",
+    )
+    mode: Choice = Field(
+        default=EVALUATION,
+        description="Where batch normalization takes μ and σ² from: evaluation, running ones, as predict does; "
+        "training, the samples asked about, as a step does, whose gradients then pass through μ and σ² and mix the "
+        "samples. All other networks are the same in both.",
+        json_schema_extra={"enum": list(MODES)},
+    )
     values: bool = Field(default=True, description="Give the arrays; false for shapes and norms only.")
 
     @model_validator(mode="after")
@@ -86,7 +99,7 @@ class Quantity(Answer):
     """One quantity of backpropagation."""
 
     equation: str = Field(description="How it is computed.")
-    shape: list[int] = Field(description="Its shape; rows are samples, except of dW and db.")
+    shape: list[int] = Field(description="Its shape; rows are samples, except of dW, db, dgamma and dbeta.")
     norm: float | None = Field(description="√Σx² over all its elements; null if that is not a finite number.")
     values: Any = Field(default=None, description="Its elements, nested as its shape says; null where not finite.")
 
@@ -108,6 +121,7 @@ class Gradients(Answer):
                     "weights": None,
                     "dtype": "float64",
                     "per_sample": False,
+                    "mode": "evaluation",
                     "quantities": {
                         "dZ1": {
                             "equation": "dZ[1] = dA[1] ⊙ g′(Z[1])",
@@ -145,6 +159,7 @@ class Gradients(Answer):
     )
     dtype: str = Field(description="The type they were computed in.")
     per_sample: bool = Field(description="Whether dW and db are given for each sample, without the 1/m.")
+    mode: str = Field(description="Where batch normalization took μ and σ² from; see the request.")
     quantities: dict[str, Quantity] = Field(description="By name.")
 
 
@@ -192,7 +207,7 @@ class WorstEntry(Answer):
 class BlockCheck(Answer):
     """The check of one block of parameters."""
 
-    name: str = Field(description="W1, b1, …")
+    name: str = Field(description="W1, b1, …; gamma1, beta1, … of a layer that normalizes.")
     shape: list[int] = Field(description="Its shape.")
     checked: int = Field(description="Entries compared.")
     kinks: int = Field(description="Entries left out because a kink of an activation lay between θ−h and θ+h.")

@@ -9,6 +9,7 @@ from chainrule.app.api.schemas.wire import MOST, Answer, Choice, DatasetName, Ei
 from chainrule.engine import ACTIVATIONS, COSTS, INITIALIZERS, OPTIMIZERS, SCHEDULES
 from chainrule.engine.arrays import DTYPES
 from chainrule.engine.config import STEPS
+from chainrule.engine.normalization import NORMALIZATIONS
 from chainrule.engine.preprocessing import ENCODINGS, SCALINGS
 
 Count = Annotated[int, Field(ge=1, le=MOST)]
@@ -47,6 +48,12 @@ class Layer(Request):
         description="Share p of A[l] that is set to 0 at random in each step of training, the rest being divided by "
         "1 − p; hidden layers only. The network is used, measured and inspected without it.",
     )
+    normalization: Choice | None = Field(
+        default=None,
+        description="What is done to Z[l] before g, so that A[l] = g(N[l]); hidden layers only, none by default. "
+        f"{_listed(NORMALIZATIONS)}; the network is used, measured and inspected with running ones.",
+        json_schema_extra=_one_of(NORMALIZATIONS),
+    )
 
 
 class InputsSpec(Request):
@@ -78,11 +85,17 @@ class NetworkSpec(Request):
 class OptimizerSpec(Request):
     """How the parameters step against their gradient; each optimizer takes only the numbers it uses."""
 
-    name: Choice = Field(default="sgd", description="Which optimizer.", json_schema_extra=_one_of(OPTIMIZERS))
+    name: Choice = Field(
+        default="sgd",
+        description="Which optimizer. lbfgs takes all samples at once and searches along its direction, so it goes "
+        "without batch_size, schedule, clip, dropout, l1 and max_norm.",
+        json_schema_extra=_one_of(OPTIMIZERS),
+    )
     learning_rate: float | None = Field(
         default=None,
         gt=0,
-        description="Learning rate η, the factor between gradient and step; by default "
+        description="Learning rate η, the factor between gradient and step, for lbfgs where each line search begins; "
+        "by default "
         + ", ".join(f"{found.learning_rate} for {name}" for name, found in OPTIMIZERS.items())
         + ".",
     )
@@ -385,6 +398,7 @@ class Run(Answer):
     parameters: int = Field(description="Number of weights and biases.")
     priority: int = Field(description="Larger is trained sooner.")
     cancel_requested: bool = Field(description="Whether somebody has asked it to stop.")
+    sweep: str | None = Field(default=None, description="The sweep it is a member of; null for a run by itself.")
     progress: Progress = Field(description="How far it has come.")
     best_epoch: int | None = Field(
         description="With early stopping the best epoch so far, whose weights `final` names; else null."
@@ -397,7 +411,8 @@ class Run(Answer):
     failures: int = Field(description="How many of its attempts were lost.")
     worker: str | None = Field(description="The worker that took it last.")
     builds: dict[str, Any] | None = Field(
-        description="Versions of Python, NumPy and BLAS that the exact weights depend on; set when first taken."
+        description="Versions of Python, NumPy, BLAS and, where it is installed, Numba that the exact weights depend on; set "
+        "when first taken."
     )
     created_at: datetime = Field(description="When it was submitted.")
     started_at: datetime | None = Field(description="When it was first taken.")

@@ -1,0 +1,509 @@
+"""Sweeps: many runs of one spec with some fields varied; each is a run like any other, and ends as it would alone."""
+
+import copy
+import hashlib
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sqlalchemy.orm import Session
+
+from chainrule.app.config import Settings
+from chainrule.app.errors import Conflict, FieldError, InvalidInput, LimitExceeded, NotFound, QueueFull
+from chainrule.app.run_status import RunStatus
+from chainrule.app.services import datasets, idempotency, lineage, plans, runs
+from chainrule.app.services.runs import RETRY_AFTER_S, Submitted
+from chainrule.app.store import inputs as inputs_store
+from chainrule.app.store import runs as runs_store
+from chainrule.app.store import sweeps as store
+from chainrule.app.store.database import Database, new_id, now
+from chainrule.app.store.models import Run, Sweep
+from chainrule.engine import SCHEDULES, stack_key
+from chainrule.engine.arrays import generator
+
+Varied = dict[str, Any]
+"""What makes a member differ: path into the run's spec, such as `optimizer/learning_rate`, to value."""
+PREVIEWED = 100
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A member to be: its values, and the spec of its run."""
+
+    varied: Varied
+    spec: dict[str, Any]
+
+
+def expand(
+    settings: Settings, spec: Mapping[str, Any], check: Callable[[dict[str, Any]], dict[str, Any]]
+) -> list[Candidate]:
+    """Make the members of a sweep.
+
+    Args:
+        settings: with the limit of their number.
+        spec: of the sweep.
+        check: checks the spec of a run and fills in what the wire fills in.
+
+    Raises:
+        InvalidInput: a path or a value makes no sense; with a pointer.
+        LimitExceeded: there would be too many.
+    """
+    strategy = spec["strategy"]
+    count = _count(strategy)
+    if count > settings.max_sweep_members:
+        raise LimitExceeded(
+            "The number of members", count, settings.max_sweep_members, "CHAINRULE_MAX_SWEEP_MEMBERS",
+            pointer="/strategy", hint="Take fewer values, or count fewer.",
+        )  # fmt: skip
+    rungs, first_epochs = _rungs(spec)
+    found = []
+    for varied in _varied(strategy):
+        of_run = copy.deepcopy(spec["run"])
+        for path, value in varied.items():
+            _put(of_run, path, value)
+        if rungs > 1:
+            of_run["epochs"] = first_epochs
+        found.append(Candidate(varied, check(of_run)))
+    if rungs > 1 and SCHEDULES[(spec["run"].get("schedule") or {}).get("name", "constant")].of_total:
+        raise InvalidInput.at(
+            "/run/schedule/name",
+            "The rates of this schedule depend on the number of epochs, which halving changes; use another.",
+        )
+    return found
+
+
+def submit(
+    database: Database,
+    settings: Settings,
+    spec: dict[str, Any],
+    candidates: Sequence[Candidate],
+    *,
+    key: idempotency.Key | None,
+) -> Submitted:
+    """Store a sweep with all its runs, or refuse it before anything is taken.
+
+    Transaction: the sweep, its runs and the answer to its idempotency key are stored in one.
+
+    Raises:
+        InvalidInput: the spec of a member is wrong or over a limit.
+        QueueFull: too many runs would wait.
+        IdempotencyMismatch, IdempotencyInFlight: the key belongs to another request.
+    """
+    with idempotency.in_flight(key):
+        if given := idempotency.find(database, key):
+            return Submitted(given.body, replayed=True)
+        made = [(candidate, _plan(database, settings, candidate)) for candidate in candidates]
+        sweep = Sweep(
+            id=new_id("sweep"),
+            name=spec["name"],
+            spec=spec,
+            objective=_objective(spec, made[0][1]),
+            rung=0,
+            rungs=_rungs(spec)[0],
+            cancel_requested=False,
+            created_at=now(),
+        )
+        with database.writing() as session:
+            if given := idempotency.begin(session, key):
+                return Submitted(given.body, replayed=True)
+            for dataset, validation in {(plan.config["dataset"], _validation_dataset(plan)) for _, plan in made}:
+                datasets.hold(session, dataset, "/run/dataset")
+                datasets.hold(session, validation, "/run/validation/dataset")
+            queued = runs_store.count_queued(session, settings.max_queued_runs)
+            if queued + len(made) > settings.max_queued_runs:
+                raise QueueFull(queued, settings.max_queued_runs, RETRY_AFTER_S)
+            store.add(session, sweep)
+            members = []
+            for position, (candidate, plan) in enumerate(made):
+                run = runs.new_run(plan)
+                run.sweep_id = sweep.id
+                run.stack_key = _stack_key(settings, plan) if spec["stack"] else None
+                runs_store.add(session, run)
+                if plan.config["inputs"] is not None:
+                    inputs_store.add(session, run.id, plan.inputs.to_dict())
+                members.append(
+                    {
+                        "sweep_id": sweep.id,
+                        "position": position,
+                        "run_id": run.id,
+                        "rung": 0,
+                        "varied": candidate.varied,
+                    }
+                )
+            store.add_members(session, members)
+            answer = _view(session, sweep)
+            idempotency.keep(session, key, idempotency.Answer(201, f"/v1/sweeps/{sweep.id}", answer))
+    return Submitted(answer, replayed=False)
+
+
+def preview(
+    database: Database, settings: Settings, spec: dict[str, Any], candidates: Sequence[Candidate]
+) -> dict[str, Any]:
+    """Tell what the members of a sweep would be and take; store nothing.
+
+    Raises:
+        InvalidInput: the spec of a member is wrong or over a limit.
+    """
+    made = [_plan(database, settings, candidate) for candidate in candidates]
+    sums = {name: sum(plan.estimate[name] for plan in made) for name in ("steps", "storage_bytes")}
+    keys = {_stack_key(settings, plan) if spec["stack"] else None for plan in made}
+    return {
+        "valid": True,
+        "objective": _objective(spec, made[0]),
+        "members": len(made),
+        "rungs": _sizes(spec, len(made)),
+        "stacks": len(keys - {None}),
+        "estimate": sums,
+        "varied": [candidate.varied for candidate in candidates[:PREVIEWED]],
+    }
+
+
+def get(database: Database, sweep_id: str) -> dict[str, Any]:
+    """Look at one sweep: how far its runs have come, and which is best.
+
+    Raises:
+        NotFound: there is no such sweep.
+    """
+    with database.reading() as session:
+        return _view(session, _found(store.get(session, sweep_id), sweep_id))
+
+
+def page(database: Database, *, limit: int, cursor_id: str | None) -> list[dict[str, Any]]:
+    """List sweeps, the newest first, from behind `cursor_id`."""
+    with database.reading() as session:
+        return [_view(session, sweep) for sweep in store.page(session, limit=limit, cursor_id=cursor_id)]
+
+
+def members(database: Database, sweep_id: str, *, after: int, limit: int) -> tuple[list[dict[str, Any]], int | None]:
+    """List members behind position `after`, and where more begin.
+
+    Raises:
+        NotFound: there is no such sweep.
+    """
+    with database.reading() as session:
+        _found(store.get(session, sweep_id), sweep_id)
+        rows = store.members(session, sweep_id, after=after, limit=limit + 1)
+        shown = [_member(member, run) for member, run in rows]
+    return shown[:limit], shown[limit - 1]["position"] if len(shown) > limit else None
+
+
+def cancel(database: Database, sweep_id: str) -> dict[str, Any]:
+    """Cancel every run of a sweep that has not ended; repeating is harmless.
+
+    Raises:
+        NotFound: there is no such sweep.
+        Conflict: it has ended otherwise.
+    """
+    with database.writing() as session:
+        sweep = _found(store.hold(session, sweep_id), sweep_id)
+        status = _view(session, sweep)["status"]
+        if RunStatus(status).terminal and status != RunStatus.CANCELLED:
+            raise Conflict(f"Sweep {sweep_id} has already {status}.", extra={"current_status": status})
+        sweep.cancel_requested = True
+        for run_id in store.waiting_runs(session, sweep_id):
+            if not runs_store.cancel_queued(session, run_id):
+                runs_store.request_cancel(session, run_id)
+        session.flush()
+        session.expire_all()
+        return _view(session, sweep)
+
+
+def delete(database: Database, sweep_id: str) -> None:
+    """Delete an ended sweep with its runs and all they recorded.
+
+    Raises:
+        NotFound: there is no such sweep.
+        Conflict: it has not ended yet.
+    """
+    with database.writing() as session:
+        sweep = _found(store.hold(session, sweep_id), sweep_id)
+        status = _view(session, sweep)["status"]
+        if not RunStatus(status).terminal or not store.remove(session, sweep_id):
+            raise Conflict(
+                f"Sweep {sweep_id} is {status}; cancel it and wait for its end before deleting it.",
+                extra={"current_status": status},
+            )
+
+
+def advance(database: Database, settings: Settings, run_ids: Sequence[str] | None = None) -> None:
+    """Take sweeps by halving to their next rung whose runs have all ended: the best of them are extended.
+
+    Repeating it, at any time and by anybody, is harmless: each run of a rung is made under a key of its own, and
+    the rung is counted up when all of them are there.
+
+    Args:
+        database: with the sweeps.
+        settings: of the service.
+        run_ids: runs that have just ended; None to look at every sweep.
+    """
+    with database.reading() as session:
+        unfinished = store.unfinished(session)
+        if run_ids is not None:
+            unfinished = [sweep_id for sweep_id in unfinished if sweep_id in store.sweep_of(session, run_ids)]
+    for sweep_id in unfinished:
+        _climb(database, settings, sweep_id)
+
+
+def _climb(database: Database, settings: Settings, sweep_id: str) -> None:
+    with database.reading() as session:
+        sweep = store.get(session, sweep_id)
+        if sweep is None or sweep.rung >= sweep.rungs - 1:
+            return
+        rows = store.members(session, sweep_id, rung=sweep.rung)
+        if not rows or not all(RunStatus(run.status).terminal for _, run in rows):
+            return
+        rung, spec, objective = sweep.rung, sweep.spec, sweep.objective
+        ranked = sorted(
+            (row for row in rows if row[1].status == RunStatus.SUCCEEDED and _value(row[1], objective) is not None),
+            key=lambda row: (_value(row[1], objective), row[0].position),
+        )
+        chosen = [(member.position, member.varied, run.id) for member, run in ranked]
+        everybody = len(store.members(session, sweep_id, rung=0))
+    sizes = _sizes(spec, everybody)
+    to = min(spec["halving"]["epochs"] * spec["halving"]["factor"] ** (rung + 1), spec["run"]["epochs"])
+    if rung + 2 == len(sizes):
+        to = spec["run"]["epochs"]
+    for place, (_, varied, parent) in enumerate(chosen[: sizes[rung + 1]]):
+        position = sum(sizes[: rung + 1]) + place
+        _promote(database, settings, sweep_id, rung + 1, position, varied, parent, to, stack=spec["stack"])
+    with database.writing() as session:
+        store.climb(session, sweep_id, rung)
+
+
+def _promote(
+    database: Database,
+    settings: Settings,
+    sweep_id: str,
+    rung: int,
+    position: int,
+    varied: Varied,
+    parent: str,
+    to: int,
+    *,
+    stack: bool,
+) -> None:
+    def join(session: Session, run: Run, plan: plans.Plan) -> None:
+        run.sweep_id = sweep_id
+        run.stack_key = _stack_key(settings, plan) if stack else None
+        session.flush()
+        store.add_members(
+            session,
+            [{"sweep_id": sweep_id, "position": position, "run_id": run.id, "rung": rung, "varied": varied}],
+        )
+
+    name = f"{sweep_id}/{rung}/{position}"
+    key = idempotency.Key(name, hashlib.sha256(name.encode()).hexdigest())
+    try:
+        lineage.extend(database, settings, parent, lineage.Length(to=to), key=key, join=join)
+    except Conflict:
+        return  # it has stopped early, or was deleted meanwhile: it stays where it is
+
+
+def _plan(database: Database, settings: Settings, candidate: Candidate) -> plans.Plan:
+    try:
+        return plans.make(database, settings, candidate.spec)
+    except (InvalidInput, LimitExceeded) as error:
+        of = ", ".join(f"{path} = {value}" for path, value in candidate.varied.items())
+        raise _in_run(error, of) from error
+
+
+def _in_run(error: InvalidInput, of: str) -> InvalidInput:
+    """Point into the sweep's `run`, and name the member."""
+    error.errors = tuple(FieldError(f"/run{found.pointer}", found.detail) for found in error.errors)
+    error.detail = f"{error.detail} (the member with {of})"
+    return error
+
+
+def _stack_key(settings: Settings, plan: plans.Plan) -> str | None:
+    """Name what runs must have in common to be trained as one computation; None for one that is better off alone."""
+    config = plan.config
+    if plan.estimate["memory_bytes"] * settings.max_stack > settings.max_memory_bytes:
+        return None
+    if plan.engine.optimizer.name == "lbfgs" or config.get("step", "numpy") != "numpy":
+        return None
+    validation = {name: value for name, value in (config["validation"] or {}).items() if name != "seed"}
+    alike = (
+        stack_key(plan.engine),
+        config["dataset"],
+        validation,
+        config["checkpoints"],
+        config["inputs"],
+        config["sample_weights"],
+    )
+    return hashlib.sha256(repr(alike).encode()).hexdigest()
+
+
+def _objective(spec: Mapping[str, Any], plan: plans.Plan) -> str:
+    validated = plan.config["validation"] is not None
+    objective: str = spec["objective"] or ("validation_cost" if validated else "cost")
+    if objective.startswith("validation") and not validated:
+        raise InvalidInput.at("/objective", f"{objective} needs validation data: set run/validation, or take cost.")
+    return objective
+
+
+def _validation_dataset(plan: plans.Plan) -> str | None:
+    dataset: str | None = (plan.config["validation"] or {}).get("dataset")
+    return dataset
+
+
+def _rungs(spec: Mapping[str, Any]) -> tuple[int, int]:
+    """Count the rungs, and the epochs of the first."""
+    halving = spec.get("halving")
+    if not halving:
+        return 1, spec["run"].get("epochs", 1)
+    first, factor, total = halving["epochs"], halving["factor"], spec["run"]["epochs"]
+    if first >= total:
+        raise InvalidInput.at(
+            "/halving/epochs", f"The first rung must be shorter than the run's {total} epochs; it has {first}."
+        )
+    return 1 + math.ceil(math.log(total / first, factor) - 1e-9), first
+
+
+def _sizes(spec: Mapping[str, Any], count: int) -> list[int]:
+    """Count the runs of each rung: of the n of one the best ⌈n/factor⌉ come to the next."""
+    factor = (spec.get("halving") or {}).get("factor", 2)
+    sizes = [count]
+    for _ in range(_rungs(spec)[0] - 1):
+        sizes.append(math.ceil(sizes[-1] / factor))
+    return sizes
+
+
+def _count(strategy: Mapping[str, Any]) -> int:
+    if strategy["kind"] == "grid":
+        return math.prod(len(values) for values in strategy["parameters"].values())
+    count: int = strategy["count"]
+    return count
+
+
+def _varied(strategy: Mapping[str, Any]) -> list[Varied]:
+    if strategy["kind"] == "grid":
+        paths = list(strategy["parameters"])
+        return [dict(zip(paths, values, strict=True)) for values in itertools.product(*strategy["parameters"].values())]
+    if strategy["kind"] == "seeds":
+        return [{"seed": strategy["first"] + number} for number in range(strategy["count"])]
+    rng = generator(strategy["seed"], "sweep")
+    return [
+        {path: _draw(rng, path, range_) for path, range_ in strategy["parameters"].items()}
+        for _ in range(strategy["count"])
+    ]
+
+
+def _draw(rng: np.random.Generator, path: str, given: Mapping[str, Any]) -> Any:
+    """Draw a value: one of `choices`, or a number from `low` to `high`, evenly or on a logarithmic scale."""
+    if given.get("choices"):
+        return given["choices"][int(rng.integers(len(given["choices"])))]
+    low, high = given["low"], given["high"]
+    if given["integer"]:
+        drawn = (
+            rng.uniform(low, high + 1)
+            if given["scale"] == "linear"
+            else math.exp(rng.uniform(math.log(low), math.log(high + 1)))
+        )
+        return min(int(drawn), int(high))
+    if given["scale"] == "log":
+        return float(math.exp(rng.uniform(math.log(low), math.log(high))))
+    return float(rng.uniform(low, high))
+
+
+def _put(spec: dict[str, Any], path: str, value: Any) -> None:
+    """Set a field of a run's spec by its path."""
+    *ways, last = path.split("/")
+    place: Any = spec
+    for way in ways:
+        if isinstance(place, list):
+            if not way.isdigit() or int(way) >= len(place):
+                raise _no_such(path)
+            place = place[int(way)]
+        elif isinstance(place, dict):
+            if place.get(way) is None:
+                place[way] = {}
+            place = place[way]
+        else:
+            raise _no_such(path)
+    if isinstance(place, list):
+        if not last.isdigit() or int(last) >= len(place):
+            raise _no_such(path)
+        place[int(last)] = value
+    elif isinstance(place, dict):
+        place[last] = value
+    else:
+        raise _no_such(path)
+
+
+def _no_such(path: str) -> InvalidInput:
+    return InvalidInput.at(
+        "/strategy/parameters",
+        f"{path!r} leads to no field of the run; a path looks like optimizer/learning_rate or network/layers/0/units.",
+    )
+
+
+def _value(run: Run, objective: str) -> float | None:
+    value: float | None = getattr(run, objective)
+    return value
+
+
+def _view(session: Session, sweep: Sweep) -> dict[str, Any]:
+    found = store.totals(session, [sweep.id]).get(sweep.id, store.Totals({}, 0, 0, 0))
+    best = store.best(session, sweep.id, sweep.objective)
+    status = _status(sweep, found.statuses)
+    total = max(found.epochs_total, 1)
+    return {
+        "id": sweep.id,
+        "name": sweep.name,
+        "status": status,
+        "done": RunStatus(status).terminal,
+        "cancel_requested": sweep.cancel_requested,
+        "objective": sweep.objective,
+        "rung": sweep.rung,
+        "rungs": sweep.rungs,
+        "members": sum(found.statuses.values()),
+        "statuses": {str(state): found.statuses.get(state, 0) for state in RunStatus},
+        "progress": {
+            "epochs_done": found.epochs_done,
+            "epochs_total": found.epochs_total,
+            "percent": 100.0 if RunStatus(status).terminal else round(100 * found.epochs_done / total, 2),
+        },
+        "best": None if best is None else _member(*best),
+        "spec": sweep.spec,
+        "created_at": runs.iso(sweep.created_at),
+        "revision": found.changes + sweep.rung + bool(sweep.cancel_requested),
+    }
+
+
+def _status(sweep: Sweep, statuses: Mapping[str, int]) -> RunStatus:
+    """Tell a sweep's state by those of its runs."""
+    open_ = sum(count for status, count in statuses.items() if not RunStatus(status).terminal)
+    to_come = sweep.rung < sweep.rungs - 1 and not sweep.cancel_requested
+    if open_ or to_come:
+        waiting = statuses.get(RunStatus.QUEUED, 0) == sum(statuses.values()) and sweep.rung == 0
+        return RunStatus.QUEUED if waiting else RunStatus.RUNNING
+    if sweep.cancel_requested:
+        return RunStatus.CANCELLED
+    return RunStatus.SUCCEEDED if statuses.get(RunStatus.SUCCEEDED) else RunStatus.FAILED
+
+
+def _member(member: Any, run: Run) -> dict[str, Any]:
+    return {
+        "position": member.position,
+        "run": run.id,
+        "rung": member.rung,
+        "varied": member.varied,
+        "status": run.status,
+        "reason": run.reason,
+        "epochs_done": run.epochs_done,
+        "epochs_total": run.epochs_total,
+        "best_epoch": run.best_epoch,
+        "cost": run.cost,
+        "error": run.error,
+        "validation_cost": run.validation_cost,
+        "validation_error": run.validation_error,
+    }
+
+
+def _found(sweep: Sweep | None, sweep_id: str) -> Sweep:
+    if sweep is None:
+        raise NotFound(f"There is no sweep {sweep_id!r}.")
+    return sweep

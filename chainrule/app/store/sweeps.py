@@ -1,0 +1,179 @@
+"""Sweeps: many runs of one spec, and how far they have come together."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, CursorResult, and_, delete, func, or_, select, update
+from sqlalchemy.orm import Session
+
+from chainrule.app.run_status import RunStatus
+from chainrule.app.store.models import Run, Sweep, SweepMember
+
+OBJECTIVES = {
+    "validation_cost": Run.validation_cost,
+    "validation_error": Run.validation_error,
+    "cost": Run.cost,
+    "error": Run.error,
+}
+
+
+@dataclass(frozen=True)
+class Totals:
+    """How far the runs of a sweep have come together.
+
+    Attributes:
+        statuses: how many runs are in each state.
+        epochs_done, epochs_total: summed over them.
+        changes: grows with every change of any of them.
+    """
+
+    statuses: dict[str, int]
+    epochs_done: int
+    epochs_total: int
+    changes: int
+
+
+def add(session: Session, sweep: Sweep) -> None:
+    """Store a new sweep."""
+    session.add(sweep)
+    session.flush()
+
+
+def add_members(session: Session, rows: Sequence[dict[str, Any]]) -> None:
+    """Store members, whose runs are stored already."""
+    session.add_all(SweepMember(**row) for row in rows)
+    session.flush()
+
+
+def get(session: Session, sweep_id: str) -> Sweep | None:
+    """Find one sweep."""
+    return session.get(Sweep, sweep_id)
+
+
+def hold(session: Session, sweep_id: str) -> Sweep | None:
+    """Find one sweep and keep it as it is until this transaction ends."""
+    return session.get(Sweep, sweep_id, with_for_update=True)
+
+
+def page(session: Session, *, limit: int, cursor_id: str | None) -> Sequence[Sweep]:
+    """Read one page of sweeps, the newest first, from behind `cursor_id`."""
+    query = select(Sweep)
+    if cursor_id is not None:
+        query = query.where(Sweep.id < cursor_id)
+    return session.scalars(query.order_by(Sweep.id.desc()).limit(limit)).all()
+
+
+def totals(session: Session, sweep_ids: Iterable[str]) -> dict[str, Totals]:
+    """Sum the runs of sweeps up."""
+    query = (
+        select(
+            Run.sweep_id,
+            Run.status,
+            func.count(),
+            func.sum(Run.epochs_done),
+            func.sum(Run.epochs_total),
+            func.sum(Run.revision),
+        )
+        .where(Run.sweep_id.in_(list(sweep_ids)))
+        .group_by(Run.sweep_id, Run.status)
+    )
+    found: dict[str, list[Any]] = {}
+    for sweep_id, status, count, done, total, revisions in session.execute(query):
+        sums = found.setdefault(sweep_id, [{}, 0, 0, 0])
+        sums[0][status] = count
+        sums[1] += int(done)
+        sums[2] += int(total)
+        sums[3] += int(revisions) + count
+    return {sweep_id: Totals(*sums) for sweep_id, sums in found.items()}
+
+
+def watch(session: Session, sweep_ids: Iterable[str]) -> dict[str, tuple[str, int, int]]:
+    """Look at many sweeps at once: id to ("", a number that grows with every change, epochs done)."""
+    ids = list(sweep_ids)
+    found = totals(session, ids)
+    query = select(Sweep.id, Sweep.rung, Sweep.cancel_requested).where(Sweep.id.in_(ids))
+    states = {}
+    for sweep_id, rung, cancel_requested in session.execute(query):
+        summed = found.get(sweep_id, Totals({}, 0, 0, 0))
+        states[sweep_id] = ("", summed.changes + rung + bool(cancel_requested), summed.epochs_done)
+    return states
+
+
+def members(
+    session: Session, sweep_id: str, *, after: int = -1, limit: int | None = None, rung: int | None = None
+) -> list[tuple[SweepMember, Run]]:
+    """Read members with their runs, from behind position `after`."""
+    query = (
+        select(SweepMember, Run)
+        .join(Run, Run.id == SweepMember.run_id)
+        .where(SweepMember.sweep_id == sweep_id, SweepMember.position > after)
+        .order_by(SweepMember.position)
+    )
+    if rung is not None:
+        query = query.where(SweepMember.rung == rung)
+    if limit is not None:
+        query = query.limit(limit)
+    return [(member, run) for member, run in session.execute(query)]
+
+
+def best(session: Session, sweep_id: str, objective: str) -> tuple[SweepMember, Run] | None:
+    """Find the member of the lowest objective as it stands; of equals the one that has trained longest, then the first.
+
+    Members that have failed do not count.
+    """
+    column = OBJECTIVES[objective]
+    query = (
+        select(SweepMember, Run)
+        .join(Run, Run.id == SweepMember.run_id)
+        .where(SweepMember.sweep_id == sweep_id, column.is_not(None), Run.status != RunStatus.FAILED)
+        .order_by(column, Run.epochs_done.desc(), SweepMember.position)
+        .limit(1)
+    )
+    row = session.execute(query).one_or_none()
+    return None if row is None else (row[0], row[1])
+
+
+def sweep_of(session: Session, run_ids: Iterable[str]) -> set[str]:
+    """Find the sweeps that runs belong to."""
+    query = select(Run.sweep_id).where(Run.id.in_(list(run_ids)), Run.sweep_id.is_not(None)).distinct()
+    return {sweep_id for sweep_id in session.scalars(query) if sweep_id is not None}
+
+
+def unfinished(session: Session) -> list[str]:
+    """Find the sweeps that have another rung to come."""
+    query = select(Sweep.id).where(Sweep.rung < Sweep.rungs - 1, Sweep.cancel_requested.is_(False))
+    return list(session.scalars(query.order_by(Sweep.id)))
+
+
+def climb(session: Session, sweep_id: str, rung: int) -> bool:
+    """Take a sweep from a rung to the next; False if somebody else has, or it is to be cancelled."""
+    moved = session.execute(
+        update(Sweep)
+        .where(Sweep.id == sweep_id, Sweep.rung == rung, Sweep.cancel_requested.is_(False))
+        .values(rung=rung + 1)
+        .execution_options(synchronize_session=False)
+    )
+    assert isinstance(moved, CursorResult)
+    return moved.rowcount > 0
+
+
+def waiting_runs(session: Session, sweep_id: str) -> list[str]:
+    """List the runs that have not ended, in the order of their ids."""
+    query = select(Run.id).where(Run.sweep_id == sweep_id, _open()).order_by(Run.id)
+    return list(session.scalars(query))
+
+
+def remove(session: Session, sweep_id: str) -> bool:
+    """Delete a sweep with its runs; False if one of them has not ended."""
+    if waiting_runs(session, sweep_id):
+        return False
+    ids = select(Run.id).where(Run.sweep_id == sweep_id)
+    session.execute(delete(SweepMember).where(SweepMember.sweep_id == sweep_id))
+    session.execute(delete(Run).where(Run.id.in_(ids)).execution_options(synchronize_session=False))
+    session.execute(delete(Sweep).where(Sweep.id == sweep_id))
+    return True
+
+
+def _open() -> ColumnElement[bool]:
+    return and_(or_(*(Run.status == status for status in RunStatus if not status.terminal)))
