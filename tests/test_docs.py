@@ -22,6 +22,7 @@ EXPORTS = (ROOT / "docs/guide/exports.md").read_text()
 INPUTS = (ROOT / "docs/guide/inputs.md").read_text()
 LINEAGE = (ROOT / "docs/guide/lineage.md").read_text()
 METRICS = (ROOT / "docs/guide/metrics.md").read_text()
+SWEEPS = (ROOT / "docs/guide/sweeps.md").read_text()
 TRAINING = (ROOT / "docs/guide/training.md").read_text()
 
 
@@ -118,7 +119,7 @@ def test_the_page_on_metrics_prints_what_it_shows(server: Service, tmp_path: Pat
 
 def test_the_page_on_training_prints_what_it_shows(server: Service, tmp_path: Path) -> None:
     shown = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", TRAINING, flags=re.DOTALL)
-    assert len(shown) == len(blocks(TRAINING, "python")) == 2
+    assert len(shown) == len(blocks(TRAINING, "python")) == 3
     (tmp_path / "training.py").write_text("\n".join(block for block, _ in shown))
     expected = "".join(printed for _, printed in shown)
     assert "DIFFERS" not in expected
@@ -130,6 +131,12 @@ def test_the_page_on_runs_made_from_runs_prints_what_it_shows(server: Service, t
     assert len(shown) == len(blocks(LINEAGE, "python")) == 3
     (tmp_path / "lineage.py").write_text("\n".join(block for block, _ in shown))
     assert run_shell("python3 lineage.py", server, tmp_path) == "".join(printed for _, printed in shown)
+
+
+def test_the_page_on_sweeps_prints_what_it_shows(server: Service, tmp_path: Path) -> None:
+    ((block, printed),) = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", SWEEPS, flags=re.DOTALL)
+    (tmp_path / "sweeps.py").write_text(block)
+    assert run_shell("python3 sweeps.py", server, tmp_path) == printed
 
 
 def test_the_page_on_inputs_prints_what_it_shows(server: Service, tmp_path: Path) -> None:

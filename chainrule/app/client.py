@@ -283,7 +283,7 @@ class Client:
         deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
         while True:
             left = deadline - time.monotonic()
-            wait = max(0, min(1, math.ceil(left))) if progress else max(0, min(30, math.ceil(left)))
+            wait = max(0, math.ceil(min(left, 1 if progress else 30)))
             found = Resource(self._get(f"sweeps/{sweep_id}", headers={"Prefer": f"wait={wait}"}).json())
             if progress is not None:
                 progress(found)

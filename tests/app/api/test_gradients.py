@@ -173,6 +173,136 @@ def statistics_of(G: Array) -> dict[str, float]:
     }
 
 
+NORMALIZED = {
+    "layers": [
+        {"units": 7, "activation": "tanh", "normalization": "batch"},
+        {"units": 6, "activation": "tanh", "normalization": "layer"},
+        {"units": 10, "activation": "softmax"},
+    ]
+}
+
+
+@pytest.fixture(scope="module")
+def normalized_run(client: httpx.Client) -> dict[str, Any]:
+    """A run in float64 of a network that normalizes in both ways, with everything kept and recorded."""
+    return finished(
+        client,
+        DIGITS | {"network": NORMALIZED, "dtype": "float64", "epochs": 2, "checkpoints": {}, "gradients": {"every": 1}},
+    )
+
+
+def normalize(Z: Array, w: dict[str, Array], number: int, axis: int) -> tuple[Array, Array, Array]:
+    """Compute Ẑ, 1/√(σ² + ε) and N; over units with axis 1, over samples with 0, with running statistics with -1."""
+    mean = Z.mean(axis=axis, keepdims=True) if axis >= 0 else w[f"running_mean{number}"]
+    variance = Z.var(axis=axis, keepdims=True) if axis >= 0 else w[f"running_var{number}"]
+    scale = 1 / np.sqrt(variance + 1e-5)
+    Z_hat = (Z - mean) * scale
+    return Z_hat, scale, w[f"gamma{number}"] * Z_hat + w[f"beta{number}"]
+
+
+def denormalize(dN: Array, gamma: Array, Z_hat: Array, scale: Array, axis: int) -> Array:
+    """Compute dZ of dN."""
+    d = dN * gamma
+    if axis < 0:
+        return d * scale
+    along = (d * Z_hat).mean(axis=axis, keepdims=True)
+    return np.asarray((d - d.mean(axis=axis, keepdims=True) - Z_hat * along) * scale)
+
+
+@pytest.mark.parametrize("mode", ["evaluation", "training"])
+def test_every_quantity_of_a_network_that_normalizes_agrees_with_the_equations(
+    client: httpx.Client, normalized_run: dict[str, Any], mode: str
+) -> None:
+    data, rows, m = digits(), list(range(0, 90, 3)), 30
+    assert data.labels is not None
+    for epoch in (0, 2):
+        w = weights(client, normalized_run, epoch)
+        over_samples = 0 if mode == "training" else -1
+        e: dict[str, Array] = {"A0": data.X[rows]}
+        e["Z1"] = e["A0"] @ w["W1"].T + w["b1"]
+        Z1_hat, scale1, e["N1"] = normalize(e["Z1"], w, 1, over_samples)
+        e["A1"] = np.tanh(e["N1"])
+        e["Z2"] = e["A1"] @ w["W2"].T + w["b2"]
+        Z2_hat, scale2, e["N2"] = normalize(e["Z2"], w, 2, 1)
+        e["A2"] = np.tanh(e["N2"])
+        e["Z3"] = e["A2"] @ w["W3"].T + w["b3"]
+        e["A3"] = softmax(e["Z3"])
+        e["dA3"] = -one_hot(data.labels[rows], 10) / e["A3"]
+        e["dZ3"] = e["A3"] - one_hot(data.labels[rows], 10)
+        e["dA2"] = e["dZ3"] @ w["W3"]
+        e["dN2"] = e["dA2"] * (1 - e["A2"] ** 2)
+        e["dZ2"] = denormalize(e["dN2"], w["gamma2"], Z2_hat, scale2, 1)
+        e["dA1"] = e["dZ2"] @ w["W2"]
+        e["dN1"] = e["dA1"] * (1 - e["A1"] ** 2)
+        e["dZ1"] = denormalize(e["dN1"], w["gamma1"], Z1_hat, scale1, over_samples)
+        e["dA0"] = e["dZ1"] @ w["W1"]
+        for number, Z_hat in ((1, Z1_hat), (2, Z2_hat), (3, None)):
+            e[f"dW{number}"] = e[f"dZ{number}"].T @ e[f"A{number - 1}"] / m
+            e[f"db{number}"] = e[f"dZ{number}"].mean(axis=0)
+            if Z_hat is not None:
+                e[f"dgamma{number}"] = (e[f"dN{number}"] * Z_hat).mean(axis=0)
+                e[f"dbeta{number}"] = e[f"dN{number}"].mean(axis=0)
+        answer = ask(client, normalized_run, epoch, rows=rows, mode=mode)
+        assert answer.mode == mode
+        found = arrays(answer)
+        assert np.abs(found["db1"] - e["db1"]).max() < 1e-14  # in training of rounding alone
+        agree(
+            {name: G for name, G in found.items() if name != "db1"},
+            {name: e[name] for name in found if name != "db1"},
+            rtol=1e-9,
+        )
+        outputs = client.post(
+            f"/v1/runs/{normalized_run['id']}/checkpoints/{epoch}/predict", json={"samples": data.X[rows].tolist()}
+        ).json()["outputs"]
+        assert np.allclose(outputs, e["A3"], rtol=1e-9) == (mode == "evaluation")
+
+
+def test_statistics_of_a_network_that_normalizes_are_those_asked_for_later(
+    client: httpx.Client, normalized_run: dict[str, Any]
+) -> None:
+    recorded = [record for record in records(client, normalized_run) if record["epoch"] == 2]
+    assert [record["gradient"] for record in recorded] == [
+        "dW1", "db1", "dbeta1", "dgamma1", "dW2", "db2", "dbeta2", "dgamma2", "dW3", "db3",
+    ]  # fmt: skip
+    data = digits()
+    training = data.split(0.25, 3)[0].X[:512]
+    rows = [int(np.flatnonzero((x == data.X).all(axis=1))[0]) for x in training]
+    found = arrays(ask(client, normalized_run, 2, rows=rows, names=[record["gradient"] for record in recorded]))
+    for record in recorded:
+        for name, value in statistics_of(found[record["gradient"]]).items():
+            assert record[name] == pytest.approx(value, rel=1e-9, abs=1e-14)
+
+
+def test_in_training_no_sample_has_a_gradient_of_its_own_below_batch_normalization(
+    client: httpx.Client, normalized_run: dict[str, Any]
+) -> None:
+    question = {"rows": [0, 1, 2], "names": ["dW2", "dbeta1", "dgamma1", "dW1"], "per_sample": True}
+    refused(
+        client.post(address(normalized_run), json=question | {"mode": "training"}), "invalid_input", "/names/3",
+        "dW1", "mode evaluation",
+    )  # fmt: skip
+    own = arrays(ask(client, normalized_run, **question))
+    together = arrays(ask(client, normalized_run, **question | {"per_sample": False}))
+    above = question | {"names": question["names"][:3], "mode": "training"}
+    for alone, mean in (
+        (own, together),
+        (arrays(ask(client, normalized_run, **above)),
+         arrays(ask(client, normalized_run, **above | {"per_sample": False}))),
+    ):  # fmt: skip
+        for name, array in alone.items():
+            np.testing.assert_allclose(array.mean(axis=0), mean[name], rtol=1e-9, atol=1e-15)
+
+
+@pytest.mark.parametrize("kind", ["layer", "batch"])
+def test_the_gradients_of_a_network_that_normalizes_pass_the_check(client: httpx.Client, kind: str) -> None:
+    layers = [{"units": 4, "activation": "tanh", "normalization": kind}, {"units": 1, "activation": "sigmoid"}]
+    # All units of layer 1 are the same for the sample (0, 0): there the cost bends on a scale of √ε.
+    response = client.post("/v1/gradient-checks", json=CHECK | {"network": {"layers": layers}, "h": 1e-6})
+    check = GradientCheck.model_validate(response.json())
+    assert check.passed
+    assert [block.name for block in check.blocks] == ["W1", "b1", "gamma1", "beta1", "W2", "b2"]
+
+
 @pytest.mark.parametrize("validation", [None, {"fraction": 0.25, "seed": 3}, {"fraction": 0.9, "seed": 1}])
 def test_recorded_statistics_are_those_of_the_first_training_samples_at_the_weights_of_the_epoch(
     client: httpx.Client, validation: dict[str, Any] | None
@@ -381,6 +511,8 @@ def test_a_format_that_is_not_offered_is_refused(client: httpx.Client, digits_ru
         ({"samples": [[0, 1e39]], "labels": ["1"]}, "/samples/0/1", ["float32"]),
         ({"rows": [0], "epoch": 1}, "/epoch", ["no such field"]),
         ({"rows": [0], "values": 1}, "/values", ["true or false"]),
+        ({"rows": [0], "mode": "eval"}, "/mode", ["'eval'", "evaluation, training"]),
+        ({"rows": [0], "names": ["dgamma1"]}, "/names/0", ["dgamma1"]),
     ],
 )
 def test_a_question_that_makes_no_sense_is_refused_at_its_place(

@@ -134,6 +134,9 @@ def test_a_run_with_validation_has_its_cost_and_error(digits_run: dict[str, Any]
     [
         (layers(HIDDEN | {"activation": "swish"}, OUTPUT), "/network/layers/0/activation", ["swish", *ACTIVATIONS]),
         (layers(HIDDEN | {"initializer": "ones"}, OUTPUT), "/network/layers/0/initializer", ["ones", *INITIALIZERS]),
+        (layers(HIDDEN | {"normalization": "group"}, OUTPUT), "/network/layers/0/normalization", ["layer, batch"]),
+        (layers(HIDDEN, OUTPUT | {"normalization": "batch"}), "/network/layers/1/normalization", ["hidden layers"]),
+        (layers(HIDDEN | {"normalization": "batch"}, OUTPUT) | {"batch_size": 3}, "/batch_size", ["at least two"]),
         ({"cost": "hinge"}, "/cost", ["hinge", *COSTS]),
         ({"optimizer": {"name": "lion"}}, "/optimizer/name", ["lion", *OPTIMIZERS]),
         ({"dtype": "float16"}, "/dtype", ["float16", "float32", "float64"]),

@@ -128,7 +128,8 @@ def test_weights_are_numbers_one_for_each_row() -> None:
     table = rows.read(SAMPLES, None, ["a", "b", "a"], None, LIMITS, [1, 0.5, 0])
     check(table)
     assert table.weights is not None
-    assert (table.weights.dtype, table.weights.tolist()) == (np.float64, [1, 0.5, 0])
+    assert table.weights.dtype == np.float64
+    assert table.weights.tolist() == [1, 0.5, 0]
     assert table.notes[-1] == "Weights of the samples were sent."
 
 
