@@ -1,12 +1,13 @@
 """The same training in PyTorch: weights after 200 steps, for all that the two share.
 
 `python -m benchmarks.parity`, or `make parity`, prints the largest difference of each optimizer, over all
-schedules and regularizations. A difference is relative: max |W − W'| / max |W'| of an array, the largest of
+schedules and regularizations, and with each normalization. A difference is relative: max |W − W'| / max |W'| of an array, the largest of
 all arrays. PyTorch's own clipping by norm divides by ‖G‖ + 10⁻⁶ and its `renorm` by ‖w‖ + 10⁻⁷; here both are
 written with its arrays, without these.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,11 +28,16 @@ from chainrule.engine import (
     train,
 )
 from chainrule.engine.arrays import FloatArray, generator
+from chainrule.engine.normalization import NORMALIZATIONS
 
 STEPS, EPOCHS, SAMPLES, BATCH = 200, 40, 37, 8
 """Five steps an epoch, the last of five samples."""
 TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
 NETWORK = dense(6, (8, "tanh"), (7, "tanh"), (3, "softmax"))
+NORMALIZED = {
+    kind: replace(NETWORK, layers=(*(replace(l, normalization=kind) for l in NETWORK.layers[:-1]), NETWORK.layers[-1]))
+    for kind in NORMALIZATIONS
+}
 
 OPTIMIZERS: dict[str, tuple[float, Callable[[OptimizerSpec, Any], Any]]] = {
     "sgd": (0.1, lambda o, p: torch.optim.SGD(p, o.learning_rate)),
@@ -84,7 +90,7 @@ def main() -> None:
     lines = [
         f"Weights after {STEPS} steps against PyTorch {torch.__version__}: the largest relative difference over "
         f"{len(SCHEDULES)} schedules ({', '.join(SCHEDULES)}) × {len(REGULARIZATIONS)} regularizations "
-        f"({', '.join(REGULARIZATIONS)}).",
+        f"({', '.join(REGULARIZATIONS)}), and {len(NORMALIZED)} normalizations ({', '.join(NORMALIZED)}).",
         "",
         f"| optimizer | {' | '.join(TOLERANCE)} |",
         "|---|--:|--:|",
@@ -106,11 +112,14 @@ def main() -> None:
 
 
 def differences(optimizer: str, dtype: str) -> Iterator[tuple[str, float]]:
-    """Train with each schedule and regularization, here and there; give how far the weights are apart."""
+    """Train with each schedule and regularization, and each normalization; give how far the weights are apart."""
     torch.set_num_threads(1)  # with more, threads would wait for each other over arrays this small
     for schedule in SCHEDULES:
         for regularization in REGULARIZATIONS:
             yield f"{schedule}; {regularization}", _difference(_config(optimizer, dtype, schedule, regularization))
+    for kind, network in NORMALIZED.items():
+        config = replace(_config(optimizer, dtype, "constant", "nothing"), network=network)
+        yield f"{kind} normalization", _difference(config)
 
 
 def _config(optimizer: str, dtype: str, schedule: str, regularization: str) -> TrainingConfig:
@@ -139,18 +148,22 @@ def _difference(config: TrainingConfig) -> float:
     *_, last = train(config, data)
     assert isinstance(last, Epoch)
     theirs = _torch(config, data)
-    return max(float(np.max(np.abs(W - theirs[name])) / np.max(np.abs(W))) for name, W in last.network.named().items())
+    return max(
+        float(np.max(np.abs(W - theirs[name])) / (np.max(np.abs(W)) or 1)) for name, W in last.network.named().items()
+    )
 
 
 def _torch(config: TrainingConfig, data: Data) -> dict[str, FloatArray]:
     """Train the same network on the same batches, and give its weights by our names."""
-    P = {
-        name: torch.tensor(a, requires_grad=True)
-        for name, a in initialize(NETWORK, config.seed, config.dtype).named().items()
-    }
+    P = {name: torch.tensor(a) for name, a in initialize(config.network, config.seed, config.dtype).named().items()}
+    for name, tensor in P.items():
+        # What batch normalization takes away again has a gradient of rounding alone, which optimizers enlarge.
+        taken_away = name[0] == "b" and f"running_mean{name[1:]}" in P
+        tensor.requires_grad = not (taken_away or name.startswith("running"))
+    trained = [tensor for tensor in P.values() if tensor.requires_grad]
     X, y = torch.tensor(data.X.astype(config.dtype)), torch.tensor(data.labels)
     name = config.optimizer.name
-    optimizer = OPTIMIZERS[name][1](config.optimizer, P.values())
+    optimizer = OPTIMIZERS[name][1](config.optimizer, trained)
     schedule = next(make for spec, make in SCHEDULES.values() if spec == config.schedule)(optimizer)
     W = [P[name] for name in P if name.startswith("W")]
     l1, l2, longest = config.regularization.l1, config.regularization.l2, config.regularization.max_norm
@@ -159,12 +172,12 @@ def _torch(config: TrainingConfig, data: Data) -> dict[str, FloatArray]:
             optimizer.zero_grad()
             A = X[rows]
             for number in range(1, len(W)):
-                A = torch.tanh(torch.nn.functional.linear(A, P[f"W{number}"], P[f"b{number}"]))
+                A = torch.tanh(_normalized(torch.nn.functional.linear(A, P[f"W{number}"], P[f"b{number}"]), P, number))
             Z = torch.nn.functional.linear(A, P[f"W{len(W)}"], P[f"b{len(W)}"])
             cost = torch.nn.functional.cross_entropy(Z, y[rows])
             cost = cost + l1 * sum(w.abs().sum() for w in W) + l2 / 2 * sum((w**2).sum() for w in W)
             cost.backward()
-            _clip(config.clip, list(P.values()))
+            _clip(config.clip, trained)
             optimizer.step()
             if longest is not None:
                 with torch.no_grad():
@@ -173,6 +186,16 @@ def _torch(config: TrainingConfig, data: Data) -> dict[str, FloatArray]:
         for scheduler in schedule:
             scheduler.step()
     return {name: tensor.detach().numpy() for name, tensor in P.items()}
+
+
+def _normalized(Z: Any, P: dict[str, Any], number: int) -> Any:
+    if f"gamma{number}" not in P:
+        return Z
+    gamma, beta = P[f"gamma{number}"], P[f"beta{number}"]
+    if f"running_mean{number}" not in P:
+        return torch.nn.functional.layer_norm(Z, Z.shape[1:], gamma, beta)
+    running = P[f"running_mean{number}"], P[f"running_var{number}"]
+    return torch.nn.functional.batch_norm(Z, *running, gamma, beta, training=True)
 
 
 def _clip(clip: ClipSpec | None, parameters: list[Any]) -> None:

@@ -72,6 +72,7 @@ class Recorder:
         self.dtype = dtype
         self.samples = dict(changing)
         self.calls: list[Call] = []
+        self._numbers: dict[float, Array] = {}
         self._own: set[int] = set()  # by identity: the arrays that were made for results
         self.changing = {name: self.watch(array) for name, array in changing.items()}
 
@@ -165,7 +166,8 @@ class Recorder:
     def _plain(self, value: Any) -> Any:
         if isinstance(value, np.ndarray):
             return _unwatched(value)
-        return np.asarray(value, self.dtype)  # NumPy takes these faster than Python's numbers
+        # NumPy takes arrays faster than Python's numbers.
+        return self._numbers.setdefault(value, np.asarray(value, self.dtype))
 
     def _reuse(self) -> None:
         """Let a result overwrite an operand of its shape that nobody reads any more, so that less memory is touched."""

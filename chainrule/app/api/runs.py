@@ -214,7 +214,7 @@ async def extend_run(
 
     The new run begins with a copy of all that this one recorded, and ends with the weights that as many
     epochs from the start would give, to the bit. Where that cannot be, it is refused: while the run has
-    not ended, after it has diverged, or with a schedule that depends on the number of epochs (cosine).
+    not ended, after it has diverged or stopped early, or with a schedule that depends on the number of epochs (cosine).
     The limits are those of the whole run.
     """
     length = lineage.Length(extension.epochs, extension.to)

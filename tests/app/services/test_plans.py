@@ -104,7 +104,10 @@ def test_binary_cross_entropy_takes_targets_from_0_to_1_and_no_others(database: 
     spec = SPEC | OUTPUTS | {"cost": "binary_cross_entropy"}
     fitting = numeric(database, settings, [[0, 1], [0.5, 0], [1, 1]])
     assert plans.make(database, settings, spec | {"dataset": fitting}).engine.cost == "binary_cross_entropy"
-    for targets, words in (([[0.0, 1.5], [1, 0]], "run from 0 to 1.5"), ([[0.0, 1], [-1, 0]], "run from -1 to 1")):
+    for targets, words in (
+        ([[0.0, 1.5], [1.0, 0.0]], "run from 0 to 1.5"),
+        ([[0.0, 1.0], [-1.0, 0.0]], "run from -1 to 1"),
+    ):
         other = numeric(database, settings, targets)
         with pytest.raises(InvalidInput, match=words) as refused:
             plans.make(database, settings, spec | {"dataset": other})
