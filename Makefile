@@ -59,7 +59,7 @@ lock:  ## pin the newest versions that fit (needs uv)
 	uv pip compile $(LOCK) --group dev -c requirements.lock -o requirements-dev.lock
 
 LOCK := --quiet --upgrade --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
-	--no-emit-index-url --no-emit-find-links --no-header --no-annotate --extra service --extra onnx --extra fast pyproject.toml
+	--no-emit-index-url --no-emit-find-links --no-header --no-annotate --extra service --extra onnx pyproject.toml
 
 clean:  ## remove the environment, caches and the demo's data
 	rm -rf $(VENV) $(BENCH) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build chainrule-demo

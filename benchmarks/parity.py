@@ -1,9 +1,9 @@
 """The same training in PyTorch: weights after 200 steps, for all that the two share.
 
 `python -m benchmarks.parity`, or `make parity`, prints the largest difference of each optimizer, over all
-schedules and regularizations, and with each normalization. A difference is relative: max |W − W'| / max |W'| of an array, the largest of
-all arrays. PyTorch's own clipping by norm divides by ‖G‖ + 10⁻⁶ and its `renorm` by ‖w‖ + 10⁻⁷; here both are
-written with its arrays, without these.
+schedules and regularizations, and with each normalization. A difference is relative: max |W − W'| / max |W'| of an
+array, the largest of all arrays. PyTorch's own clipping by norm divides by ‖G‖ + 10⁻⁶ and its `renorm` by
+‖w‖ + 10⁻⁷; here both are written with its arrays, without these.
 """
 
 from collections.abc import Callable, Iterator
@@ -33,9 +33,13 @@ from chainrule.engine.normalization import NORMALIZATIONS
 STEPS, EPOCHS, SAMPLES, BATCH = 200, 40, 37, 8
 """Five steps an epoch, the last of five samples."""
 TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
+ENLARGED = 10
+"""Normalization divides by σ, which enlarges rounding: so many times the tolerance is allowed with it."""
 NETWORK = dense(6, (8, "tanh"), (7, "tanh"), (3, "softmax"))
 NORMALIZED = {
-    kind: replace(NETWORK, layers=(*(replace(l, normalization=kind) for l in NETWORK.layers[:-1]), NETWORK.layers[-1]))
+    kind: replace(
+        NETWORK, layers=(*(replace(layer, normalization=kind) for layer in NETWORK.layers[:-1]), NETWORK.layers[-1])
+    )
     for kind in NORMALIZATIONS
 }
 
@@ -98,17 +102,24 @@ def main() -> None:
     beyond = []
     for optimizer in OPTIMIZERS:
         cells = []
-        for dtype, tolerance in TOLERANCE.items():
+        for dtype in TOLERANCE:
             found = dict(differences(optimizer, dtype))
             worst = max(found, key=lambda name: found[name])
             cells.append(f"{found[worst]:.1e} ({worst})")
-            beyond += [f"{optimizer}, {dtype}, {name}: {d:.1e}" for name, d in found.items() if not d <= tolerance]
+            beyond += [
+                f"{optimizer}, {dtype}, {name}: {d:.1e}" for name, d in found.items() if not d <= allowed(name, dtype)
+            ]
         lines.append(f"| {optimizer} | {' | '.join(cells)} |")
     print("\n".join(lines))
     if output := keeping(__doc__):
         keep("The same weights as PyTorch", "\n".join(lines), output)
     if beyond:
         raise SystemExit("beyond the tolerance: " + "; ".join(beyond))
+
+
+def allowed(name: str, dtype: str) -> float:
+    """Tell how far weights may be apart, by what `differences` calls a training."""
+    return TOLERANCE[dtype] * (ENLARGED if name.endswith("normalization") else 1)
 
 
 def differences(optimizer: str, dtype: str) -> Iterator[tuple[str, float]]:

@@ -541,8 +541,7 @@ def sweeps(url: Url = None, as_json: AsJson = False) -> None:
     if as_json:
         return _print_json([dict(each) for each in found])
     rows = [
-        (each["id"], each["name"], each["status"], each["members"], (each["best"] or {}).get(each["objective"]))
-        for each in found
+        (each["id"], each["name"], each["status"], each["members"], (each["best"] or {}).get("value")) for each in found
     ]
     console.table("Sweeps", ("id", "name", "status", "members", "best"), rows)
 

@@ -142,7 +142,7 @@ def sweep_line(found: Resource) -> None:
     """Print how far a sweep has come, in a line."""
     states = ", ".join(f"{count} {state}" for state, count in found["statuses"].items() if count)
     best = found["best"]
-    told = "" if best is None else f"; best {found['objective']} {_number(best[found['objective']])}"
+    told = "" if best is None else f"; best {found['objective']} {_number(best['value'])}"
     output.print(f"{found['progress']['percent']:5.1f} %  {states}{told}")
 
 
@@ -150,10 +150,10 @@ def sweep(found: Resource, members: Sequence[Resource]) -> None:
     """Print a sweep with its members, the best first."""
     sweep_line(found)
     objective = found["objective"]
-    ranked = sorted(members, key=lambda one: (one[objective] is None, one[objective] or 0.0))
+    ranked = sorted(members, key=lambda one: (one["value"] is None, one["value"] or 0.0))
     paths = list(dict.fromkeys(path for one in members for path in one["varied"]))
     rows = [
-        (one["run"], *(one["varied"].get(path) for path in paths), one["status"], one["epochs_done"], one[objective])
+        (one["run"], *(one["varied"].get(path) for path in paths), one["status"], one["epochs_done"], one["value"])
         for one in ranked
     ]
     table(f"{found['id']} {found['name']}".strip(), ("run", *paths, "status", "epochs", objective), rows)

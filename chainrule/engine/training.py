@@ -434,20 +434,16 @@ class _Training:
         errors = self._per_sample(Z, A, Y, self._output, axis=axis)
         if batches.scale is not None:
             errors = errors * (batches.scale[held][..., 0, :] * batches.m)
-        costs, classes, labels = np.add.reduce(errors, axis=-1).tolist(), self._members[0].classes, self._labels
+        classes, labels = self._members[0].classes, self._members[0].goal.labels
         if labels is None:
-            wrong = np.zeros(errors.shape[:-1], np.int64).tolist()
+            differ = np.zeros(errors.shape, bool)
         elif labels.ndim == 1:
             differ = classify(A, classes, axis=axis) != batches.labels[held[:-1]]
-            wrong = np.add.reduce(differ, axis=-1, dtype=np.int64).tolist()
         else:  # labels that hold or not; wrong if any is
             differ = (classify(A, classes) != classify(Y, classes)).any(axis=axis)
-            wrong = np.add.reduce(differ, axis=-1, dtype=np.int64).tolist()
+        costs: Any = np.add.reduce(errors, axis=-1).tolist()
+        wrong: Any = np.add.reduce(differ, axis=-1, dtype=np.int64).tolist()
         return (costs, wrong) if self._stacked else ([costs], [wrong])
-
-    @property
-    def _labels(self) -> IntArray | None:
-        return self._members[0].goal.labels
 
     def _train_several(self) -> Iterator[Round]:
         """Train several epochs of one step each, and give them one after another."""

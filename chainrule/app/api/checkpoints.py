@@ -144,4 +144,9 @@ def _encoded(service: Service, kept: checkpoints.Kept, chosen: str) -> bytes:
 
 def _ordered(weights: bytes) -> dict[str, Any]:
     arrays = decode_safetensors(weights)
-    return {name: arrays[name] for name in sorted(arrays, key=lambda name: (int(name[1:]), name))}
+
+    def by_layer(name: str) -> tuple[int, str]:
+        symbol = name.rstrip("0123456789")
+        return int(name.removeprefix(symbol)), symbol
+
+    return {name: arrays[name] for name in sorted(arrays, key=by_layer)}

@@ -130,7 +130,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
     # A misspelt field stands before the one that is missing because of it.
     ordered = sorted(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
     body = getattr(request.scope.get("route"), "body_field", None)
-    problems = [_field_error(found, body) for found in ordered[:MOST_ERRORS]]
+    problems = [_field_error(found, body, error.body) for found in ordered[:MOST_ERRORS]]
     place = f"{problems[0].pointer}: " if problems[0].pointer else ""
     more = f" ({len(problems)} problems are listed.)" if len(problems) > 1 else ""
     return response(InvalidInput(f"{place}{problems[0].detail}{more}", errors=tuple(problems)))
@@ -150,11 +150,12 @@ def _not_json(found: dict[str, Any], body: Any) -> str:
     return f"The body is not JSON: {reason}."
 
 
-def _field_error(found: dict[str, Any], body: Any) -> FieldError:
+def _field_error(found: dict[str, Any], body: Any, sent: Any = None) -> FieldError:
     """Say where and what; the input itself is left out, it may be huge or no JSON."""
     place, *path = found["loc"] or ("body",)
     context = found.get("ctx", {})
-    pointer = "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)[:MOST_POINTER]
+    parts = _as_sent(path, sent)
+    pointer = "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)[:MOST_POINTER]
     if found["type"] == "extra_forbidden":
         known = ", ".join(_fields_beside(body, path))
         detail = f"There is no such field; known: {known}." if known else "There is no such field here."
@@ -168,20 +169,42 @@ def _field_error(found: dict[str, Any], body: Any) -> FieldError:
     return FieldError(pointer, detail)
 
 
+def _as_sent(path: list[Any], sent: Any) -> list[Any]:
+    """Leave out the kind of one of several models, which stands in the path and in no place of what was sent."""
+    parts = []
+    for part in path:
+        if isinstance(sent, dict) and part not in sent and part == sent.get("kind"):
+            continue
+        parts.append(part)
+        if isinstance(sent, dict):
+            sent = sent.get(part)
+        else:
+            sent = sent[part] if isinstance(sent, list) and isinstance(part, int) and part < len(sent) else None
+    return parts
+
+
 def _fields_beside(body: Any, path: list[Any]) -> list[str]:
     """List the fields that there are where one was misspelt; nothing if the body has no model."""
-    model = _model_in(body.field_info.annotation) if body is not None else None
+    models = _models_in(body.field_info.annotation) if body is not None else []
     for part in path[:-1]:
-        if isinstance(part, str) and model is not None:
-            model = _model_in(model.model_fields[part].annotation)
-    return [] if model is None else list(model.model_fields)
+        if of_kind := [model for model in models if part in _kinds(model)]:
+            models = of_kind
+        elif models and part in models[0].model_fields:
+            models = _models_in(models[0].model_fields[part].annotation)
+        # else it is a place in a list or a key of an object, whose models these are
+    return list(models[0].model_fields) if models else []
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """Find the one model in a type such as `list[Layer] | None`."""
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    """Find the models in a type such as `list[Layer] | None`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for part in get_args(annotation) if (found := _model_in(part))), None)
+        return [annotation]
+    return [found for part in get_args(annotation) for found in _models_in(part)]
+
+
+def _kinds(model: type[BaseModel]) -> tuple[Any, ...]:
+    """Name the kind of one of several models; none of a model by itself."""
+    return get_args(model.model_fields["kind"].annotation) if "kind" in model.model_fields else ()
 
 
 async def _http(request: Request, error: Exception) -> Response:

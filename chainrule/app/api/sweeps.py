@@ -30,7 +30,6 @@ from chainrule.app.api.schemas.runs import RunSpec
 from chainrule.app.api.schemas.sweeps import GRID, HALVING, MemberPage, Preview, Sweep, SweepPage, SweepSpec
 from chainrule.app.errors import (
     Conflict,
-    FieldError,
     IdempotencyInFlight,
     IdempotencyMismatch,
     InvalidInput,
@@ -150,7 +149,7 @@ def _checked(spec: dict[str, Any]) -> dict[str, Any]:
     try:
         return RunSpec.model_validate(spec).model_dump()
     except ValidationError as error:
-        found = tuple(FieldError(f"/run{one.pointer}", one.detail) for one in of_model(error))
+        found = of_model(error)
         raise InvalidInput(f"A member is no run: {found[0].detail} ({found[0].pointer})", errors=found) from error
 
 
@@ -325,4 +324,5 @@ async def _ended(service: Parts, sweep_id: str, wait_s: int) -> dict[str, Any]:
 
 
 def _etag(sweep: dict[str, Any]) -> str:
-    return f'"s{sweep["revision"]}"'
+    # With a member deleted the sum of revisions may come to one it has had before.
+    return f'"s{sweep["revision"]}-{sweep["members"]}"'

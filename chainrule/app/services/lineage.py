@@ -4,7 +4,7 @@ A run that has ended is final. To extend it is to make a new run that takes over
 its resume point; that ends with the weights that as many epochs from the start would give, to the bit.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -50,12 +50,11 @@ def extend(
     length: Length,
     *,
     key: idempotency.Key | None,
-    join: Callable[[Session, Run, plans.Plan], None] | None = None,
 ) -> Submitted:
-    """Store a run that goes on where another ended; `join` makes it part of something larger.
+    """Store a run that goes on where another ended.
 
     Transaction: with the run is stored a copy of all that the parent recorded, so that the parent may
-    be deleted the moment after; `join` is called in it.
+    be deleted the moment after.
 
     Raises:
         NotFound: there is no such run.
@@ -63,37 +62,50 @@ def extend(
         InvalidInput: it is that long already, or the whole run would be over a limit.
         QueueFull, IdempotencyMismatch, IdempotencyInFlight: as for every run.
     """
-    planned: list[plans.Plan] = []
+    return runs.create(
+        database,
+        settings,
+        lambda: plan_extension(database, settings, parent_id, length),
+        key=key,
+        adopt=lambda session, run: take_over(session, run, parent_id),
+    )
 
-    def plan() -> plans.Plan:
-        with database.reading() as session:
-            parent = runs.found(runs_store.get(session, parent_id), parent_id)
-            done = checkpoints.resume_epoch(session, parent_id)
-            inputs = training.load_inputs(session, parent_id, parent.config)
-        total = length.total(parent.epochs_done)
-        _check(parent, done, total, length)
-        try:
-            made = plans.make(database, settings, parent.config | {"epochs": total})
-        except InvalidInput as error:
-            error.errors = (FieldError(length.pointer, error.detail),)
-            raise
-        planned.append(replace(made, inputs=inputs))  # the parent's, even if another build would fit them otherwise
-        return planned[0]
 
-    def adopt(session: Session, run: Run) -> None:
-        parent = runs.found(runs_store.hold(session, parent_id), parent_id)
-        store.copy_records(session, parent_id, run.id)
-        run.extends = parent_id
-        run.epochs_done = parent.epochs_done
-        run.steps_done = run.steps_inherited = parent.steps_done
-        run.best_epoch = parent.best_epoch
-        run.cost, run.error = parent.cost, parent.error
-        run.validation_cost, run.validation_error = parent.validation_cost, parent.validation_error
-        run.builds = parent.builds
-        if join is not None:
-            join(session, run, planned[0])
+def plan_extension(database: Database, settings: Settings, parent_id: str, length: Length) -> plans.Plan:
+    """Plan the run that goes on where another ended, or refuse it; stores nothing.
 
-    return runs.create(database, settings, plan, key=key, adopt=adopt)
+    Raises:
+        NotFound, Conflict, InvalidInput: as `extend` says.
+    """
+    with database.reading() as session:
+        parent = runs.found(runs_store.get(session, parent_id), parent_id)
+        done = checkpoints.resume_epoch(session, parent_id)
+        inputs = training.load_inputs(session, parent_id, parent.config)
+    total = length.total(parent.epochs_done)
+    _check(parent, done, total, length)
+    try:
+        made = plans.make(database, settings, parent.config | {"epochs": total})
+    except InvalidInput as error:
+        error.errors = (FieldError(length.pointer, error.detail),)
+        raise
+    return replace(made, inputs=inputs)  # the parent's, even if another build would fit them otherwise
+
+
+def take_over(session: Session, run: Run, parent_id: str) -> None:
+    """Give a new run, stored in this transaction, all that another has recorded, and where it stands.
+
+    Raises:
+        NotFound: the other is gone.
+    """
+    parent = runs.found(runs_store.hold(session, parent_id), parent_id)
+    store.copy_records(session, parent_id, run.id)
+    run.extends = parent_id
+    run.epochs_done = parent.epochs_done
+    run.steps_done = run.steps_inherited = parent.steps_done
+    run.best_epoch = parent.best_epoch
+    run.cost, run.error = parent.cost, parent.error
+    run.validation_cost, run.validation_error = parent.validation_cost, parent.validation_error
+    run.builds = parent.builds
 
 
 def clone(

@@ -1,5 +1,6 @@
 """Plans: what a spec of a run comes to, checked, completed and estimated before anything is taken."""
 
+import json
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -52,8 +53,18 @@ class Plan:
     inputs: Preprocessing
 
 
-def make(database: Database, settings: Settings, spec: dict[str, Any]) -> Plan:
+Fitted = dict[str, Preprocessing]
+"""How features become inputs, by all that decides it."""
+
+
+def make(database: Database, settings: Settings, spec: dict[str, Any], fitted: Fitted | None = None) -> Plan:
     """Check a spec, fill its defaults in and estimate what it takes; takes nothing itself.
+
+    Args:
+        database: with the datasets.
+        settings: with the limits.
+        spec: of the run.
+        fitted: what was fitted for runs like it just now, to be used again; what is fitted is added.
 
     Raises:
         InvalidInput: the spec is wrong; with a pointer to the place.
@@ -97,7 +108,11 @@ def make(database: Database, settings: Settings, spec: dict[str, Any]) -> Plan:
             estimate["memory_bytes"] += in_memory_bytes(made, engine.network.inputs, itemsize)
     _limit(settings, estimate)
     _check_targets(database, settings, config)
-    return Plan(config, engine, steps, estimate, _fitted_inputs(database, settings, config))
+    alike = json.dumps([config[name] for name in ("dataset", "validation", "inputs")])
+    fitted = {} if fitted is None else fitted
+    if config["inputs"] is None or alike not in fitted:
+        fitted[alike] = _fitted_inputs(database, settings, config)
+    return Plan(config, engine, steps, estimate, fitted[alike])
 
 
 def _complete(spec: dict[str, Any], info: datasets.DatasetInfo) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import itertools
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy as np
 from sqlalchemy.orm import Session
 
 from chainrule.app.config import Settings
-from chainrule.app.errors import Conflict, FieldError, InvalidInput, LimitExceeded, NotFound, QueueFull
+from chainrule.app.errors import AppError, Conflict, FieldError, InvalidInput, LimitExceeded, NotFound, QueueFull
 from chainrule.app.run_status import RunStatus
 from chainrule.app.services import datasets, idempotency, lineage, plans, runs
 from chainrule.app.services.runs import RETRY_AFTER_S, Submitted
@@ -27,6 +28,8 @@ from chainrule.engine.arrays import generator
 Varied = dict[str, Any]
 """What makes a member differ: path into the run's spec, such as `optimizer/learning_rate`, to value."""
 PREVIEWED = 100
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -59,19 +62,20 @@ def expand(
             pointer="/strategy", hint="Take fewer values, or count fewer.",
         )  # fmt: skip
     rungs, first_epochs = _rungs(spec)
+    _check_paths(strategy.get("parameters", {}), halving=rungs > 1)
     found = []
     for varied in _varied(strategy):
         of_run = copy.deepcopy(spec["run"])
         for path, value in varied.items():
-            _put(of_run, path, value)
+            _put(of_run, path, copy.deepcopy(value))
         if rungs > 1:
             of_run["epochs"] = first_epochs
-        found.append(Candidate(varied, check(of_run)))
-    if rungs > 1 and SCHEDULES[(spec["run"].get("schedule") or {}).get("name", "constant")].of_total:
-        raise InvalidInput.at(
-            "/run/schedule/name",
-            "The rates of this schedule depend on the number of epochs, which halving changes; use another.",
-        )
+        try:
+            found.append(Candidate(varied, check(of_run)))
+            if rungs > 1:
+                _check_schedule(found[-1].spec)
+        except InvalidInput as error:
+            raise _of_member(error, varied, strategy) from error
     return found
 
 
@@ -95,12 +99,12 @@ def submit(
     with idempotency.in_flight(key):
         if given := idempotency.find(database, key):
             return Submitted(given.body, replayed=True)
-        made = [(candidate, _plan(database, settings, candidate)) for candidate in candidates]
+        made = list(zip(candidates, _plans(database, settings, spec, candidates), strict=True))
         sweep = Sweep(
             id=new_id("sweep"),
             name=spec["name"],
             spec=spec,
-            objective=_objective(spec, made[0][1]),
+            objective=_objective(database, spec, [plan for _, plan in made]),
             rung=0,
             rungs=_rungs(spec)[0],
             cancel_requested=False,
@@ -116,24 +120,13 @@ def submit(
             if queued + len(made) > settings.max_queued_runs:
                 raise QueueFull(queued, settings.max_queued_runs, RETRY_AFTER_S)
             store.add(session, sweep)
-            members = []
-            for position, (candidate, plan) in enumerate(made):
-                run = runs.new_run(plan)
-                run.sweep_id = sweep.id
-                run.stack_key = _stack_key(settings, plan) if spec["stack"] else None
-                runs_store.add(session, run)
-                if plan.config["inputs"] is not None:
-                    inputs_store.add(session, run.id, plan.inputs.to_dict())
-                members.append(
-                    {
-                        "sweep_id": sweep.id,
-                        "position": position,
-                        "run_id": run.id,
-                        "rung": 0,
-                        "varied": candidate.varied,
-                    }
-                )
-            store.add_members(session, members)
+            store.add_members(
+                session,
+                [
+                    _member_row(sweep, position, _add_run(session, settings, sweep, plan), 0, candidate.varied)
+                    for position, (candidate, plan) in enumerate(made)
+                ],
+            )
             answer = _view(session, sweep)
             idempotency.keep(session, key, idempotency.Answer(201, f"/v1/sweeps/{sweep.id}", answer))
     return Submitted(answer, replayed=False)
@@ -147,12 +140,12 @@ def preview(
     Raises:
         InvalidInput: the spec of a member is wrong or over a limit.
     """
-    made = [_plan(database, settings, candidate) for candidate in candidates]
+    made = _plans(database, settings, spec, candidates)
     sums = {name: sum(plan.estimate[name] for plan in made) for name in ("steps", "storage_bytes")}
     keys = {_stack_key(settings, plan) if spec["stack"] else None for plan in made}
     return {
         "valid": True,
-        "objective": _objective(spec, made[0]),
+        "objective": _objective(database, spec, made),
         "members": len(made),
         "rungs": _sizes(spec, len(made)),
         "stacks": len(keys - {None}),
@@ -184,9 +177,9 @@ def members(database: Database, sweep_id: str, *, after: int, limit: int) -> tup
         NotFound: there is no such sweep.
     """
     with database.reading() as session:
-        _found(store.get(session, sweep_id), sweep_id)
-        rows = store.members(session, sweep_id, after=after, limit=limit + 1)
-        shown = [_member(member, run) for member, run in rows]
+        sweep = _found(store.get(session, sweep_id), sweep_id)
+        rows = store.members(session, sweep_id, sweep.objective, after=after, limit=limit + 1)
+        shown = [_member(member) for member in rows]
     return shown[:limit], shown[limit - 1]["position"] if len(shown) > limit else None
 
 
@@ -231,8 +224,7 @@ def delete(database: Database, sweep_id: str) -> None:
 def advance(database: Database, settings: Settings, run_ids: Sequence[str] | None = None) -> None:
     """Take sweeps by halving to their next rung whose runs have all ended: the best of them are extended.
 
-    Repeating it, at any time and by anybody, is harmless: each run of a rung is made under a key of its own, and
-    the rung is counted up when all of them are there.
+    Repeating it, at any time and by anybody, is harmless. What keeps one sweep from going on keeps none of the others.
 
     Args:
         database: with the sweeps.
@@ -248,73 +240,115 @@ def advance(database: Database, settings: Settings, run_ids: Sequence[str] | Non
 
 
 def _climb(database: Database, settings: Settings, sweep_id: str) -> None:
+    """Store the runs of a sweep's next rung.
+
+    Whoever cannot go on (it has stopped early, was deleted, or would be over a limit by now) stays where it is, and
+    with nobody left who can, the sweep is at its end. The limit of the queue does not count here: the sweep was let in.
+
+    Transaction: the runs are stored and the rung is counted up in one, so there is never a part of a rung.
+    Concurrency: it holds the sweep, as cancelling and deleting it do; of several who try, the first climbs.
+    """
     with database.reading() as session:
         sweep = store.get(session, sweep_id)
         if sweep is None or sweep.rung >= sweep.rungs - 1:
             return
-        rows = store.members(session, sweep_id, rung=sweep.rung)
-        if not rows or not all(RunStatus(run.status).terminal for _, run in rows):
+        rung, spec = sweep.rung, sweep.spec
+        sizes, total = _sizes(spec, _count(spec["strategy"])), spec["run"]["epochs"]
+        rows = store.members(session, sweep_id, sweep.objective, rung=rung)
+        if not all(RunStatus(member.run.status).terminal for member in rows):
             return
-        rung, spec, objective = sweep.rung, sweep.spec, sweep.objective
-        ranked = sorted(
-            (row for row in rows if row[1].status == RunStatus.SUCCEEDED and _value(row[1], objective) is not None),
-            key=lambda row: (_value(row[1], objective), row[0].position),
-        )
-        chosen = [(member.position, member.varied, run.id) for member, run in ranked]
-        everybody = len(store.members(session, sweep_id, rung=0))
-    sizes = _sizes(spec, everybody)
-    to = min(spec["halving"]["epochs"] * spec["halving"]["factor"] ** (rung + 1), spec["run"]["epochs"])
-    if rung + 2 == len(sizes):
-        to = spec["run"]["epochs"]
-    for place, (_, varied, parent) in enumerate(chosen[: sizes[rung + 1]]):
-        position = sum(sizes[: rung + 1]) + place
-        _promote(database, settings, sweep_id, rung + 1, position, varied, parent, to, stack=spec["stack"])
+        ranked = store.ranked(session, sweep_id, sweep.objective, rung=rung)
+        best = [member for member in ranked if member.run.status == RunStatus.SUCCEEDED][: sizes[rung + 1]]
+    to = lineage.Length(to=min(spec["halving"]["epochs"] * spec["halving"]["factor"] ** (rung + 1), total))
+    chosen = []
+    for member in best:
+        try:
+            chosen.append((member.place, lineage.plan_extension(database, settings, member.run.id, to)))
+        except AppError as error:
+            log.info("%s: %s goes no further: %s", sweep_id, member.run.id, error.detail)
     with database.writing() as session:
-        store.climb(session, sweep_id, rung)
-
-
-def _promote(
-    database: Database,
-    settings: Settings,
-    sweep_id: str,
-    rung: int,
-    position: int,
-    varied: Varied,
-    parent: str,
-    to: int,
-    *,
-    stack: bool,
-) -> None:
-    def join(session: Session, run: Run, plan: plans.Plan) -> None:
-        run.sweep_id = sweep_id
-        run.stack_key = _stack_key(settings, plan) if stack else None
+        sweep = store.hold(session, sweep_id)
+        if sweep is None or sweep.rung != rung or sweep.cancel_requested:
+            return
+        position = store.next_position(session, sweep_id)
+        rows_made: list[dict[str, Any]] = []
+        for place, plan in chosen:
+            if runs_store.hold(session, place.run_id) is None:
+                continue  # deleted meanwhile
+            run = _add_run(session, settings, sweep, plan)
+            lineage.take_over(session, run, place.run_id)
+            rows_made.append(_member_row(sweep, position + len(rows_made), run, rung + 1, place.varied))
         session.flush()
-        store.add_members(
-            session,
-            [{"sweep_id": sweep_id, "position": position, "run_id": run.id, "rung": rung, "varied": varied}],
-        )
-
-    name = f"{sweep_id}/{rung}/{position}"
-    key = idempotency.Key(name, hashlib.sha256(name.encode()).hexdigest())
-    try:
-        lineage.extend(database, settings, parent, lineage.Length(to=to), key=key, join=join)
-    except Conflict:
-        return  # it has stopped early, or was deleted meanwhile: it stays where it is
+        store.add_members(session, rows_made)
+        sweep.rung = rung + 1 if rows_made else sweep.rungs - 1
 
 
-def _plan(database: Database, settings: Settings, candidate: Candidate) -> plans.Plan:
-    try:
-        return plans.make(database, settings, candidate.spec)
-    except (InvalidInput, LimitExceeded) as error:
-        of = ", ".join(f"{path} = {value}" for path, value in candidate.varied.items())
-        raise _in_run(error, of) from error
+def _add_run(session: Session, settings: Settings, sweep: Sweep, plan: plans.Plan) -> Run:
+    run = runs.new_run(plan)
+    run.sweep_id = sweep.id
+    run.stack_key = _stack_key(settings, plan) if sweep.spec["stack"] else None
+    runs_store.add(session, run)
+    if plan.config["inputs"] is not None:
+        inputs_store.add(session, run.id, plan.inputs.to_dict())
+    return run
 
 
-def _in_run(error: InvalidInput, of: str) -> InvalidInput:
-    """Point into the sweep's `run`, and name the member."""
-    error.errors = tuple(FieldError(f"/run{found.pointer}", found.detail) for found in error.errors)
-    error.detail = f"{error.detail} (the member with {of})"
+def _member_row(sweep: Sweep, position: int, run: Run, rung: int, varied: Varied) -> dict[str, Any]:
+    return {"sweep_id": sweep.id, "position": position, "run_id": run.id, "rung": rung, "varied": varied}
+
+
+def _plans(
+    database: Database, settings: Settings, spec: Mapping[str, Any], candidates: Sequence[Candidate]
+) -> list[plans.Plan]:
+    """Plan every member; by halving also at its full length, so that no limit is found only when it comes to it."""
+    rungs, _ = _rungs(spec)
+    fitted: plans.Fitted = {}
+    made = []
+    for candidate in candidates:
+        try:
+            if rungs > 1:
+                plans.make(database, settings, candidate.spec | {"epochs": spec["run"]["epochs"]}, fitted)
+            made.append(plans.make(database, settings, candidate.spec, fitted))
+        except InvalidInput as error:
+            raise _of_member(error, candidate.varied, spec["strategy"]) from error
+    return made
+
+
+def _of_member(error: InvalidInput, varied: Varied, strategy: Mapping[str, Any]) -> InvalidInput:
+    """Point into the sweep, at the values of the field if it is varied, and name the member."""
+    error.errors = tuple(FieldError(_pointer(found.pointer, varied, strategy), found.detail) for found in error.errors)
+    error.detail = (
+        f"{error.detail} (The member with {', '.join(f'{path} = {value}' for path, value in varied.items())}.)"
+    )
     return error
+
+
+def _pointer(of_run: str, varied: Varied, strategy: Mapping[str, Any]) -> str:
+    for path in varied:
+        if "parameters" in strategy and f"{of_run}/".startswith(f"/{path}/"):
+            return _at(path)
+    return f"/run{of_run}"
+
+
+def _at(path: str) -> str:
+    return "/strategy/parameters/" + path.replace("/", "~1")
+
+
+def _check_paths(paths: Mapping[str, Any], *, halving: bool) -> None:
+    """Refuse fields of which one would undo the other."""
+    for path, outer in itertools.permutations(paths, 2):
+        if path.startswith(f"{outer}/"):
+            raise InvalidInput.at(_at(path), f"It is a part of {outer!r}, which is varied too; vary one of both.")
+    if halving and "epochs" in paths:
+        raise InvalidInput.at(_at("epochs"), "Halving decides how long members train; set run/epochs, the longest.")
+
+
+def _check_schedule(of_run: Mapping[str, Any]) -> None:
+    if SCHEDULES[(of_run.get("schedule") or {}).get("name", "constant")].of_total:
+        raise InvalidInput.at(
+            "/schedule/name",
+            "The rates of this schedule depend on the number of epochs, which halving changes; use another.",
+        )
 
 
 def _stack_key(settings: Settings, plan: plans.Plan) -> str | None:
@@ -336,11 +370,21 @@ def _stack_key(settings: Settings, plan: plans.Plan) -> str | None:
     return hashlib.sha256(repr(alike).encode()).hexdigest()
 
 
-def _objective(spec: Mapping[str, Any], plan: plans.Plan) -> str:
-    validated = plan.config["validation"] is not None
+def _objective(database: Database, spec: Mapping[str, Any], made: Sequence[plans.Plan]) -> str:
+    """Choose what the best member has least of; every member has to have it."""
+    validated = all(plan.config["validation"] is not None for plan in made)
     objective: str = spec["objective"] or ("validation_cost" if validated else "cost")
     if objective.startswith("validation") and not validated:
-        raise InvalidInput.at("/objective", f"{objective} needs validation data: set run/validation, or take cost.")
+        raise InvalidInput.at(
+            "/objective", f"{objective} needs validation data in every member: set run/validation, or take cost."
+        )
+    if objective.endswith("error"):
+        for dataset in {plan.config["dataset"] for plan in made}:
+            if not datasets.describe(database, dataset).classes:
+                cost = objective.replace("error", "cost")
+                raise InvalidInput.at(
+                    "/objective", f"{objective} needs class labels, and dataset {dataset} has targets; take {cost}."
+                )
     return objective
 
 
@@ -397,12 +441,13 @@ def _draw(rng: np.random.Generator, path: str, given: Mapping[str, Any]) -> Any:
         return given["choices"][int(rng.integers(len(given["choices"])))]
     low, high = given["low"], given["high"]
     if given["integer"]:
+        low, high = math.ceil(low), math.floor(high)
         drawn = (
             rng.uniform(low, high + 1)
             if given["scale"] == "linear"
             else math.exp(rng.uniform(math.log(low), math.log(high + 1)))
         )
-        return min(int(drawn), int(high))
+        return min(max(math.floor(drawn), low), high)
     if given["scale"] == "log":
         return float(math.exp(rng.uniform(math.log(low), math.log(high))))
     return float(rng.uniform(low, high))
@@ -435,19 +480,14 @@ def _put(spec: dict[str, Any], path: str, value: Any) -> None:
 
 def _no_such(path: str) -> InvalidInput:
     return InvalidInput.at(
-        "/strategy/parameters",
+        _at(path),
         f"{path!r} leads to no field of the run; a path looks like optimizer/learning_rate or network/layers/0/units.",
     )
 
 
-def _value(run: Run, objective: str) -> float | None:
-    value: float | None = getattr(run, objective)
-    return value
-
-
 def _view(session: Session, sweep: Sweep) -> dict[str, Any]:
     found = store.totals(session, [sweep.id]).get(sweep.id, store.Totals({}, 0, 0, 0))
-    best = store.best(session, sweep.id, sweep.objective)
+    best = store.ranked(session, sweep.id, sweep.objective, limit=1)
     status = _status(sweep, found.statuses)
     total = max(found.epochs_total, 1)
     return {
@@ -466,7 +506,7 @@ def _view(session: Session, sweep: Sweep) -> dict[str, Any]:
             "epochs_total": found.epochs_total,
             "percent": 100.0 if RunStatus(status).terminal else round(100 * found.epochs_done / total, 2),
         },
-        "best": None if best is None else _member(*best),
+        "best": _member(best[0]) if best else None,
         "spec": sweep.spec,
         "created_at": runs.iso(sweep.created_at),
         "revision": found.changes + sweep.rung + bool(sweep.cancel_requested),
@@ -482,20 +522,25 @@ def _status(sweep: Sweep, statuses: Mapping[str, int]) -> RunStatus:
         return RunStatus.QUEUED if waiting else RunStatus.RUNNING
     if sweep.cancel_requested:
         return RunStatus.CANCELLED
-    return RunStatus.SUCCEEDED if statuses.get(RunStatus.SUCCEEDED) else RunStatus.FAILED
+    if statuses.get(RunStatus.SUCCEEDED):
+        return RunStatus.SUCCEEDED
+    return RunStatus.CANCELLED if set(statuses) == {RunStatus.CANCELLED} else RunStatus.FAILED
 
 
-def _member(member: Any, run: Run) -> dict[str, Any]:
+def _member(member: store.Member) -> dict[str, Any]:
+    run = member.run
     return {
-        "position": member.position,
+        "position": member.place.position,
         "run": run.id,
-        "rung": member.rung,
-        "varied": member.varied,
+        "rung": member.place.rung,
+        "varied": member.place.varied,
         "status": run.status,
         "reason": run.reason,
         "epochs_done": run.epochs_done,
         "epochs_total": run.epochs_total,
         "best_epoch": run.best_epoch,
+        "epoch": run.epochs_done if run.best_epoch is None else run.best_epoch,
+        "value": member.value,
         "cost": run.cost,
         "error": run.error,
         "validation_cost": run.validation_cost,

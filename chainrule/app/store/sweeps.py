@@ -4,18 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, CursorResult, and_, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, case, delete, func, select
 from sqlalchemy.orm import Session
 
 from chainrule.app.run_status import RunStatus
-from chainrule.app.store.models import Run, Sweep, SweepMember
-
-OBJECTIVES = {
-    "validation_cost": Run.validation_cost,
-    "validation_error": Run.validation_error,
-    "cost": Run.cost,
-    "error": Run.error,
-}
+from chainrule.app.store.models import Epoch, Run, Sweep, SweepMember
 
 
 @dataclass(frozen=True)
@@ -32,6 +25,21 @@ class Totals:
     epochs_done: int
     epochs_total: int
     changes: int
+
+
+@dataclass(frozen=True)
+class Member:
+    """A member with its run.
+
+    Attributes:
+        place: its place in the sweep, and what it varies.
+        run: the run.
+        value: of the sweep's objective, at the epoch whose weights the run ends with as it stands.
+    """
+
+    place: SweepMember
+    run: Run
+    value: float | None
 
 
 def add(session: Session, sweep: Sweep) -> None:
@@ -78,7 +86,7 @@ def totals(session: Session, sweep_ids: Iterable[str]) -> dict[str, Totals]:
         .where(Run.sweep_id.in_(list(sweep_ids)))
         .group_by(Run.sweep_id, Run.status)
     )
-    found: dict[str, list[Any]] = {}
+    found: dict[Any, list[Any]] = {}
     for sweep_id, status, count, done, total, revisions in session.execute(query):
         sums = found.setdefault(sweep_id, [{}, 0, 0, 0])
         sums[0][status] = count
@@ -101,37 +109,31 @@ def watch(session: Session, sweep_ids: Iterable[str]) -> dict[str, tuple[str, in
 
 
 def members(
-    session: Session, sweep_id: str, *, after: int = -1, limit: int | None = None, rung: int | None = None
-) -> list[tuple[SweepMember, Run]]:
+    session: Session,
+    sweep_id: str,
+    objective: str,
+    *,
+    after: int = -1,
+    limit: int | None = None,
+    rung: int | None = None,
+) -> list[Member]:
     """Read members with their runs, from behind position `after`."""
-    query = (
-        select(SweepMember, Run)
-        .join(Run, Run.id == SweepMember.run_id)
-        .where(SweepMember.sweep_id == sweep_id, SweepMember.position > after)
-        .order_by(SweepMember.position)
-    )
-    if rung is not None:
-        query = query.where(SweepMember.rung == rung)
-    if limit is not None:
-        query = query.limit(limit)
-    return [(member, run) for member, run in session.execute(query)]
+    which = [SweepMember.position > after] if rung is None else [SweepMember.position > after, SweepMember.rung == rung]
+    return _members(session, sweep_id, objective, which, [SweepMember.position], limit)
 
 
-def best(session: Session, sweep_id: str, objective: str) -> tuple[SweepMember, Run] | None:
-    """Find the member of the lowest objective as it stands; of equals the one that has trained longest, then the first.
+def ranked(
+    session: Session, sweep_id: str, objective: str, *, limit: int | None = None, rung: int | None = None
+) -> list[Member]:
+    """Read members by their objective, the lowest first; of equals the one that has trained longest, then the first.
 
-    Members that have failed do not count.
+    Members that have failed do not count, nor do those that have no value yet.
     """
-    column = OBJECTIVES[objective]
-    query = (
-        select(SweepMember, Run)
-        .join(Run, Run.id == SweepMember.run_id)
-        .where(SweepMember.sweep_id == sweep_id, column.is_not(None), Run.status != RunStatus.FAILED)
-        .order_by(column, Run.epochs_done.desc(), SweepMember.position)
-        .limit(1)
-    )
-    row = session.execute(query).one_or_none()
-    return None if row is None else (row[0], row[1])
+    value = _value(objective)
+    which = [value.is_not(None), Run.status != RunStatus.FAILED]
+    if rung is not None:
+        which.append(SweepMember.rung == rung)
+    return _members(session, sweep_id, objective, which, [value, Run.epochs_done.desc(), SweepMember.position], limit)
 
 
 def sweep_of(session: Session, run_ids: Iterable[str]) -> set[str]:
@@ -146,16 +148,10 @@ def unfinished(session: Session) -> list[str]:
     return list(session.scalars(query.order_by(Sweep.id)))
 
 
-def climb(session: Session, sweep_id: str, rung: int) -> bool:
-    """Take a sweep from a rung to the next; False if somebody else has, or it is to be cancelled."""
-    moved = session.execute(
-        update(Sweep)
-        .where(Sweep.id == sweep_id, Sweep.rung == rung, Sweep.cancel_requested.is_(False))
-        .values(rung=rung + 1)
-        .execution_options(synchronize_session=False)
-    )
-    assert isinstance(moved, CursorResult)
-    return moved.rowcount > 0
+def next_position(session: Session, sweep_id: str) -> int:
+    """Number the next member, behind every one there is."""
+    query = select(func.coalesce(func.max(SweepMember.position), -1)).where(SweepMember.sweep_id == sweep_id)
+    return (session.scalar(query) or 0) + 1
 
 
 def waiting_runs(session: Session, sweep_id: str) -> list[str]:
@@ -175,5 +171,31 @@ def remove(session: Session, sweep_id: str) -> bool:
     return True
 
 
+def _members(
+    session: Session,
+    sweep_id: str,
+    objective: str,
+    which: Sequence[ColumnElement[bool]],
+    order: Sequence[Any],
+    limit: int | None,
+) -> list[Member]:
+    query = (
+        select(SweepMember, Run, _value(objective))
+        .join(Run, Run.id == SweepMember.run_id)
+        .outerjoin(Epoch, and_(Epoch.run_id == Run.id, Epoch.epoch == Run.best_epoch))
+        .where(SweepMember.sweep_id == sweep_id, *which)
+        .order_by(*order)
+        .limit(limit)
+    )
+    return [Member(place, run, value) for place, run, value in session.execute(query)]
+
+
+def _value(objective: str) -> ColumnElement[float | None]:
+    """Take the value at the epoch whose weights a run ends with: its best with early stopping, else its newest."""
+    at_best: ColumnElement[float | None] = getattr(Epoch, objective)
+    newest: ColumnElement[float | None] = getattr(Run, objective)
+    return case((Run.best_epoch.is_not(None), at_best), else_=newest)
+
+
 def _open() -> ColumnElement[bool]:
-    return and_(or_(*(Run.status == status for status in RunStatus if not status.terminal)))
+    return Run.status.not_in([status for status in RunStatus if status.terminal])

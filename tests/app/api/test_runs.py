@@ -83,8 +83,20 @@ def test_the_config_of_a_run_has_every_default_filled_in(xor_run: dict[str, Any]
         "network": {
             "inputs": 2,
             "layers": [
-                {"units": 8, "activation": "tanh", "initializer": "xavier_uniform", "dropout": 0.0, "normalization": None},
-                {"units": 1, "activation": "sigmoid", "initializer": "xavier_uniform", "dropout": 0.0, "normalization": None},
+                {
+                    "units": 8,
+                    "activation": "tanh",
+                    "initializer": "xavier_uniform",
+                    "dropout": 0.0,
+                    "normalization": None,
+                },
+                {
+                    "units": 1,
+                    "activation": "sigmoid",
+                    "initializer": "xavier_uniform",
+                    "dropout": 0.0,
+                    "normalization": None,
+                },
             ],
         },
         "cost": "cross_entropy",

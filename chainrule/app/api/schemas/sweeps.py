@@ -1,5 +1,6 @@
 """Sweeps on the wire."""
 
+import math
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -51,6 +52,8 @@ class Range(Request):
             raise ValueError("Give choices, or low and high with low at most high.")
         elif self.scale == "log" and self.low <= 0:
             raise ValueError("A logarithmic scale needs a low above 0.")
+        elif self.integer and math.ceil(self.low) > math.floor(self.high):
+            raise ValueError("There is no whole number from low to high.")
         return self
 
 
@@ -126,6 +129,8 @@ class Member(Answer):
     epochs_done: int = Field(description="Epochs recorded so far.")
     epochs_total: int = Field(description="Epochs it is to train.")
     best_epoch: int | None = Field(description="With early stopping, its best epoch so far.")
+    epoch: int = Field(description="The epoch whose weights it ends with as it stands: its best, else its newest.")
+    value: float | None = Field(description="The sweep's objective at that epoch, by which members are ranked.")
     cost: float | None = Field(description="Cost of its newest epoch.")
     error: float | None = Field(description="Share of the training samples it gets wrong.")
     validation_cost: float | None = Field(description="Cost over the validation samples.")
@@ -152,12 +157,12 @@ class Sweep(Answer):
     done: bool = Field(description="Whether it has ended.")
     cancel_requested: bool = Field(description="Whether somebody has asked it to stop.")
     objective: str = Field(description="What the best member has least of.")
-    rung: int = Field(description="The newest rung of halving, from 0.")
+    rung: int = Field(description="The rung of halving it has come to, from 0; the last one also if none could go on.")
     rungs: int = Field(description="How many rungs there are to be; 1 without halving.")
     members: int = Field(description="How many runs it has so far.")
     statuses: dict[str, int] = Field(description="How many of them are in each state.")
     progress: SweepProgress = Field(description="How far they have come together.")
-    best: Member | None = Field(description="The member of the lowest objective at its newest epoch.")
+    best: Member | None = Field(description="The member of the lowest `value` as it stands.")
     spec: dict[str, Any] = Field(description="The spec, with every default filled in.")
     created_at: datetime = Field(description="When it was submitted.")
     revision: int = Field(description="Grows with every change of it or of a run; the ETag is made of it.")
