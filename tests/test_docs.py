@@ -22,6 +22,7 @@ EXPORTS = (ROOT / "docs/guide/exports.md").read_text()
 INPUTS = (ROOT / "docs/guide/inputs.md").read_text()
 LINEAGE = (ROOT / "docs/guide/lineage.md").read_text()
 METRICS = (ROOT / "docs/guide/metrics.md").read_text()
+NORMALIZATION = (ROOT / "docs/guide/normalization.md").read_text()
 SWEEPS = (ROOT / "docs/guide/sweeps.md").read_text()
 TRAINING = (ROOT / "docs/guide/training.md").read_text()
 
@@ -115,6 +116,15 @@ def test_the_page_on_metrics_prints_what_it_shows(server: Service, tmp_path: Pat
     expected = "".join(printed for _, printed in shown)
     assert "DIFFERS" not in expected
     assert run_shell("python3 metrics.py", server, tmp_path) == expected
+
+
+def test_the_page_on_normalization_prints_what_it_shows(server: Service, tmp_path: Path) -> None:
+    shown = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", NORMALIZATION, flags=re.DOTALL)
+    assert len(shown) == len(blocks(NORMALIZATION, "python")) == 4
+    (tmp_path / "normalization.py").write_text("\n".join(block for block, _ in shown))
+    expected = "".join(printed for _, printed in shown)
+    assert "DIFFERS" not in expected
+    assert run_shell("python3 normalization.py", server, tmp_path) == expected
 
 
 def test_the_page_on_training_prints_what_it_shows(server: Service, tmp_path: Path) -> None:

@@ -112,14 +112,14 @@ class NetworkSpec:
         """The width of the last layer, n_L."""
         return self.layers[-1].units
 
-    @property
+    @cached_property
     def parameter_count(self) -> int:
         """The number of parameters, Σ n_l·(n_{l-1} + 1), and 2·n_l, γ and β, for each layer that normalizes."""
         sizes = self.sizes
         normalizing = sum(layer.units for layer in self.layers if layer.normalization is not None)
         return sum(n * (n_prev + 1) for n_prev, n in pairwise(sizes)) + 2 * normalizing
 
-    @property
+    @cached_property
     def running_count(self) -> int:
         """The number of running statistics, 2·n_l for each layer with batch normalization."""
         return 2 * sum(layer.units for layer in self.layers if layer.normalization == "batch")
@@ -153,18 +153,25 @@ class Network:
             raise ShapeError(f"The network has {spec.parameter_count} parameters, not {parameters.shape}.")
         self.spec = spec
         self.parameters = parameters
-        self._views = views(spec, parameters)
         self.running = np.empty(spec.running_count, parameters.dtype) if running is None else running
         if self.running.shape != (spec.running_count,):
             raise ShapeError(f"The network has {spec.running_count} running statistics, not {self.running.shape}.")
-        self.running_views = running_views(spec, self.running)
-        if running is None:
+        if running is None and spec.running_count:
             for mean, variance in self.running_views.values():
                 mean[:], variance[:] = 0, 1
 
     def copy(self) -> "Network":
         """Copy the network, so that neither changes with the other."""
         return Network(self.spec, self.parameters.copy(), self.running.copy())
+
+    @cached_property
+    def _views(self) -> dict[int, "LayerView"]:
+        return views(self.spec, self.parameters)
+
+    @cached_property
+    def running_views(self) -> dict[int, tuple[FloatArray, FloatArray]]:
+        """The running statistics of each layer with batch normalization: l to μ and σ²."""
+        return running_views(self.spec, self.running)
 
     @cached_property
     def W(self) -> dict[int, FloatArray]:

@@ -499,7 +499,9 @@ class _Training:
             records = self._described(epoch, k) if recorded else None
             watched = mean if validation_cost is None else validation_cost
             finite = member.finite and math.isfinite(mean) and math.isfinite(watched)
-            finite = finite and bool(np.isfinite(network.parameters).all() and np.isfinite(network.running).all())
+            finite = finite and bool(np.isfinite(network.parameters).all())
+            if network.running.size:
+                finite = finite and bool(np.isfinite(network.running).all())
             if not finite or (recorded and records is None):
                 events[k] = DivergedError(epoch)
                 del self._living[k]

@@ -289,3 +289,30 @@ def test_a_column_of_weights_can_be_named(server: Service, tmp_path: Path) -> No
     out = chainrule(*said, "--watch", url=server.url).stdout
     assert re.search(r"best epoch +\d", out)
     assert "early stopping patience 1" in out
+
+
+def test_a_sweep_is_previewed_watched_listed_and_shown(server: Service, tmp_path: Path) -> None:
+    run = SPEC | {"dataset": "xor", "epochs": 3}
+    parameters = {"optimizer/learning_rate": [0.01, 0.1], "seed": [0, 1]}
+    spec = tmp_path / "sweep.json"
+    spec.write_text(json.dumps({"name": "rates", "run": run, "strategy": {"kind": "grid", "parameters": parameters}}))
+    out = chainrule("sweep", str(spec), "--preview", url=server.url).stdout
+    assert "4 members" in out
+    assert "best by cost" in out
+    made = as_json("sweep", str(spec), "--watch", url=server.url)
+    assert (made["status"], made["members"]) == ("succeeded", 4)
+    assert made["id"] in [found["id"] for found in as_json("sweeps", url=server.url)]
+    assert "rates" in chainrule("sweeps", url=server.url).stdout
+    shown = chainrule("show-sweep", made["id"], url=server.url).stdout
+    runs = re.findall(r"run_\w+", shown)
+    assert len(runs) == 4
+    assert runs[0] == made["best"]["run"]
+    assert "already succeeded" in chainrule("cancel-sweep", made["id"], url=server.url, status=1).stderr
+
+
+def test_watching_a_sweep_none_of_whose_runs_succeeds_has_exit_status_1(server: Service, tmp_path: Path) -> None:
+    run = SPEC | {"dataset": "xor", "optimizer": {"name": "sgd", "learning_rate": 1e30}, "epochs": 50, "cost": "mse"}
+    run["network"] = {"layers": [{"units": 2, "activation": "linear"}]}
+    spec = tmp_path / "sweep.json"
+    spec.write_text(json.dumps({"run": run, "strategy": {"kind": "seeds", "count": 2}}))
+    assert "2 failed" in chainrule("sweep", str(spec), "--watch", url=server.url, status=1).stdout

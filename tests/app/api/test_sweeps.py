@@ -178,28 +178,67 @@ def test_an_etag_changes_with_the_sweep(server: Service, client: Client) -> None
     assert again.status_code == 304
 
 
+def test_the_best_member_is_told_by_the_epoch_whose_weights_it_ends_with(client: Client) -> None:
+    run = RUN | {"epochs": 60, "early_stopping": {"patience": 2}, "optimizer": {"name": "adam", "learning_rate": 0.1}}
+    sweep = ended(client, {"run": run, "strategy": {"kind": "seeds", "count": 3}})
+    members = client.members(sweep["id"])
+    for member in members:
+        assert member["epoch"] == member["best_epoch"] < member["epochs_done"]
+        costs = {row["epoch"]: row["validation_cost"] for row in client.stream_epochs(member["run"])}
+        assert member["value"] == costs[member["epoch"]]
+    assert sweep["best"]["value"] == min(member["value"] for member in members)
+
+
+def test_classification_error_is_no_objective_where_there_are_no_classes(server: Service, client: Client) -> None:
+    rows = {"name": "line", "samples": [[0.0], [1.0], [2.0]], "targets": [[0.0], [1.0], [2.0]]}
+    dataset = httpx.post(f"{server.url}/v1/datasets", json=rows).json()["id"]
+    run = {"dataset": dataset, "network": {"layers": [{"units": 1, "activation": "linear"}]}, "epochs": 1}
+    spec = {"run": run, "strategy": {"kind": "seeds", "count": 2}}
+    assert client.preview_sweep(spec)["objective"] == "cost"
+    with pytest.raises(ServiceError, match="needs class labels"):
+        client.preview_sweep(spec | {"objective": "error"})
+
+
 def strategy(**parameters: Any) -> dict[str, Any]:
     return {"run": RUN, "strategy": {"kind": "grid", "parameters": parameters}}
+
+
+def drawn(**parameters: Any) -> dict[str, Any]:
+    return {"run": RUN, "strategy": {"kind": "random", "count": 2, "parameters": parameters}}
 
 
 @pytest.mark.parametrize(
     ("spec", "pointer"),
     [
-        (strategy(**{"optimizer/learning_rat": [1]}), "/run/optimizer/learning_rat"),
-        (strategy(**{"optimizer/learning_rate": [-1]}), "/run/optimizer/learning_rate"),
-        (strategy(**{"network/layers/5/units": [3]}), "/strategy/parameters"),
-        (strategy(**{"name/deeper": [3]}), "/strategy/parameters"),
-        (strategy(dataset=["nowhere"]), "/run/dataset"),
-        (strategy(seed=[]), "/strategy/grid/parameters/seed"),
+        (strategy(**{"optimizer/learning_rat": [1]}), "/strategy/parameters/optimizer~1learning_rat"),
+        (strategy(**{"optimizer/learning_rate": [-1]}), "/strategy/parameters/optimizer~1learning_rate"),
+        (strategy(**{"network/layers/5/units": [3]}), "/strategy/parameters/network~1layers~15~1units"),
+        (strategy(**{"name/deeper": [3]}), "/strategy/parameters/name~1deeper"),
+        (strategy(dataset=["nowhere"]), "/strategy/parameters/dataset"),
+        (strategy(seed=[]), "/strategy/parameters/seed"),
         (strategy(seed=list(range(1000)), epochs=[1, 2]), "/strategy"),
         (GRID | {"objective": "validation_cost", "run": RUN | {"validation": None}}, "/objective"),
         (GRID | {"halving": {"epochs": 3, "factor": 2}}, "/halving/epochs"),
         (GRID | {"run": RUN | {"schedule": {"name": "cosine"}}, "halving": {"epochs": 1}}, "/run/schedule/name"),
         (
             {"run": RUN, "strategy": {"kind": "random", "count": 2, "parameters": {"seed": {"low": 3, "high": 1}}}},
-            "/strategy/random/parameters/seed",
+            "/strategy/parameters/seed",
         ),
         (GRID | {"strategy": {"kind": "annealing"}}, "/strategy"),
+        (GRID | {"strategy": {"kind": "seeds", "count": 2, "frist": 1}}, "/strategy/frist"),
+        (drawn(seed={"lowest": 3}), "/strategy/parameters/seed/lowest"),
+        (drawn(batch_size={"low": 1.2, "high": 1.8, "integer": True}), "/strategy/parameters/batch_size"),
+        (
+            strategy(**{"optimizer": [{"name": "adam"}], "optimizer/name": ["sgd"]}),
+            "/strategy/parameters/optimizer~1name",
+        ),
+        (strategy(epochs=[8, 16]) | {"halving": {"epochs": 2}}, "/strategy/parameters/epochs"),
+        (
+            strategy(**{"schedule/name": ["constant", "cosine"]}) | {"halving": {"epochs": 1}},
+            "/strategy/parameters/schedule~1name",
+        ),
+        (strategy(validation=[{"fraction": 0.2}, None]) | {"objective": "validation_cost"}, "/objective"),
+        (GRID | {"run": RUN | {"epochs": 10**7}, "halving": {"epochs": 1}}, "/run/epochs"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
