@@ -322,7 +322,7 @@ class _Training:
         batches = Batches(spec, X, weighted=self._weighted, dropped=config.dropout)
         if self._steps == 1:
             rows = np.tile(np.arange(m), self._epochs_at_once)
-            for k, member in enumerate(members):
+            for k in range(len(members)):
                 self._fill(batches, k, rows, None)
         configs = [member.config for member in members]
         if OPTIMIZERS[config.optimizer.name].searches:

@@ -307,7 +307,7 @@ def test_a_sweep_is_previewed_watched_listed_and_shown(server: Service, tmp_path
     runs = re.findall(r"run_\w+", shown)
     assert len(runs) == 4
     assert runs[0] == made["best"]["run"]
-    assert "already succeeded" in chainrule("cancel-sweep", made["id"], url=server.url, status=1).stderr
+    assert "already succeeded" in chainrule("cancel-sweep", made["id"], url=server.url, status=2).stderr
 
 
 def test_watching_a_sweep_none_of_whose_runs_succeeds_has_exit_status_1(server: Service, tmp_path: Path) -> None:

@@ -273,17 +273,33 @@ def test_statistics_of_a_network_that_normalizes_are_those_asked_for_later(
             assert record[name] == pytest.approx(value, rel=1e-9, abs=1e-14)
 
 
+def test_weights_of_a_network_that_normalizes_come_layer_by_layer_in_every_format(
+    client: httpx.Client, normalized_run: dict[str, Any]
+) -> None:
+    path = f"/v1/runs/{normalized_run['id']}/checkpoints/2/weights"
+    expected = weights(client, normalized_run, 2)
+    names = [
+        "W1", "b1", "beta1", "gamma1", "running_mean1", "running_var1", "W2", "b2", "beta2", "gamma2", "W3", "b3",
+    ]  # fmt: skip
+    assert sorted(expected) == sorted(names)
+    with np.load(io.BytesIO(client.get(path, params={"format": "npz"}).content)) as loaded:
+        assert list(loaded) == names
+        assert all(np.array_equal(loaded[name], expected[name]) for name in names)
+    assert list(client.get(path, params={"format": "json"}).json()["weights"]) == names
+
+
 def test_in_training_no_sample_has_a_gradient_of_its_own_below_batch_normalization(
     client: httpx.Client, normalized_run: dict[str, Any]
 ) -> None:
-    question = {"rows": [0, 1, 2], "names": ["dW2", "dbeta1", "dgamma1", "dW1"], "per_sample": True}
+    wanted = ["dW2", "dbeta1", "dgamma1", "dW1"]
+    question: dict[str, Any] = {"rows": [0, 1, 2], "names": wanted, "per_sample": True}
     refused(
         client.post(address(normalized_run), json=question | {"mode": "training"}), "invalid_input", "/names/3",
         "dW1", "mode evaluation",
     )  # fmt: skip
     own = arrays(ask(client, normalized_run, **question))
     together = arrays(ask(client, normalized_run, **question | {"per_sample": False}))
-    above = question | {"names": question["names"][:3], "mode": "training"}
+    above = question | {"names": wanted[:3], "mode": "training"}
     for alone, mean in (
         (own, together),
         (arrays(ask(client, normalized_run, **above)),

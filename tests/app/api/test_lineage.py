@@ -35,6 +35,17 @@ WATCHED: dict[str, Any] = {
     "schedule": {"name": "plateau", "factor": 0.7, "patience": 1},
     "early_stopping": {"patience": 18, "min_delta": 0.01},
 }
+NORMALIZED: dict[str, Any] = {
+    "network": {
+        "layers": [
+            {"units": 9, "activation": "relu", "normalization": "batch"},
+            {"units": 5, "activation": "tanh", "normalization": "layer"},
+            {"units": 2, "activation": "softmax"},
+        ]
+    },
+    "validation": {"fraction": 0.3},
+    "early_stopping": {"patience": 18, "min_delta": 0.01},
+}
 COSINE = MOONS | {"schedule": {"name": "cosine"}}
 
 
@@ -93,6 +104,7 @@ def idle(request: pytest.FixtureRequest, fresh: Any, cache_dir: Path) -> Iterato
         MOONS | {"inputs": {"scaling": "standardize"}, "validation": {"fraction": 0.3}},
         MOONS | WATCHED,
         MOONS | {"optimizer": {"name": "lbfgs"}, "batch_size": None, "regularization": {"l2": 0.001}},
+        MOONS | NORMALIZED,
     ],
     ids=[
         "sgd",
@@ -102,6 +114,7 @@ def idle(request: pytest.FixtureRequest, fresh: Any, cache_dir: Path) -> Iterato
         "standardized",
         "watched_dropout",
         "lbfgs",
+        "batch_normalization",
     ],
 )
 def test_an_extended_run_is_to_the_bit_what_a_run_of_that_length_is(client: httpx.Client, spec: dict[str, Any]) -> None:

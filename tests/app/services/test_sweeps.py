@@ -17,6 +17,7 @@ from chainrule.app.store import runs as runs_store
 from chainrule.app.store.database import Database
 from chainrule.app.store.runs import Attempt
 from chainrule.engine import Epoch, train, xor
+from chainrule.engine.preprocessing import fit
 
 RUN: dict[str, Any] = {
     "dataset": "xor",
@@ -194,8 +195,12 @@ def test_whole_numbers_are_drawn_from_their_range_alone_and_each_as_often(settin
 def test_what_members_share_is_fitted_once(
     database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fits: list[str] = []
-    fit = plans.fit
-    monkeypatch.setattr(plans, "fit", lambda *arguments: fits.append("") or fit(*arguments))
+    fits: list[Any] = []
+
+    def counted(data: Any, *arguments: Any) -> Any:
+        fits.append(data)
+        return fit(data, *arguments)
+
+    monkeypatch.setattr(plans, "fit", counted)
     submitted(database, settings, spec_of(run=RUN | {"inputs": {"scaling": "standardize"}}))
     assert len(fits) == 1

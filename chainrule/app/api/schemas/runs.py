@@ -95,9 +95,7 @@ class OptimizerSpec(Request):
         default=None,
         gt=0,
         description="Learning rate η, the factor between gradient and step, for lbfgs where each line search begins; "
-        "by default "
-        + ", ".join(f"{found.learning_rate} for {name}" for name, found in OPTIMIZERS.items())
-        + ".",
+        "by default " + ", ".join(f"{found.learning_rate} for {name}" for name, found in OPTIMIZERS.items()) + ".",
     )
     momentum: float | None = Field(default=None, ge=0, lt=1, description="μ of momentum and nesterov; 0.9 by default.")
     beta1: float | None = Field(default=None, ge=0, lt=1, description="β₁ of adam and adamw; 0.9 by default.")
@@ -411,8 +409,8 @@ class Run(Answer):
     failures: int = Field(description="How many of its attempts were lost.")
     worker: str | None = Field(description="The worker that took it last.")
     builds: dict[str, Any] | None = Field(
-        description="Versions of Python, NumPy, BLAS and, where it is installed, Numba that the exact weights depend on; set "
-        "when first taken."
+        description="Versions of Python, NumPy, BLAS and, where it is installed, Numba, on which the exact weights "
+        "depend; set when first taken."
     )
     created_at: datetime = Field(description="When it was submitted.")
     started_at: datetime | None = Field(description="When it was first taken.")
