@@ -380,9 +380,10 @@ class Client:
     def explain_gradients(
         self, run_id: str, *, epoch: Epoch = "final", names: Sequence[str] | None = None, values: bool = False,
         rows: Sequence[int] | None = None, samples: Any = None, labels: Any = None, targets: Any = None,
+        mode: str = "evaluation",
     ) -> Resource:  # fmt: skip
         """Compute the same with equations, shapes and norms, and without the arrays unless `values`."""
-        query = _question(names, rows, samples, labels, targets) | {"values": values}
+        query = _question(names, rows, samples, labels, targets) | {"values": values, "mode": mode}
         return Resource(self._send("POST", f"runs/{run_id}/checkpoints/{epoch}/gradients", json=query).json())
 
     def predict(self, run_id: str, samples: Any, *, epoch: Epoch = "final") -> Resource:

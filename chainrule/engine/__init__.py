@@ -7,9 +7,10 @@ samples, and rows are samples.
     b[l]   biases of layer l                       (n_l,)
     Z[l]   pre-activations, A[l-1]·W[l]ᵀ + b[l]    (m, n_l)
     A[l]   activations, g(Z[l]); A[0] = X          (m, n_l)
+    N[l]   Z[l] normalized, γ[l] ⊙ Ẑ[l] + β[l]; where a layer does so A[l] = g(N[l])
     E⁽ⁱ⁾   error of sample i
     C      cost, (1/m) Σᵢ E⁽ⁱ⁾
-    dX     ∂C/∂X for X = W, b; for X = Z, A row i is ∂E⁽ⁱ⁾/∂X⁽ⁱ⁾, the sample's own
+    dX     ∂C/∂X for X = W, b, γ, β; for X = Z, N, A row i is ∂E⁽ⁱ⁾/∂X⁽ⁱ⁾, the sample's own
 
 ⊙ multiplies element by element.
 """

@@ -122,6 +122,7 @@ class _Order:
     def _watch(self, pipe: Connection) -> None:
         # The pipe ends with the child. What the fork server says of it would end with the fork server.
         beat_at = time.monotonic() + self._settings.heartbeat_interval_s
+        look_at = time.monotonic() + LOOK_INTERVAL_S
         while True:
             news = pipe.poll(LOOK_INTERVAL_S)
             if news and not self._hear(pipe):
@@ -131,8 +132,10 @@ class _Order:
                 beat_at = moment + self._settings.heartbeat_interval_s
                 if not self._look(pipe, beat=True):
                     return
-            elif not news and not self._look(pipe, beat=False):
+            elif moment >= look_at and not self._look(pipe, beat=False):
                 return
+            if moment >= look_at:
+                look_at = moment + LOOK_INTERVAL_S
             if moment >= self._kill_at:
                 log.warning("%s did not stop within its grace; killing it", self._name)
                 return

@@ -61,22 +61,26 @@ def expand(
             "The number of members", count, settings.max_sweep_members, "CHAINRULE_MAX_SWEEP_MEMBERS",
             pointer="/strategy", hint="Take fewer values, or count fewer.",
         )  # fmt: skip
-    rungs, first_epochs = _rungs(spec)
-    _check_paths(strategy.get("parameters", {}), halving=rungs > 1)
-    found = []
-    for varied in _varied(strategy):
-        of_run = copy.deepcopy(spec["run"])
-        for path, value in varied.items():
-            _put(of_run, path, copy.deepcopy(value))
-        if rungs > 1:
+    halving, first_epochs = bool(spec["halving"]), _rungs(spec)[1]
+    _check_paths(strategy.get("parameters", {}), halving=halving)
+
+    def candidate(varied: Varied) -> Candidate:
+        of_run = _run_with(spec, varied)
+        if halving:
             of_run["epochs"] = first_epochs
         try:
-            found.append(Candidate(varied, check(of_run)))
-            if rungs > 1:
-                _check_schedule(found[-1].spec)
+            checked = Candidate(varied, check(of_run))
+            if halving:
+                _check_schedule(checked.spec)
         except InvalidInput as error:
             raise _of_member(error, varied, strategy) from error
-    return found
+        return checked
+
+    if strategy["kind"] == "tpe":
+        for path, given in strategy["parameters"].items():
+            for value in _ends(given):  # what comes in later rounds lies between
+                candidate({path: value})
+    return [candidate(varied) for varied in _varied(spec)]
 
 
 def submit(
@@ -147,7 +151,7 @@ def preview(
         "valid": True,
         "objective": _objective(database, spec, made),
         "members": len(made),
-        "rungs": _sizes(spec, len(made)),
+        "rungs": _sizes(spec, _count(spec["strategy"])),
         "stacks": len(keys - {None}),
         "estimate": sums,
         "varied": [candidate.varied for candidate in candidates[:PREVIEWED]],
@@ -222,7 +226,7 @@ def delete(database: Database, sweep_id: str) -> None:
 
 
 def advance(database: Database, settings: Settings, run_ids: Sequence[str] | None = None) -> None:
-    """Take sweeps by halving to their next rung whose runs have all ended: the best of them are extended.
+    """Take sweeps to their next rung where all runs of one have ended: the best are extended, or values suggested.
 
     Repeating it, at any time and by anybody, is harmless. What keeps one sweep from going on keeps none of the others.
 
@@ -236,7 +240,10 @@ def advance(database: Database, settings: Settings, run_ids: Sequence[str] | Non
         if run_ids is not None:
             unfinished = [sweep_id for sweep_id in unfinished if sweep_id in store.sweep_of(session, run_ids)]
     for sweep_id in unfinished:
-        _climb(database, settings, sweep_id)
+        try:
+            _climb(database, settings, sweep_id)
+        except AppError as error:
+            log.warning("%s waits for a process that can take it further: %s", sweep_id, error.detail)
 
 
 def _climb(database: Database, settings: Settings, sweep_id: str) -> None:
@@ -253,34 +260,95 @@ def _climb(database: Database, settings: Settings, sweep_id: str) -> None:
         if sweep is None or sweep.rung >= sweep.rungs - 1:
             return
         rung, spec = sweep.rung, sweep.spec
-        sizes, total = _sizes(spec, _count(spec["strategy"])), spec["run"]["epochs"]
-        rows = store.members(session, sweep_id, sweep.objective, rung=rung)
-        if not all(RunStatus(member.run.status).terminal for member in rows):
+        everybody = store.members(session, sweep_id, sweep.objective)
+        if not all(RunStatus(member.run.status).terminal for member in everybody if member.place.rung == rung):
             return
         ranked = store.ranked(session, sweep_id, sweep.objective, rung=rung)
-        best = [member for member in ranked if member.run.status == RunStatus.SUCCEEDED][: sizes[rung + 1]]
-    to = lineage.Length(to=min(spec["halving"]["epochs"] * spec["halving"]["factor"] ** (rung + 1), total))
-    chosen = []
-    for member in best:
-        try:
-            chosen.append((member.place, lineage.plan_extension(database, settings, member.run.id, to)))
-        except AppError as error:
-            log.info("%s: %s goes no further: %s", sweep_id, member.run.id, error.detail)
+    if spec["halving"]:
+        chosen = _promoted(database, settings, spec, rung, ranked)
+    else:
+        chosen = _suggested(database, settings, spec, rung, everybody)
     with database.writing() as session:
         sweep = store.hold(session, sweep_id)
         if sweep is None or sweep.rung != rung or sweep.cancel_requested:
             return
         position = store.next_position(session, sweep_id)
         rows_made: list[dict[str, Any]] = []
-        for place, plan in chosen:
-            if runs_store.hold(session, place.run_id) is None:
+        for varied, plan, parent in chosen:
+            if parent is not None and runs_store.hold(session, parent) is None:
                 continue  # deleted meanwhile
             run = _add_run(session, settings, sweep, plan)
-            lineage.take_over(session, run, place.run_id)
-            rows_made.append(_member_row(sweep, position + len(rows_made), run, rung + 1, place.varied))
+            if parent is not None:
+                lineage.take_over(session, run, parent)
+            rows_made.append(_member_row(sweep, position + len(rows_made), run, rung + 1, varied))
         session.flush()
         store.add_members(session, rows_made)
         sweep.rung = rung + 1 if rows_made else sweep.rungs - 1
+
+
+def _promoted(
+    database: Database, settings: Settings, spec: Mapping[str, Any], rung: int, ranked: Sequence[store.Member]
+) -> list[tuple[Varied, plans.Plan, str | None]]:
+    """Plan how the best of a rung go on: each with the values it has, and the run it extends."""
+    halving, total = spec["halving"], spec["run"]["epochs"]
+    size = _sizes(spec, _count(spec["strategy"]))[rung + 1]
+    to = lineage.Length(to=min(halving["epochs"] * halving["factor"] ** (rung + 1), total))
+    chosen: list[tuple[Varied, plans.Plan, str | None]] = []
+    for member in [member for member in ranked if member.run.status == RunStatus.SUCCEEDED][:size]:
+        try:
+            plan = lineage.plan_extension(database, settings, member.run.id, to)
+            chosen.append((member.place.varied, plan, member.run.id))
+        except AppError as error:
+            log.info("%s goes no further: %s", member.run.id, error.detail)
+    return chosen
+
+
+def _suggested(
+    database: Database, settings: Settings, spec: Mapping[str, Any], rung: int, tried: Sequence[store.Member]
+) -> list[tuple[Varied, plans.Plan, str | None]]:
+    """Plan runs of the values that those tried suggest; who was cancelled tells nothing."""
+    told = [
+        (member.place.varied, None if member.run.status == RunStatus.FAILED else member.value)
+        for member in tried
+        if member.run.status != RunStatus.CANCELLED
+    ]
+    size = _sizes(spec, _count(spec["strategy"]))[rung + 1]
+    chosen: list[tuple[Varied, plans.Plan, str | None]] = []
+    for varied in _suggest(spec["strategy"], told, size, rung + 1):
+        try:
+            chosen.append((varied, plans.make(database, settings, _run_with(spec, varied)), None))
+        except AppError as error:
+            log.info("no run with %s: %s", varied, error.detail)
+    return chosen
+
+
+def _suggest(
+    strategy: Mapping[str, Any], tried: Sequence[tuple[Varied, float | None]], size: int, rung: int
+) -> list[Varied]:
+    try:
+        from chainrule.app.services import tpe
+    except ModuleNotFoundError as error:
+        raise InvalidInput.at(
+            "/strategy/kind",
+            f"This service cannot suggest values: the package {error.name} is missing where it runs. Install it there "
+            "with pip install 'chainrule[optuna]', or take 'random'.",
+        ) from error
+    return tpe.suggest(strategy["parameters"], tried, count=size, seed=strategy["seed"], rung=rung)
+
+
+def _run_with(spec: Mapping[str, Any], varied: Varied) -> dict[str, Any]:
+    """Put a member's values into the run."""
+    of_run: dict[str, Any] = copy.deepcopy(spec["run"])
+    for path, value in varied.items():
+        _put(of_run, path, copy.deepcopy(value))
+    return of_run
+
+
+def _ends(given: Mapping[str, Any]) -> list[Any]:
+    """List the choices, or the ends of a range."""
+    if given["choices"]:
+        return list(given["choices"])
+    return [math.ceil(given["low"]), math.floor(given["high"])] if given["integer"] else [given["low"], given["high"]]
 
 
 def _add_run(session: Session, settings: Settings, sweep: Sweep, plan: plans.Plan) -> Run:
@@ -301,12 +369,11 @@ def _plans(
     database: Database, settings: Settings, spec: Mapping[str, Any], candidates: Sequence[Candidate]
 ) -> list[plans.Plan]:
     """Plan every member; by halving also at its full length, so that no limit is found only when it comes to it."""
-    rungs, _ = _rungs(spec)
     fitted: plans.Fitted = {}
     made = []
     for candidate in candidates:
         try:
-            if rungs > 1:
+            if spec["halving"]:
                 plans.make(database, settings, candidate.spec | {"epochs": spec["run"]["epochs"]}, fitted)
             made.append(plans.make(database, settings, candidate.spec, fitted))
         except InvalidInput as error:
@@ -394,8 +461,14 @@ def _validation_dataset(plan: plans.Plan) -> str | None:
 
 
 def _rungs(spec: Mapping[str, Any]) -> tuple[int, int]:
-    """Count the rungs, and the epochs of the first."""
-    halving = spec.get("halving")
+    """Count the rungs, and the epochs of the first; those of suggested values are rounds, each at full length."""
+    halving, strategy = spec.get("halving"), spec["strategy"]
+    if strategy["kind"] == "tpe":
+        if halving:
+            raise InvalidInput.at(
+                "/halving", "Suggested values are trained in full; leave halving out, or take 'random'."
+            )
+        return math.ceil(strategy["count"] / strategy["parallel"]), spec["run"]["epochs"]
     if not halving:
         return 1, spec["run"].get("epochs", 1)
     first, factor, total = halving["epochs"], halving["factor"], spec["run"]["epochs"]
@@ -408,6 +481,9 @@ def _rungs(spec: Mapping[str, Any]) -> tuple[int, int]:
 
 def _sizes(spec: Mapping[str, Any], count: int) -> list[int]:
     """Count the runs of each rung: of the n of one the best ⌈n/factor⌉ come to the next."""
+    if spec["strategy"]["kind"] == "tpe":
+        most = spec["strategy"]["parallel"]
+        return [min(most, count - before) for before in range(0, count, most)]
     factor = (spec.get("halving") or {}).get("factor", 2)
     sizes = [count]
     for _ in range(_rungs(spec)[0] - 1):
@@ -422,7 +498,11 @@ def _count(strategy: Mapping[str, Any]) -> int:
     return count
 
 
-def _varied(strategy: Mapping[str, Any]) -> list[Varied]:
+def _varied(spec: Mapping[str, Any]) -> list[Varied]:
+    """List the values of those that a sweep begins with."""
+    strategy = spec["strategy"]
+    if strategy["kind"] == "tpe":
+        return _suggest(strategy, [], _sizes(spec, strategy["count"])[0], 0)
     if strategy["kind"] == "grid":
         paths = list(strategy["parameters"])
         return [dict(zip(paths, values, strict=True)) for values in itertools.product(*strategy["parameters"].values())]

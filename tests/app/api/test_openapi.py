@@ -45,7 +45,7 @@ def parts(value: Any, place: str = "#") -> Iterator[tuple[str, Any]]:
 
 def filled(path: str) -> str:
     """Fill the parameters of a path with their documented examples."""
-    return path.format(run_id="latest", epoch="last", dataset_id="xor")
+    return path.format(run_id="latest", sweep_id="latest", epoch="last", dataset_id="xor")
 
 
 def resolved(document: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
@@ -144,6 +144,8 @@ def test_every_operation_with_a_body_has_an_example(document: dict[str, Any]) ->
 
 
 def test_every_reading_operation_runs_with_its_examples(client: httpx.Client, document: dict[str, Any]) -> None:
+    sweep = {"run": XOR, "strategy": {"kind": "seeds", "count": 2}}
+    assert client.post("/v1/sweeps", json=sweep, headers={"Prefer": "wait=60"}, timeout=90).json()["done"]
     finished(client, XOR)
     for method, path, operation in operations(document):
         if method == "GET":

@@ -202,7 +202,7 @@ def test_what_was_sent_is_not_sent_back_at_length(client: httpx.Client) -> None:
 
 
 def test_many_wrong_places_are_listed_up_to_a_point(client: httpx.Client) -> None:
-    problem = refused(client.post(PREDICT, json={"samples": [["a"] * 100] * 10}), "invalid_input", "/samples/0/0")
+    problem = refused(client.post(PREDICT, json={"samples": [[None] * 100] * 10}), "invalid_input", "/samples/0/0")
     assert len(problem["errors"]) == 20
 
 

@@ -178,6 +178,15 @@ def test_an_etag_changes_with_the_sweep(server: Service, client: Client) -> None
     assert again.status_code == 304
 
 
+def test_suggested_values_are_trained_in_rounds_up_to_the_count(client: Client) -> None:
+    pytest.importorskip("optuna", reason="NO OPTUNA: what it suggests was not tried")
+    spec = suggested(**{"optimizer/learning_rate": {"low": 1e-4, "high": 1e-1, "scale": "log"}})
+    assert client.preview_sweep(spec)["rungs"] == [2, 2]
+    sweep = ended(client, spec)
+    assert (sweep["status"], sweep["members"], sweep["rung"]) == ("succeeded", 4, 1)
+    assert [member["rung"] for member in client.members(sweep["id"])] == [0, 0, 1, 1]
+
+
 def test_the_best_member_is_told_by_the_epoch_whose_weights_it_ends_with(client: Client) -> None:
     run = RUN | {"epochs": 60, "early_stopping": {"patience": 2}, "optimizer": {"name": "adam", "learning_rate": 0.1}}
     sweep = ended(client, {"run": run, "strategy": {"kind": "seeds", "count": 3}})
@@ -207,6 +216,10 @@ def drawn(**parameters: Any) -> dict[str, Any]:
     return {"run": RUN, "strategy": {"kind": "random", "count": 2, "parameters": parameters}}
 
 
+def suggested(**parameters: Any) -> dict[str, Any]:
+    return {"run": RUN, "strategy": {"kind": "tpe", "count": 4, "parallel": 2, "parameters": parameters}}
+
+
 @pytest.mark.parametrize(
     ("spec", "pointer"),
     [
@@ -233,6 +246,11 @@ def drawn(**parameters: Any) -> dict[str, Any]:
             "/strategy/parameters/optimizer~1name",
         ),
         (strategy(epochs=[8, 16]) | {"halving": {"epochs": 2}}, "/strategy/parameters/epochs"),
+        (suggested(seed={"low": 0, "high": 9}) | {"halving": {"epochs": 1}}, "/halving"),
+        (
+            suggested(**{"optimizer/learning_rate": {"low": -1, "high": 1}}),
+            "/strategy/parameters/optimizer~1learning_rate",
+        ),
         (
             strategy(**{"schedule/name": ["constant", "cosine"]}) | {"halving": {"epochs": 1}},
             "/strategy/parameters/schedule~1name",

@@ -1,12 +1,13 @@
 """Sweeps by halving: who goes on, when nobody can, and what comes in between."""
 
+import sys
 import threading
 from typing import Any
 
 import pytest
 
 from chainrule.app.config import Settings
-from chainrule.app.errors import Conflict
+from chainrule.app.errors import Conflict, InvalidInput
 from chainrule.app.run_status import Reason, RunStatus
 from chainrule.app.services import plans, runs, sweeps
 from chainrule.app.services.lineage import plan_extension
@@ -204,3 +205,56 @@ def test_what_members_share_is_fitted_once(
     monkeypatch.setattr(plans, "fit", counted)
     submitted(database, settings, spec_of(run=RUN | {"inputs": {"scaling": "standardize"}}))
     assert len(fits) == 1
+
+
+RANGE = {"choices": None, "low": 1e-4, "high": 1.0, "scale": "log", "integer": False}
+TPE: dict[str, Any] = {
+    "kind": "tpe", "count": 5, "parallel": 2, "seed": 4, "parameters": {"optimizer/learning_rate": RANGE},
+}  # fmt: skip
+
+
+def test_values_are_suggested_round_after_round_and_the_same_again(database: Database, settings: Settings) -> None:
+    pytest.importorskip("optuna", reason="NO OPTUNA: what it suggests was not tried")
+    found = []
+    for _ in range(2):
+        sweep_id = submitted(database, settings, spec_of(TPE, halving=None))
+        for count in (2, 4, 5, 5):
+            assert len(members(database, sweep_id)) == count
+            assert sweeps.get(database, sweep_id)["done"] is False or count == 5
+            train_all(database)
+            sweeps.advance(database, settings)
+        assert sweeps.get(database, sweep_id)["status"] == "succeeded"
+        found.append([(member["rung"], member["varied"], member["value"]) for member in members(database, sweep_id)])
+    assert [rung for rung, _, _ in found[0]] == [0, 0, 1, 1, 2]
+    assert found[0] == found[1]
+    assert {runs.get(database, member["run"])["extends"] for member in members(database, sweep_id)} == {None}
+
+
+def test_values_go_on_being_suggested_where_all_of_a_round_have_failed(database: Database, settings: Settings) -> None:
+    pytest.importorskip("optuna", reason="NO OPTUNA: what it suggests was not tried")
+    sweep_id = submitted(database, settings, spec_of(TPE, halving=None))
+    train_all(database, diverge=True)
+    for _ in range(2):
+        sweeps.advance(database, settings)
+        train_all(database)
+    sweep = sweeps.get(database, sweep_id)
+    assert (sweep["status"], sweep["statuses"]["failed"], sweep["statuses"]["succeeded"]) == ("succeeded", 2, 3)
+
+
+def test_without_optuna_nothing_is_suggested_and_what_waits_for_it_waits(
+    database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("optuna", reason="NO OPTUNA: what it suggests was not tried")
+    sweep_id = submitted(database, settings, spec_of(TPE, halving=None))
+    train_all(database)
+    monkeypatch.delitem(sys.modules, "chainrule.app.services.tpe")
+    monkeypatch.delattr("chainrule.app.services.tpe", raising=False)
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(InvalidInput, match=r"pip install 'chainrule\[optuna\]'") as refusal:
+        expand(settings, spec_of(TPE, halving=None), dict)
+    assert refusal.value.errors[0].pointer == "/strategy/kind"
+    sweeps.advance(database, settings)
+    assert (sweeps.get(database, sweep_id)["done"], len(members(database, sweep_id))) == (False, 2)
+    monkeypatch.undo()
+    sweeps.advance(database, settings)
+    assert len(members(database, sweep_id)) == 4

@@ -57,15 +57,28 @@ class Range(Request):
         return self
 
 
-class Random(Request):
-    """Values drawn at random; the same seed draws the same."""
-
-    kind: Literal["random"] = Field(description="Values drawn at random.")
+class _Drawn(Request):
     count: Count = Field(description="How many members.")
     seed: int = Field(default=0, ge=0, le=2**63 - 1, description="Seed of the draws.")
     parameters: dict[Path_, Range] = Field(
         min_length=1, max_length=20, description="Path of a field in `run` to what its values are drawn from."
     )
+
+
+class Random(_Drawn):
+    """Values drawn at random; the same seed draws the same."""
+
+    kind: Literal["random"] = Field(description="Values drawn at random.")
+
+
+class Tpe(_Drawn):
+    """Values suggested by how those before have done, round after round; the service needs Optuna for it.
+
+    Source: Bergstra et al., "Algorithms for hyper-parameter optimization" (2011).
+    """
+
+    kind: Literal["tpe"] = Field(description="Values suggested by a tree-structured Parzen estimator.")
+    parallel: Count = Field(default=4, description="Members of a round, which are trained at the same time.")
 
 
 class Halving(Request):
@@ -102,7 +115,7 @@ class SweepSpec(Request):
 
     name: Name = Field(default="", description="What you call it; need not be unique.")
     run: RunSpec = Field(description="The run whose fields are varied.")
-    strategy: Annotated[Grid | Random | Seeds, Field(discriminator="kind")] = Field(
+    strategy: Annotated[Grid | Random | Seeds | Tpe, Field(discriminator="kind")] = Field(
         description="Which values its fields take."
     )
     halving: Halving | None = Field(
@@ -122,7 +135,7 @@ class Member(Answer):
 
     position: int = Field(description="Its number in the sweep, from 0.")
     run: str = Field(description="Id of its run.")
-    rung: int = Field(description="The rung of halving it belongs to, from 0.")
+    rung: int = Field(description="The rung of halving or the round of tpe it belongs to, from 0.")
     varied: dict[str, Any] = Field(description="Path of a field of the run to the value it takes here.")
     status: str = Field(description="As of the run.")
     reason: str = Field(description="As of the run.")
@@ -157,8 +170,10 @@ class Sweep(Answer):
     done: bool = Field(description="Whether it has ended.")
     cancel_requested: bool = Field(description="Whether somebody has asked it to stop.")
     objective: str = Field(description="What the best member has least of.")
-    rung: int = Field(description="The rung of halving it has come to, from 0; the last one also if none could go on.")
-    rungs: int = Field(description="How many rungs there are to be; 1 without halving.")
+    rung: int = Field(
+        description="The rung of halving or the round of tpe it has come to, from 0; the last if none can follow."
+    )
+    rungs: int = Field(description="How many rungs or rounds there are to be; 1 with neither halving nor tpe.")
     members: int = Field(description="How many runs it has so far.")
     statuses: dict[str, int] = Field(description="How many of them are in each state.")
     progress: SweepProgress = Field(description="How far they have come together.")
