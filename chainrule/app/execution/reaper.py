@@ -70,6 +70,10 @@ class Reaper:
             except SQLAlchemyError as error:
                 log.warning("cannot observe attempts: %s", error)
                 self._observation.forget()
+            try:
+                sweeps.advance(self._database, self._settings)  # whoever was to do it may be gone
+            except SQLAlchemyError as error:
+                log.warning("cannot take sweeps on: %s", error)
 
     def _look(self) -> None:
         # Where no transaction can write, no heart can beat: then this look waits, and nobody is judged by it.
@@ -88,7 +92,6 @@ class Reaper:
                 )
             if status is not None:
                 log.warning("%s: %s; now %s", lost.run_id, detail, status)
-        sweeps.advance(self._database, self._settings)  # whoever was to do it may be gone
         if time.monotonic() - self._tidied_at > HOUSEKEEPING_S:
             self._tidied_at = time.monotonic()
             with self._database.writing(announce=False) as session:
