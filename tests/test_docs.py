@@ -109,53 +109,21 @@ def test_networks_compute_the_same_elsewhere_as_the_guide_shows(
     assert run_shell("python3 exports.py", server, tmp_path) == "".join(printed for _, printed in chosen)
 
 
-def test_the_page_on_metrics_prints_what_it_shows(server: Service, tmp_path: Path) -> None:
-    shown = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", METRICS, flags=re.DOTALL)
-    assert len(shown) == len(blocks(METRICS, "python")) == 3
-    (tmp_path / "metrics.py").write_text("\n".join(block for block, _ in shown))
+@pytest.mark.parametrize(
+    ("page", "count"),
+    [
+        (METRICS, 3), (NORMALIZATION, 4), (TRAINING, 3), (LINEAGE, 3), (SWEEPS, 1), (INPUTS, 4),
+    ],
+    ids=["metrics", "normalization", "training", "lineage", "sweeps", "inputs"],
+)  # fmt: skip
+def test_a_page_of_the_guide_prints_what_it_shows(server: Service, tmp_path: Path, page: str, count: int) -> None:
+    shown = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", page, flags=re.DOTALL)
+    assert len(shown) == len(blocks(page, "python")) == count
+    (tmp_path / "page.py").write_text("\n".join(block for block, _ in shown))
     expected = "".join(printed for _, printed in shown)
     assert "DIFFERS" not in expected
-    assert run_shell("python3 metrics.py", server, tmp_path) == expected
-
-
-def test_the_page_on_normalization_prints_what_it_shows(server: Service, tmp_path: Path) -> None:
-    shown = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", NORMALIZATION, flags=re.DOTALL)
-    assert len(shown) == len(blocks(NORMALIZATION, "python")) == 4
-    (tmp_path / "normalization.py").write_text("\n".join(block for block, _ in shown))
-    expected = "".join(printed for _, printed in shown)
-    assert "DIFFERS" not in expected
-    assert run_shell("python3 normalization.py", server, tmp_path) == expected
-
-
-def test_the_page_on_training_prints_what_it_shows(server: Service, tmp_path: Path) -> None:
-    shown = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", TRAINING, flags=re.DOTALL)
-    assert len(shown) == len(blocks(TRAINING, "python")) == 3
-    (tmp_path / "training.py").write_text("\n".join(block for block, _ in shown))
-    expected = "".join(printed for _, printed in shown)
-    assert "DIFFERS" not in expected
-    assert run_shell("python3 training.py", server, tmp_path) == expected
-
-
-def test_the_page_on_runs_made_from_runs_prints_what_it_shows(server: Service, tmp_path: Path) -> None:
-    shown = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", LINEAGE, flags=re.DOTALL)
-    assert len(shown) == len(blocks(LINEAGE, "python")) == 3
-    (tmp_path / "lineage.py").write_text("\n".join(block for block, _ in shown))
-    assert run_shell("python3 lineage.py", server, tmp_path) == "".join(printed for _, printed in shown)
-
-
-def test_the_page_on_sweeps_prints_what_it_shows(server: Service, tmp_path: Path) -> None:
-    ((block, printed),) = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", SWEEPS, flags=re.DOTALL)
-    (tmp_path / "sweeps.py").write_text(block)
-    assert run_shell("python3 sweeps.py", server, tmp_path) == printed
-
-
-def test_the_page_on_inputs_prints_what_it_shows(server: Service, tmp_path: Path) -> None:
-    shown = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", INPUTS, flags=re.DOTALL)
-    assert len(shown) == len(blocks(INPUTS, "python")) == 4
-    (tmp_path / "inputs.py").write_text("\n".join(block for block, _ in shown))
-    expected = "".join(printed for _, printed in shown)
     assert "DIFFERENT" not in expected
-    assert run_shell("python3 inputs.py", server, tmp_path) == expected
+    assert run_shell("python3 page.py", server, tmp_path) == expected
 
 
 def rounded(value: Any) -> Any:

@@ -256,14 +256,14 @@ def _follow(
                 place = places[k]
                 if isinstance(found, DivergedError):
                     writer.end(place, Ending(RunStatus.FAILED, Reason.DIVERGED, str(found)), None)
-                else:
-                    writer.add(place, found)
-                    points[place] = found.resume_point
-                    if found.last:
-                        writer.end(place, _succeeded(found, group[place]), found.resume_point())
-                if isinstance(found, DivergedError) or found.last:
                     del living[place]
-                    points.pop(place, None)
+                    continue
+                writer.add(place, found)
+                if found.last:
+                    writer.end(place, _succeeded(found, group[place]), found.resume_point())
+                    del living[place]
+                else:
+                    points[place] = found.resume_point
         if not living:
             return None
         if attention.is_set():
