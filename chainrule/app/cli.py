@@ -308,6 +308,31 @@ def clone(
 
 @app.command()
 @_talking
+def verify(
+    run_id: RunId = "latest",
+    after: Annotated[int | None, typer.Option(min=1, help="Begin with the weights at the end of this epoch.")] = None,
+    to: Annotated[int | None, typer.Option(min=1, help="The last epoch to compare.")] = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a run once more and compare with what it stored. Ends with status 1 unless all is equal."""
+    with Client(url) as client:
+        made = client.verify(run_id, after=after, to=to)
+        try:
+            run = client.wait(made["id"]) if as_json else console.watch_verification(client, made)
+        except KeyboardInterrupt:
+            typer.echo(f"The verification goes on; see it with: chainrule show {made['id']}", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+    if as_json:
+        _print_json(run)
+    else:
+        console.verification(run)
+    if not run["verification"]["equal"]:
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+@_talking
 def cancel(run_id: ExactRunId, url: Url = None, as_json: AsJson = False) -> None:
     """Cancel a run."""
     with Client(url) as client:

@@ -176,7 +176,7 @@ class Client:
         return Resource(self._get(f"runs/{run_id}").json())
 
     def runs(self, **filters: Any) -> Iterator[Resource]:
-        """List runs, newest first; filters: `status`, `name`, `dataset`, `sort`."""
+        """List runs, newest first; filters: `status`, `name`, `dataset`, `verifies`, `sort`."""
         return self._pages("runs", filters)
 
     def events(self, run_id: str, after: int = -1) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -245,6 +245,13 @@ class Client:
     ) -> Resource:
         """Submit a run with the config of another; `changes` replace whole fields, None takes one to its default."""
         return Resource(self._create(f"runs/{run_id}/clone", json=dict(changes or {}), key=idempotency_key).json())
+
+    def verify(
+        self, run_id: str, *, after: int | None = None, to: int | None = None, idempotency_key: str | None = None
+    ) -> Resource:
+        """Make a run that trains another once more and compares; wait for it, then read its `verification`."""
+        body = {name: value for name, value in (("after", after), ("to", to)) if value is not None}
+        return Resource(self._create(f"runs/{run_id}/verify", json=body, key=idempotency_key).json())
 
     def submit_sweep(self, spec: Mapping[str, Any], *, idempotency_key: str | None = None) -> Resource:
         """Submit many runs of one spec with some of its fields varied."""

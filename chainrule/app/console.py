@@ -46,6 +46,34 @@ def watch(client: Client, run_id: str) -> Resource:
     raise AssertionError("events end with the run's end")
 
 
+def watch_verification(client: Client, made: Resource) -> Resource:
+    """Show how far a verification has come until it has ended: a bar in a terminal, nothing elsewhere."""
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=12), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=output, disable=not output.is_terminal) as progress:
+        bar = progress.add_task("verifying", total=made["progress"]["epochs_total"])
+        return client.wait(
+            made["id"], progress=lambda run: progress.update(bar, completed=run["progress"]["epochs_done"])
+        )
+
+
+def verification(run: Resource) -> None:
+    """Print what a verification came to."""
+    found = run["verification"]
+    equal = {True: "yes", False: "no", None: "unknown"}[found["equal"]]
+    rows: list[tuple[str, Any]] = [
+        ("run", run["verifies"]),
+        ("status", Text.assemble(status(run["status"]), f" ({run['reason']}) {run['detail']}".rstrip())),
+        ("equal", equal),
+        ("compared", f"{found['epochs']:,} epochs from {found['first']} on, {found['weights']:,} weights"),
+    ]
+    if found["difference"] is not None:
+        rows.append(("first difference", f"epoch {found['difference']['epoch']}"))
+        differing = found["difference"]["quantities"]
+        rows += [(one["name"], f"{one['expected']} expected, {one['found']} found") for one in differing]
+    rows += [(name, f"{found['builds'][name]} then, {run['builds'][name]} now") for name in found["changed_builds"]]
+    table(f"Verification {run['id']}", ("", ""), rows, header=False)
+
+
 def _watch_in_lines(client: Client, run_id: str, called: str, total: int) -> Resource:
     tenths = 0
     for name, data in client.events(run_id):

@@ -369,8 +369,22 @@ def _module(source: str, given: Mapping[str, Any]) -> Any:
     return module
 
 
+def blas_kernel() -> str | None:
+    """Name the kind of processor whose code NumPy's OpenBLAS has chosen; None for a BLAS that does not tell."""
+    ask = getattr(_numpy_library(), "scipy_openblas_get_corename64_", None)
+    if ask is None:
+        return None
+    ask.restype = ctypes.c_char_p
+    name: bytes | None = ask()
+    return None if name is None else name.decode()
+
+
+def _numpy_library() -> ctypes.CDLL:
+    return ctypes.CDLL(importlib.import_module("numpy._core._multiarray_umath").__file__)
+
+
 def _gemm(dtype: str) -> int | None:
     """Find the address of NumPy's gemm; None for a BLAS that calls it something else."""
-    library = ctypes.CDLL(importlib.import_module("numpy._core._multiarray_umath").__file__)
+    library = _numpy_library()
     found = (getattr(library, name, None) for name in GEMM[dtype])
     return next((ctypes.cast(function, ctypes.c_void_p).value for function in found if function is not None), None)

@@ -16,6 +16,8 @@ import pytest
 import safetensors.numpy
 
 from chainrule.app.store import migrations
+from chainrule.app.store.database import Database
+from chainrule.app.store.models import Checkpoint
 from tests.service import Service
 
 SPEC: dict[str, Any] = {
@@ -316,3 +318,20 @@ def test_watching_a_sweep_none_of_whose_runs_succeeds_has_exit_status_1(server: 
     spec = tmp_path / "sweep.json"
     spec.write_text(json.dumps({"run": run, "strategy": {"kind": "seeds", "count": 2}}))
     assert "2 failed" in chainrule("sweep", str(spec), "--watch", url=server.url, status=1).stdout
+
+
+def test_verifying_ends_with_the_answer(server: Service, files: tuple[str, str]) -> None:
+    spec, data = files
+    run = as_json("submit", spec, "--data", data, "--watch", url=server.url)
+    out = chainrule("verify", run["id"], url=server.url).stdout
+    assert re.search(r"equal +yes", out)
+    assert "61 epochs from 0 on, 61 weights" in out
+    database = Database(server.database_url)
+    with database.writing() as session:
+        checkpoint = session.get(Checkpoint, (run["id"], 33))
+        assert checkpoint is not None
+        checkpoint.sha256 = "f" * 64
+    database.dispose()
+    out = chainrule("verify", run["id"], url=server.url, status=1).stdout
+    assert re.search(r"first difference +epoch 33", out)
+    assert f"{'f' * 64} expected" in out

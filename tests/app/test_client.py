@@ -164,6 +164,13 @@ def test_runs_are_extended_and_cloned(client: Client) -> None:
         client.extend(first.id, to=30)
 
 
+def test_runs_are_verified(client: Client) -> None:
+    run = client.wait(client.submit(XOR).id)
+    found = client.wait(client.verify(run.id, to=5).id)
+    assert (found.verifies, found.verification["equal"], found.verification["epochs"]) == (run.id, True, 6)
+    assert [one.id for one in client.runs(verifies=run.id)] == [found.id]
+
+
 def test_a_refusal_says_where_and_why(client: Client) -> None:
     with pytest.raises(ServiceError, match="Unknown activation 'swish'; known: sigmoid") as refused:
         client.submit(XOR | {"network": {"layers": [{"units": 4, "activation": "swish"}]}})

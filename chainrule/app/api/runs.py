@@ -24,7 +24,17 @@ from chainrule.app.api.dependencies import (
 )
 from chainrule.app.api.problems import documented
 from chainrule.app.api.representations import json_response
-from chainrule.app.api.schemas.runs import DIGITS, XOR, Extension, Run, RunChanges, RunPage, RunSpec, Validated
+from chainrule.app.api.schemas.runs import (
+    DIGITS,
+    XOR,
+    Extension,
+    Run,
+    RunChanges,
+    RunPage,
+    RunSpec,
+    Validated,
+    VerificationSpec,
+)
 from chainrule.app.errors import (
     Conflict,
     IdempotencyInFlight,
@@ -39,7 +49,7 @@ from chainrule.app.errors import (
     UnsupportedMediaType,
 )
 from chainrule.app.run_status import RunStatus
-from chainrule.app.services import lineage, runs
+from chainrule.app.services import lineage, runs, verifications
 from chainrule.app.services.watching import State
 
 router = APIRouter(prefix="/runs", tags=["runs"])
@@ -117,6 +127,10 @@ def list_runs(
     dataset: Annotated[
         str | None, Query(pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="Only runs that learn from this dataset.")
     ] = None,
+    verifies: Annotated[
+        str | None,
+        Query(pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="The verifications of this run, which no other list has."),
+    ] = None,
     sort: Annotated[
         Literal["created_at", "-created_at"], Query(description="Order of submission; `-` for newest first.")
     ] = "-created_at",
@@ -130,6 +144,7 @@ def list_runs(
         statuses=list(status or ()),
         name=name,
         dataset=dataset,
+        verifies=verifies,
         newest_first=sort == "-created_at",
     )
     more = len(items) > limit
@@ -254,6 +269,36 @@ async def clone_run(
     key = key_for(request, idempotency_key, changes.model_dump_json(exclude_unset=True).encode())
     cloned = await run_in_threadpool(lineage.clone, service.database, service.settings, run_id, given, key=key)
     return await _created(service, cloned, wait_s)
+
+
+@router.post(
+    "/{run_id}/verify",
+    status_code=201,
+    summary="Verify a run",
+    response_model=Run,
+    response_model_exclude_unset=True,
+    dependencies=[Depends(json_only)],
+    responses={**CREATED, **documented(NotFound, Conflict, IdempotencyInFlight)},
+)
+async def verify_run(
+    request: Request,
+    service: Service,
+    run_id: RunId,
+    which: VerificationSpec,
+    wait_s: WaitSeconds,
+    idempotency_key: IdempotencyKey = None,
+) -> Any:
+    """Trains it once more and compares, epoch by epoch, the SHA-256 of the weights and the costs with those stored.
+
+    Makes a run that waits, trains, survives kills and is followed, cancelled and deleted as any other, and stores
+    nothing but what comes out: `verification` names the first epoch that differs, or says that all are equal, and the
+    builds then; `builds` are those now. `GET /v1/runs?verifies=…` lists the verifications of a run. A run that has
+    not ended is compared up to what it has recorded.
+    """
+    given = verifications.Range(which.after, which.to)
+    key = key_for(request, idempotency_key, which)
+    made = await run_in_threadpool(verifications.verify, service.database, service.settings, run_id, given, key=key)
+    return await _created(service, made, wait_s)
 
 
 @router.delete(

@@ -20,6 +20,7 @@ from chainrule.app.config import MIB, Settings
 from chainrule.app.execution.writer import Assignment, Ending, RunLost, Writer
 from chainrule.app.run_status import Reason, RunStatus
 from chainrule.app.services import training
+from chainrule.app.services.comparing import Hashed
 from chainrule.app.services.weights import NetworkEncoder
 from chainrule.app.store import checkpoints, runs
 from chainrule.app.store.database import Database
@@ -194,6 +195,7 @@ def _database(url: str) -> Database:
 
 def _train(database: Database, settings: Settings, order: Order, supervisor: _Supervisor) -> bool:
     """Train; whether it was a small thing."""
+    order = Order(tuple(_with_hashed(database, assignment) for assignment in order.assignments))
     trainees = _trainees(database, settings, order)
     writer = Writer(database, settings, order.assignments, due=supervisor.attention)
     for place, trainee in trainees.items():
@@ -213,6 +215,11 @@ def _train(database: Database, settings: Settings, order: Order, supervisor: _Su
     return sum(sizes) <= SMALL_BYTES
 
 
+def _with_hashed(database: Database, assignment: Assignment) -> Assignment:
+    compared = assignment.comparison
+    return assignment if compared is None else replace(assignment, hashed=Hashed(database, compared))
+
+
 def _trainees(database: Database, settings: Settings, order: Order) -> dict[int, Trainee]:
     """Open what each run is trained on, once for all that are trained on the same."""
     opened: dict[str, tuple[Data, Data | None]] = {}
@@ -224,6 +231,8 @@ def _trainees(database: Database, settings: Settings, order: Order) -> dict[int,
         if same not in opened:
             opened[same] = training.load_split(database, settings, run_id, config)
         engine = training.engine_config(config, config["network"]["inputs"])
+        if assignment.comparison is not None:
+            engine = replace(engine, gradients_every=None)  # statistics are not compared
         trainees[place] = Trainee(engine, *opened[same], training.load_resume_point(database, run_id))
     return trainees
 
@@ -259,8 +268,9 @@ def _follow(
                     del living[place]
                     continue
                 writer.add(place, found)
-                if found.last:
-                    writer.end(place, _succeeded(found, group[place]), found.resume_point())
+                assignment = order.assignments[place]
+                if assignment.ends_with(found):
+                    writer.end(place, _succeeded(found, group[place], assignment), found.resume_point())
                     del living[place]
                 else:
                     points[place] = found.resume_point
@@ -273,7 +283,7 @@ def _follow(
                 wish = supervisor.wish(order.assignments[place].attempt)
                 if wish is not None:
                     writer.end(place, _ENDINGS[wish], at.pop(place))
-                if wish is not None or place in writer.lost:
+                if wish is not None or place in writer.lost | writer.over:
                     del living[place]
                     at.pop(place, None)
             writer.hand_over(at)
@@ -295,7 +305,9 @@ def _events(group: list[Trainee], attention: threading.Event) -> Iterator[Round 
         yield {0: error}
 
 
-def _succeeded(last: Epoch, trainee: Trainee) -> Ending:
+def _succeeded(last: Epoch, trainee: Trainee, assignment: Assignment) -> Ending:
+    if assignment.comparison is not None:
+        return Ending(RunStatus.SUCCEEDED, Reason.VERIFIED)
     stopping = trainee.config.early_stopping
     if stopping is None or last.epoch == trainee.config.epochs:
         return Ending(RunStatus.SUCCEEDED, Reason.COMPLETED)

@@ -22,6 +22,7 @@ from chainrule.app.execution.standby import Child, Standby
 from chainrule.app.execution.writer import Assignment
 from chainrule.app.run_status import Reason, RunStatus
 from chainrule.app.services import sweeps
+from chainrule.app.services.comparing import Comparison
 from chainrule.app.services.training import builds
 from chainrule.app.store import runs
 from chainrule.app.store.database import Database
@@ -89,7 +90,7 @@ class _Order:
         self._held = {run.id: Attempt(run.id, attempt_id) for run in claimed}
         self._name = claimed[0].id if len(claimed) == 1 else f"{claimed[0].id} and {len(claimed) - 1} more"
         self._order = child.Order(
-            tuple(Assignment(self._held[run.id], run.config, run.steps_per_epoch) for run in claimed)
+            tuple(Assignment(self._held[run.id], run.config, run.steps_per_epoch, _comparison(run)) for run in claimed)
         )
         self._ended = self._ready = False
         self._crash = ""
@@ -229,6 +230,10 @@ class _Order:
             runs.end_attempt(session, attempt, RunStatus.QUEUED, Reason.DRAINED, detail)
         else:
             runs.lose_attempt(session, attempt, Reason.CHILD_LOST, detail, max_failures=self._settings.max_failures)
+
+
+def _comparison(run: Run) -> Comparison | None:
+    return None if run.verification is None else Comparison.from_dict(run.verification)
 
 
 def _how_it_died(process: BaseProcess) -> str:

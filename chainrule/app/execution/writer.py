@@ -18,6 +18,8 @@ from sqlalchemy.orm import Session
 
 from chainrule.app.config import MIB, Settings
 from chainrule.app.run_status import Reason, RunStatus
+from chainrule.app.services import comparing
+from chainrule.app.services.comparing import Comparison, Hashed
 from chainrule.app.services.training import encode_resume_point
 from chainrule.app.services.weights import NetworkEncoder, sha256
 from chainrule.app.store import checkpoints, epochs, gradients, runs
@@ -38,11 +40,20 @@ class RunLost(Exception):
 
 @dataclass(frozen=True)
 class Assignment:
-    """One run of an order: for which attempt it is trained, its config, and the steps of its epochs."""
+    """One run of an order: for which attempt it is trained, its config, and the steps of its epochs.
+
+    A verification has a comparison too, and the epochs whose weights it takes: what it comes to is not stored.
+    """
 
     attempt: Attempt
     config: dict[str, Any]
     steps_per_epoch: int
+    comparison: Comparison | None = None
+    hashed: Hashed | None = None
+
+    def ends_with(self, epoch: Epoch) -> bool:
+        """Tell whether nothing comes after an epoch: of a verification there may be more to train, not to compare."""
+        return epoch.last or (self.comparison is not None and epoch.epoch == self.comparison.last)
 
 
 @dataclass(frozen=True)
@@ -66,6 +77,8 @@ class _Batch:
     best_epoch: int | None = None
     point: ResumePoint | None = None
     ending: Ending | None = None
+    compared: Comparison | None = None
+    over: bool = False
 
 
 class _Run:
@@ -77,6 +90,7 @@ class _Run:
         self.keep: int | None = self.config["checkpoints"]["keep"]
         self.best: int | None = None
         self.batch = _Batch()
+        self.comparison, self.hashed = assignment.comparison, assignment.hashed
 
     def kept(self, epoch: int) -> bool:
         """Whether the weights of an epoch are kept whatever it came to."""
@@ -101,7 +115,8 @@ class _Run:
         if best and self.best is not None and not self.kept(self.best) and batch.weights.pop(self.best, None) is None:
             batch.superseded.append(self.best)
         self.best = batch.best_epoch = epoch.best_epoch
-        if best or epoch.last or self.kept(epoch.epoch):
+        kept = best or epoch.last or self.kept(epoch.epoch) if self.hashed is None else epoch.epoch in self.hashed
+        if kept:
             batch.weights[epoch.epoch] = epoch.network
             batch.size_bytes += epoch.network.parameters.nbytes
         for record in epoch.gradients or ():
@@ -144,6 +159,7 @@ class Writer:
     Attributes:
         due: set when resume points are wanted.
         lost: the places of runs that belong to other attempts now; nothing more is written of them.
+        over: the places of verifications that a write has ended; nothing more is written of them either.
     """
 
     def __init__(
@@ -151,6 +167,7 @@ class Writer:
     ) -> None:
         self.due = due
         self.lost: set[int] = set()
+        self.over: set[int] = set()
         self._database, self._settings = database, settings
         self._runs = [_Run(assignment) for assignment in assignments]
         # Whoever writes several rows locks them in the order of their ids.
@@ -255,7 +272,7 @@ class Writer:
 
     def _write(self, batches: dict[int, _Batch]) -> None:
         """Write once, or again and again while the database is away, up to `blind_s`."""
-        batches = {place: batch for place, batch in batches.items() if place not in self.lost}
+        batches = {place: batch for place, batch in batches.items() if place not in self.lost | self.over}
         encoded = {place: self._encoded(place, batch) for place, batch in batches.items()}
         deadline = time.monotonic() + self._settings.blind_s
         pause_s = 0.1
@@ -279,8 +296,13 @@ class Writer:
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
         else:
             return
-        if lost:
+        for place, batch in batches.items():
+            if batch.compared is not None:
+                self._runs[place].comparison = batch.compared
+        over = {place for place, batch in batches.items() if batch.over} - lost
+        if lost or over:
             self.lost |= lost
+            self.over |= over
             self.due.set()  # whoever trains is to hear of it
 
     def _encoded(self, place: int, batch: _Batch) -> tuple[list[dict[str, Any]], bytes | None]:
@@ -304,6 +326,8 @@ class Writer:
     ) -> bool:
         """Store one run's batch; False, and nothing, if it belongs to another attempt."""
         run = self._runs[place]
+        if run.comparison is not None:
+            return _compare(session, run, run.comparison, batch, rows, content)
         attempt, progress, ending = run.attempt, run.progress(batch), batch.ending
         status: RunStatus | None
         if ending is not None:
@@ -325,3 +349,39 @@ class Writer:
             # An older one would not be where the records end.
             checkpoints.drop_resume_point(session, attempt.run_id)
         return True
+
+
+def _compare(
+    session: Session,
+    run: _Run,
+    comparison: Comparison,
+    batch: _Batch,
+    rows: list[dict[str, Any]],
+    content: bytes | None,
+) -> bool:
+    """Compare a verification's batch, and store how far it has come; False if it belongs to another attempt."""
+    hashes = {row["epoch"]: row["sha256"] for row in rows}
+    found, ending = comparing.compare(session, comparison, batch.epochs, hashes), batch.ending
+    if found is not None and ending is not None:
+        found = comparing.ended(found, ending.reason)
+    if found is None:
+        detail = f"what run {comparison.run} recorded has been deleted"
+        ending = Ending(RunStatus.FAILED, Reason.NOTHING_TO_COMPARE, detail)
+    elif found.difference is not None:
+        ending = Ending(RunStatus.SUCCEEDED, Reason.DIFFERENT, comparing.told(found))
+    elif ending is not None and ending.reason is Reason.VERIFIED:
+        ending = Ending(RunStatus.SUCCEEDED, Reason.VERIFIED, comparing.told(found))
+    batch.compared, batch.over = found, ending is not None
+    progress = run.progress(batch) | {"best_epoch": None, "verification": (found or comparison).to_dict()}
+    status: RunStatus | None = RunStatus.RUNNING
+    if ending is not None:
+        status = runs.end_attempt(session, run.attempt, ending.status, ending.reason, ending.detail, progress)
+    elif not runs.advance(session, run.attempt, progress):
+        status = None
+    if status is None:
+        return False
+    if status.terminal:
+        checkpoints.drop_resume_point(session, run.attempt.run_id)
+    elif content is not None and batch.point is not None:
+        checkpoints.put_resume_point(session, run.attempt.run_id, batch.point.epoch, batch.point.step, content)
+    return True

@@ -183,6 +183,8 @@ def _number(session: Any, run: Run, epoch: str) -> int:
         number = store.best_epoch(session, run.id)
     else:
         return int(epoch)
+    if number is None and run.verifies is not None:
+        raise NotFound(f"Run {run.id} verifies run {run.verifies} and keeps no weights of its own; ask for that one's.")
     if number is None:
         raise NotFound(f"Run {run.id} has no checkpoint; its status is {run.status}.")
     return number

@@ -147,6 +147,8 @@ def changed(database: Database, parent_id: str, changes: Mapping[str, Any]) -> d
 def _check(parent: Run, done: int | None, total: int, length: Length) -> None:
     """Refuse what cannot go on exactly, with the way out."""
     about: dict[str, object] = {"current_status": parent.status}
+    if parent.verifies is not None:
+        raise Conflict(f"Run {parent.id} only verifies run {parent.verifies}; extend that one.", extra=about)
     instead = f"POST /v1/runs/{parent.id}/clone with the number of epochs trains one from the start."
     if not RunStatus(parent.status).terminal:
         raise Conflict(

@@ -118,6 +118,7 @@ def page(
     statuses: list[str],
     name: str | None,
     dataset: str | None,
+    verifies: str | None = None,
     newest_first: bool,
 ) -> list[dict[str, Any]]:
     """List runs in the order they were submitted, from behind `cursor_id`."""
@@ -129,6 +130,7 @@ def page(
             statuses=statuses,
             name=name,
             dataset=dataset,
+            verifies=verifies,
             newest_first=newest_first,
         )
         return [view(run) for run in runs]
@@ -187,6 +189,8 @@ def view(run: Run, transitions: list[RunTransition] | None = None) -> dict[str, 
         "dataset": run.dataset,
         "extends": run.extends,
         "cloned_from": run.cloned_from,
+        "verifies": run.verifies,
+        "verification": _verification(run),
         "config": run.config,
         "parameters": run.parameters,
         "priority": run.priority,
@@ -220,6 +224,17 @@ def view(run: Run, transitions: list[RunTransition] | None = None) -> dict[str, 
             for t in transitions
         ]
     return shown
+
+
+def _verification(run: Run) -> dict[str, Any] | None:
+    if run.verification is None:
+        return None
+    then, now = run.verification["builds"] or {}, run.builds or {}
+    differs, equal = run.verification["difference"], run.status == RunStatus.SUCCEEDED
+    return {name: value for name, value in run.verification.items() if name != "run"} | {
+        "equal": False if differs else True if equal else None,
+        "changed_builds": sorted(name for name in then.keys() & now.keys() if then[name] != now[name]),
+    }
 
 
 def new_run(plan: plans.Plan) -> Run:

@@ -2,8 +2,11 @@
 
 import math
 import platform
+import re
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -175,4 +178,18 @@ def builds(settings: Settings) -> dict[str, Any]:
         "blas_threads": settings.blas_threads,
         **({"numba": numba} if (numba := compiled.version()) else {}),  # of compiled steps
         "machine": platform.machine(),
+        **_processor(),
+    }
+
+
+@cache
+def _processor() -> dict[str, str]:
+    """Name the processor, and for which kind of processor NumPy and BLAS have chosen their code, where they tell."""
+    listed = Path("/proc/cpuinfo")
+    model = re.search(r"^model name\s*: (.+)$", listed.read_text() if listed.exists() else "", flags=re.MULTILINE)
+    simd = np.show_config(mode="dicts")["SIMD Extensions"].get("found") or ["baseline"]
+    return {
+        "cpu": model.group(1).strip() if model else platform.processor(),
+        "numpy_simd": simd[-1],
+        **({"blas_kernel": kernel} if (kernel := compiled.blas_kernel()) else {}),
     }

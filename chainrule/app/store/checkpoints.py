@@ -1,9 +1,9 @@
 """Checkpoints: the weights at the end of epochs; and the resume point, the newest state of a run."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import ColumnElement, delete, func, select
 from sqlalchemy.orm import Session
 
 from chainrule.app.store.database import insert_rows
@@ -37,6 +37,18 @@ def weights(session: Session, run_id: str, epoch: int) -> bytes | None:
     """Read the weights of one checkpoint: safetensors bytes."""
     query = select(Checkpoint.weights).where(Checkpoint.run_id == run_id, Checkpoint.epoch == epoch)
     return session.scalar(query)
+
+
+def hashes(session: Session, run_id: str, first: int, last: int) -> dict[int, str]:
+    """Read the hashes of the weights kept of some epochs."""
+    query = select(Checkpoint.epoch, Checkpoint.sha256).where(Checkpoint.run_id == run_id, _between(first, last))
+    return {row[0]: row[1] for row in session.execute(query)}
+
+
+def kept_epochs(session: Session, run_id: str, first: int, last: int) -> Iterator[int]:
+    """Name the epochs of some whose weights are kept, in their order."""
+    query = select(Checkpoint.epoch).where(Checkpoint.run_id == run_id, _between(first, last))
+    return iter(session.scalars(query.order_by(Checkpoint.epoch)))
 
 
 def last_epoch(session: Session, run_id: str) -> int | None:
@@ -99,9 +111,20 @@ def resume_epoch(session: Session, run_id: str) -> int | None:
     return session.scalar(select(ResumePoint.epoch).where(ResumePoint.run_id == run_id))
 
 
+def resume_position(session: Session, run_id: str) -> tuple[int, int] | None:
+    """Tell the epochs completed, and the steps of the next one, at the run's resume point; None if it has none."""
+    query = select(ResumePoint.epoch, ResumePoint.step).where(ResumePoint.run_id == run_id)
+    found = session.execute(query).one_or_none()
+    return None if found is None else (found[0], found[1])
+
+
 def drop_resume_point(session: Session, run_id: str) -> None:
     """Forget the run's resume point."""
     session.execute(delete(ResumePoint).where(ResumePoint.run_id == run_id))
+
+
+def _between(first: int, last: int) -> ColumnElement[bool]:
+    return Checkpoint.epoch.between(first, last)
 
 
 def _with_epoch() -> Any:

@@ -139,6 +139,10 @@ class Run(Base):
     # Waiting runs that have the same one can be trained as one computation; null for a run by itself.
     stack_key: Mapped[str | None] = mapped_column(String(64))
 
+    # The run whose records it is to come to again, and how far they have been compared; null for all but verifications.
+    verifies: Mapped[str | None] = mapped_column(String(64), index=True)
+    verification: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+
     revision: Mapped[int] = mapped_column(default=1)
     cancel_requested: Mapped[bool] = mapped_column(default=False)
     attempt_id: Mapped[str | None] = mapped_column(String(32))

@@ -62,10 +62,14 @@ def page(
     statuses: Iterable[str] = (),
     name: str | None = None,
     dataset: str | None = None,
+    verifies: str | None = None,
     newest_first: bool = True,
 ) -> Sequence[Run]:
-    """Read one page of runs in the order of submission (ids sort by time), from behind `cursor_id`."""
-    query = select(Run)
+    """Read one page of runs in the order of submission (ids sort by time), from behind `cursor_id`.
+
+    Verifications are listed for the run they verify, and nowhere else.
+    """
+    query = select(Run).where(Run.verifies.is_(None) if verifies is None else Run.verifies == verifies)
     if cursor_id is not None:
         query = query.where(Run.id < cursor_id if newest_first else Run.id > cursor_id)
     if chosen := list(statuses):

@@ -325,6 +325,20 @@ class Extension(Request):
         return self
 
 
+class VerificationSpec(Request):
+    """Which epochs of a run are to be compared."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{}, {"to": 10}]})
+
+    after: Count | None = Field(
+        default=None,
+        description="Begin with the weights at the end of this epoch, and compare those behind it; by default the run "
+        "is trained from its beginning. Where training remembers more than weights (any optimizer but sgd, the "
+        "schedule plateau, early stopping), only where a run that it extends ended.",
+    )
+    to: Count | None = Field(default=None, description="The last epoch to be compared; by default the last recorded.")
+
+
 def _changes() -> dict[str, Any]:
     """Make every field of a run's spec one that may be left out, and null where it has a default to go back to."""
     fields: dict[str, Any] = {}
@@ -370,6 +384,39 @@ class Transition(Answer):
     at: datetime = Field(description="When.")
 
 
+class Differing(Answer):
+    """Something of an epoch that came out differently."""
+
+    name: str = Field(
+        description="weights (their SHA-256), cost, error, validation_cost, validation_error, learning_rate, or epoch "
+        "where the training ended before it."
+    )
+    expected: str | float | None = Field(description="What is stored.")
+    found: str | float | None = Field(description="What came out.")
+
+
+class Difference(Answer):
+    """The first epoch that came out differently."""
+
+    epoch: int = Field(description="Its number; all before it are equal.")
+    quantities: list[Differing] = Field(description="What differs in it; weights first.")
+
+
+class Verification(Answer):
+    """How far a verification has come, and what came out."""
+
+    equal: bool | None = Field(description="Whether all that was compared is equal; null until that is known.")
+    first: int = Field(description="The first epoch to be compared.")
+    last: int = Field(description="The last one.")
+    epochs: int = Field(description="How many epochs were compared and are equal.")
+    weights: int = Field(description="Of how many of them the weights are stored, and so were compared too.")
+    difference: Difference | None = Field(description="The first epoch that differs; null while none does.")
+    builds: dict[str, Any] | None = Field(
+        description="What the verified run's weights depended on: its `builds`, as `builds` of this run are those now."
+    )
+    changed_builds: list[str] = Field(description="Which of them are others now; if any, a difference may be theirs.")
+
+
 class Run(Answer):
     """One training of one network."""
 
@@ -381,6 +428,7 @@ class Run(Answer):
     )
     reason: str = Field(
         description="Why it is in this state: submitted, claimed, completed, early_stopped, diverged, "
+        "verified, different, nothing_to_compare, "
         "cancel_requested, drained, child_lost, worker_lost, attempts_exhausted; be ready for more."
     )
     detail: str = Field(description="More about the reason, if there is more.")
@@ -391,6 +439,12 @@ class Run(Answer):
     )
     cloned_from: str | None = Field(
         description="The run whose config this one began with; null if none. It may be deleted by now."
+    )
+    verifies: str | None = Field(
+        default=None, description="The run that this one trains once more, to compare; null if none."
+    )
+    verification: Verification | None = Field(
+        default=None, description="What came out so far; for a run that verifies another."
     )
     config: RunSpec = Field(description="The spec with every default filled in.")
     parameters: int = Field(description="Number of weights and biases.")
@@ -409,8 +463,8 @@ class Run(Answer):
     failures: int = Field(description="How many of its attempts were lost.")
     worker: str | None = Field(description="The worker that took it last.")
     builds: dict[str, Any] | None = Field(
-        description="Versions of Python, NumPy, BLAS and, where it is installed, Numba, on which the exact weights "
-        "depend; set when first taken."
+        description="Versions of Python, NumPy, BLAS and, where it is installed, Numba, the processor, and what NumPy "
+        "and BLAS have chosen for it, on which the exact weights depend; set when first taken."
     )
     created_at: datetime = Field(description="When it was submitted.")
     started_at: datetime | None = Field(description="When it was first taken.")
