@@ -67,6 +67,11 @@ class Settings(BaseSettings):
     blind_s: float = Field(
         default=600.0, gt=0, description="How long a run trains on while the database cannot be reached."
     )
+    database_timeout_s: float = Field(
+        default=5.0,
+        gt=0,
+        description="How long the API waits for one answer of the database, or for a turn to write; then it is 503.",
+    )
     max_failures: int = Field(default=3, ge=0, description="How many lost attempts a run may have before it fails.")
 
     max_queued_runs: int = Field(default=10_000, ge=1, description="Runs that may wait at once; more are answered 429.")

@@ -159,6 +159,6 @@ class QueueFull(AppError):
 
 
 class Unavailable(AppError):
-    """The database cannot be reached just now; nothing was changed."""
+    """The database cannot be reached just now; what was to be changed may have been: repeat it under its key."""
 
     status, code, title = 503, "unavailable", "Service unavailable"

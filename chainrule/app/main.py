@@ -49,8 +49,8 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        database = Database(settings.database_url)
-        await run_in_threadpool(upgrade, database)
+        await run_in_threadpool(_upgrade, settings.database_url)
+        database = Database(settings.database_url, patience_s=settings.database_timeout_s)
         changes = Changes(database)
         watching = Watching(database, changes, settings.poll_interval_s)
         dispatcher = Dispatcher(database, settings, changes) if settings.slots else None
@@ -94,9 +94,7 @@ def serve(settings: Settings) -> int:
     if settings.host not in LOOPBACK:
         log.warning("listening on %s: the service has no authentication of its own", settings.host)
     try:
-        database = Database(settings.database_url)
-        upgrade(database)
-        database.dispose()
+        _upgrade(settings.database_url)
     except (OSError, SQLAlchemyError) as error:
         log.error("cannot open the database: %s", error)
         return 1
@@ -112,6 +110,13 @@ def serve(settings: Settings) -> int:
     server = _Server(config)
     server.run(sockets=[listening])
     return 0 if server.started else 1
+
+
+def _upgrade(url: str) -> None:
+    """Bring the schema up to date, however long that takes."""
+    database = Database(url)
+    upgrade(database)
+    database.dispose()
 
 
 class _Server(uvicorn.Server):

@@ -242,11 +242,12 @@ def _unreadable(error: HTTPException) -> str:
             return f"{error.detail.rstrip('.')}."
 
 
-async def _unreachable(_request: Request, error: Exception) -> Response:
+async def _unreachable(request: Request, error: Exception) -> Response:
     log.warning("the database cannot be reached: %s", error)
+    unsure = "" if request.method == "GET" else " It may have been done: repeat it under the same Idempotency-Key."
     return response(
         Unavailable(
-            f"The database cannot be reached just now; try again in {RETRY_AFTER_S} s.",
+            f"The database cannot be reached just now; try again in {RETRY_AFTER_S} s.{unsure}",
             headers={"Retry-After": str(RETRY_AFTER_S)},
         )
     )

@@ -24,6 +24,7 @@ from chainrule.app.services.comparing import Hashed
 from chainrule.app.services.weights import NetworkEncoder
 from chainrule.app.store import checkpoints, runs
 from chainrule.app.store.database import Database
+from chainrule.app.store.outages import in_a_line, patiently
 from chainrule.app.store.runs import Attempt
 from chainrule.engine import (
     Data,
@@ -195,8 +196,11 @@ def _database(url: str) -> Database:
 
 def _train(database: Database, settings: Settings, order: Order, supervisor: _Supervisor) -> bool:
     """Train; whether it was a small thing."""
-    order = Order(tuple(_with_hashed(database, assignment) for assignment in order.assignments))
-    trainees = _trainees(database, settings, order)
+    def opened(_again: bool) -> tuple[Order, dict[int, Trainee]]:
+        hashed = Order(tuple(_with_hashed(database, assignment) for assignment in order.assignments))
+        return hashed, _trainees(database, settings, hashed)
+
+    order, trainees = patiently(opened, settings.blind_s, _tell_of)
     writer = Writer(database, settings, order.assignments, due=supervisor.attention)
     for place, trainee in trainees.items():
         if trainee.resume is not None and trainee.resume.watched is not None:
@@ -313,3 +317,7 @@ def _succeeded(last: Epoch, trainee: Trainee, assignment: Assignment) -> Ending:
         return Ending(RunStatus.SUCCEEDED, Reason.COMPLETED)
     detail = f"no better epoch than {last.best_epoch} in the {stopping.patience} after it"
     return Ending(RunStatus.SUCCEEDED, Reason.EARLY_STOPPED, detail)
+
+
+def _tell_of(error: Exception) -> None:
+    log.warning("cannot read what is to be trained, trying again: %s", in_a_line(error))

@@ -27,6 +27,7 @@ from chainrule.app.services.training import builds
 from chainrule.app.store import runs
 from chainrule.app.store.database import Database
 from chainrule.app.store.models import Run
+from chainrule.app.store.outages import in_a_line, patiently
 from chainrule.app.store.runs import Attempt
 
 LOOK_INTERVAL_S = 0.1
@@ -49,7 +50,7 @@ def supervise_once(database: Database, settings: Settings, standby: Standby, sto
     ours = standby.take()  # before the run: none is claimed that nobody could train
     claimed: list[Run] = []
     try:
-        claimed = _claim(database, settings, attempt_id)
+        claimed = _claim(database, settings, attempt_id, stopping)
     finally:
         if not claimed:
             standby.take_back(ours)
@@ -60,15 +61,22 @@ def supervise_once(database: Database, settings: Settings, standby: Standby, sto
     return [run.id for run in claimed]
 
 
-def _claim(database: Database, settings: Settings, attempt_id: str) -> list[Run]:
+def _claim(database: Database, settings: Settings, attempt_id: str, stopping: threading.Event) -> list[Run]:
+    """Claim runs; those of a claim whose answer was lost are found again by their attempt once the database is back."""
     worker, of = f"{socket.gethostname()}:{os.getpid()}", builds(settings)
-    with database.writing(announce=False) as session:
-        run = runs.claim(session, attempt_id, worker, of)
-        if run is None:
-            return []
-        alike = runs.claim_alike(session, run, settings.slots, settings.max_stack, attempt_id, worker, of)
-        database.announce(session)
-    return [run, *alike]
+
+    def claim(again: bool) -> list[Run]:
+        with database.writing(announce=False) as session:
+            if again and (claimed := runs.claimed(session, attempt_id)):
+                return claimed
+            run = runs.claim(session, attempt_id, worker, of)
+            if run is None:
+                return []
+            alike = runs.claim_alike(session, run, settings.slots, settings.max_stack, attempt_id, worker, of)
+            database.announce(session)
+        return [run, *alike]
+
+    return patiently(claim, settings.blind_s, _tell_of, stop=stopping.is_set)
 
 
 class _Order:
@@ -209,18 +217,16 @@ class _Order:
 
     def _take_back(self, detail: str) -> None:
         """Decide in the database what becomes of runs whose child ended without ending them."""
-        deadline = time.monotonic() + self._settings.blind_s
-        while True:
-            try:
-                with self._database.writing() as session:
-                    for run_id in sorted(self._held):
-                        self._give_up(session, self._held[run_id], detail)
-                return
-            except SQLAlchemyError as error:
-                if self._stopping.is_set() or time.monotonic() > deadline:
-                    log.error("cannot give %s back; observers will: %s", self._name, error)
-                    return
-                time.sleep(1.0)
+
+        def take_back(_again: bool) -> None:
+            with self._database.writing() as session:
+                for run_id in sorted(self._held):
+                    self._give_up(session, self._held[run_id], detail)
+
+        try:
+            patiently(take_back, self._settings.blind_s, _tell_of, stop=self._stopping.is_set)
+        except SQLAlchemyError as error:
+            log.error("cannot give %s back; observers will: %s", self._name, error)
 
     def _give_up(self, session: Session, attempt: Attempt, detail: str) -> None:
         if attempt.run_id in self._cancelled:
@@ -241,3 +247,7 @@ def _how_it_died(process: BaseProcess) -> str:
     if code is not None and code < 0:
         return f"training process ended by {signal.Signals(-code).name}"
     return f"training process ended with status {code}"
+
+
+def _tell_of(error: Exception) -> None:
+    log.warning("the database is away, trying again: %s", in_a_line(error))

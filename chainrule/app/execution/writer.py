@@ -8,12 +8,10 @@ training for resume points at the next step boundary.
 
 import logging
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
 from chainrule.app.config import MIB, Settings
@@ -24,13 +22,13 @@ from chainrule.app.services.training import encode_resume_point
 from chainrule.app.services.weights import NetworkEncoder, sha256
 from chainrule.app.store import checkpoints, epochs, gradients, runs
 from chainrule.app.store.database import Database
+from chainrule.app.store.outages import in_a_line, patiently
 from chainrule.app.store.runs import Attempt
 from chainrule.engine import Epoch, Network, ResumePoint
 
 MOST_WAITING_BYTES = 64 * MIB
 ROW_BYTES = 1024
 """What an epoch, or one gradient's statistics, may take while it waits."""
-LONGEST_PAUSE_S = 5.0
 log = logging.getLogger(__name__)
 
 
@@ -274,28 +272,18 @@ class Writer:
         """Write once, or again and again while the database is away, up to `blind_s`."""
         batches = {place: batch for place, batch in batches.items() if place not in self.lost | self.over}
         encoded = {place: self._encoded(place, batch) for place, batch in batches.items()}
-        deadline = time.monotonic() + self._settings.blind_s
-        pause_s = 0.1
-        while batches:
-            try:
-                with self._database.writing() as session:
-                    lost = {
-                        place
-                        for place, batch in batches.items()
-                        if not self._store(session, place, batch, *encoded[place])
-                    }
-                break
-            except (OperationalError, DBAPIError) as error:
-                # A commit whose answer was lost may have happened: the repeat would then find the epochs
-                # there and fail for good, and the next attempt goes on from the stored resume point.
-                away = isinstance(error, OperationalError) or error.connection_invalidated
-                if not away or time.monotonic() > deadline:
-                    raise
-                log.warning("cannot write, trying again: %s", error)
-                time.sleep(pause_s)
-                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
-        else:
+        if not batches:
             return
+
+        def store(again: bool) -> set[int]:
+            with self._database.writing() as session:
+                return {
+                    place
+                    for place, batch in batches.items()
+                    if not self._store(session, place, batch, *encoded[place], again=again)
+                }
+
+        lost = patiently(store, self._settings.blind_s, _tell_of)
         for place, batch in batches.items():
             if batch.compared is not None:
                 self._runs[place].comparison = batch.compared
@@ -322,20 +310,33 @@ class Writer:
         return rows, None if batch.point is None else encode_resume_point(batch.point)
 
     def _store(
-        self, session: Session, place: int, batch: _Batch, rows: list[dict[str, Any]], content: bytes | None
+        self,
+        session: Session,
+        place: int,
+        batch: _Batch,
+        rows: list[dict[str, Any]],
+        content: bytes | None,
+        *,
+        again: bool,
     ) -> bool:
-        """Store one run's batch; False, and nothing, if it belongs to another attempt."""
+        """Store one run's batch; False, and nothing, if it belongs to another attempt.
+
+        Once only: `again` after a write whose commit may have happened though its answer was lost.
+        """
         run = self._runs[place]
         if run.comparison is not None:
-            return _compare(session, run, run.comparison, batch, rows, content)
+            return _compare(session, run, run.comparison, batch, rows, content, again=again)
         attempt, progress, ending = run.attempt, run.progress(batch), batch.ending
         status: RunStatus | None
         if ending is not None:
             status = runs.end_attempt(session, attempt, ending.status, ending.reason, ending.detail, progress)
         else:
             status = RunStatus.RUNNING if runs.advance(session, attempt, progress) else None
+        # The write before has ended by now, one way or the other: it held the row that was just asked for.
         if status is None:
-            return False
+            return again and ending is not None and runs.has_ended(session, attempt, ending.reason)
+        if again and ending is None and _is_stored(session, attempt.run_id, batch.point):
+            return True
         epochs.add(session, batch.epochs)
         checkpoints.add(session, rows)
         gradients.add(session, batch.gradients)
@@ -358,6 +359,8 @@ def _compare(
     batch: _Batch,
     rows: list[dict[str, Any]],
     content: bytes | None,
+    *,
+    again: bool,
 ) -> bool:
     """Compare a verification's batch, and store how far it has come; False if it belongs to another attempt."""
     hashes = {row["epoch"]: row["sha256"] for row in rows}
@@ -379,9 +382,18 @@ def _compare(
     elif not runs.advance(session, run.attempt, progress):
         status = None
     if status is None:
-        return False
+        return again and ending is not None and runs.has_ended(session, run.attempt, ending.reason)
     if status.terminal:
         checkpoints.drop_resume_point(session, run.attempt.run_id)
     elif content is not None and batch.point is not None:
         checkpoints.put_resume_point(session, run.attempt.run_id, batch.point.epoch, batch.point.step, content)
     return True
+
+
+def _is_stored(session: Session, run_id: str, point: ResumePoint | None) -> bool:
+    """Tell whether the write that ends at this point has happened: each ends further on than the one before."""
+    return point is not None and checkpoints.resume_position(session, run_id) == (point.epoch, point.step)
+
+
+def _tell_of(error: Exception) -> None:
+    log.warning("cannot write, trying again: %s", in_a_line(error))

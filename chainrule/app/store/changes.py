@@ -16,6 +16,7 @@ import psycopg
 from sqlalchemy.exc import SQLAlchemyError
 
 from chainrule.app.store.database import CHANNEL, Database
+from chainrule.app.store.outages import network
 
 TICK_S = 0.01
 RECONNECT_S = 1.0
@@ -102,7 +103,7 @@ class Changes:
 
     def _follow_postgresql(self) -> None:
         url = self._database.url.set(drivername="postgresql").render_as_string(hide_password=False)
-        with contextlib.closing(psycopg.connect(url, autocommit=True)) as connection:
+        with contextlib.closing(psycopg.connect(url, autocommit=True, **network(self._database.url))) as connection:
             connection.execute(f"LISTEN {CHANNEL}")
             self.notify()
             while not self._stopping.is_set():

@@ -3,7 +3,7 @@
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -12,15 +12,15 @@ from typing import Any
 import psycopg
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from chainrule.app.store.outages import UNREACHABLE as UNREACHABLE
+from chainrule.app.store.outages import Outage, limit_waiting
+
 CHANNEL = "chainrule"
-UNREACHABLE = (OperationalError, InterfaceError, PoolTimeoutError)
-"""What a database that cannot be reached just now raises."""
-BUSY_TIMEOUT_S = 60
+BUSY_TIMEOUT_S = 60.0
 _BINARY = {str: "text", int: "int8", float: "float8", bytes: "bytea"}
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
@@ -45,9 +45,20 @@ class Database:
 
     A commit outlives the machine's loss of power, unless `durable` is false: then, on SQLite, the
     newest ones may be undone by it, in order. That does for what can be computed again.
+
+    `patience_s` bounds the wait for one answer, and for a turn to write on SQLite; without it a
+    statement of PostgreSQL may take as long as it takes.
     """
 
-    def __init__(self, url: str, *, pool_size: int = 10, max_overflow: int = 40, durable: bool = True) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_size: int = 10,
+        max_overflow: int = 40,
+        durable: bool = True,
+        patience_s: float | None = None,
+    ) -> None:
         self.url = make_url(url)
         if self.url.drivername in ("postgresql", "postgres"):
             self.url = self.url.set(drivername="postgresql+psycopg")
@@ -56,32 +67,38 @@ class Database:
             if not self.url.database or self.url.database == ":memory:":
                 raise ValueError("the database must be a file, for example sqlite:///chainrule.sqlite3")
             Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
+        wait_s = patience_s or BUSY_TIMEOUT_S
         self.engine: Engine = create_engine(
             self.url,
             pool_size=pool_size,
             max_overflow=max_overflow,
-            connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False} if self.sqlite else {},
+            pool_timeout=wait_s,
+            connect_args={"timeout": wait_s, "check_same_thread": False} if self.sqlite else {},
             pool_pre_ping=not self.sqlite,
         )
+        # A file is never away as a server is: who waits for its turn to write keeps no one from reading.
+        self._outage = nullcontext if self.sqlite else Outage().watched
         self._listeners: list[Callable[[], None]] = []
         writer = self.engine
         if self.sqlite:
             event.listen(self.engine, "connect", partial(_prepare_sqlite, "FULL" if durable else "NORMAL"))
             event.listen(self.engine, "begin", _begin_sqlite)
             writer = self.engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
+        else:
+            limit_waiting(self.engine, patience_s)
         self._reading = sessionmaker(self.engine, expire_on_commit=False, autoflush=False)
         self._writing = sessionmaker(writer, expire_on_commit=False, autoflush=False)
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """Open a transaction that only reads."""
-        with self._reading() as session, session.begin():
+        with self._outage(), self._reading() as session, session.begin():
             yield session
 
     @contextmanager
     def writing(self, *, announce: bool = True) -> Iterator[Session]:
         """Open a transaction that writes; on commit wake whoever follows the database, if `announce`."""
-        with self._writing() as session:
+        with self._outage(), self._writing() as session:
             with session.begin():
                 yield session
                 if announce:

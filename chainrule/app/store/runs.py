@@ -123,6 +123,12 @@ def claim(session: Session, attempt_id: str, worker: str, builds: dict[str, Any]
     return None
 
 
+def claimed(session: Session, attempt_id: str) -> list[Run]:
+    """Find the runs of an attempt whose claim was made and whose answer was lost."""
+    query = select(Run).where(Run.attempt_id == attempt_id, Run.status == RunStatus.RUNNING).order_by(Run.id)
+    return list(session.scalars(query))
+
+
 def claim_alike(
     session: Session, run: Run, slots: int, most: int, attempt_id: str, worker: str, builds: dict[str, Any] | None
 ) -> list[Run]:
@@ -229,6 +235,16 @@ def end_attempt(
         status, reason = RunStatus.CANCELLED, Reason.CANCEL_REQUESTED
     moved = _leave_running(session, attempt, held, status, reason, detail, failures=0, progress=progress)
     return status if moved else None
+
+
+def has_ended(session: Session, attempt: Attempt, reason: Reason) -> bool:
+    """Tell whether an attempt has ended its run for this reason, or because it was to be cancelled."""
+    query = select(RunTransition.position).where(
+        RunTransition.run_id == attempt.run_id,
+        RunTransition.attempt_id == attempt.attempt_id,
+        RunTransition.reason.in_((reason, Reason.CANCEL_REQUESTED)),
+    )
+    return session.scalar(query.limit(1)) is not None
 
 
 def lose_attempt(

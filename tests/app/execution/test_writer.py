@@ -3,11 +3,13 @@
 import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from sqlalchemy import select, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.orm import Session
 
 from chainrule.app.config import Settings
 from chainrule.app.execution import writer as module
@@ -165,6 +167,55 @@ def test_writes_are_repeated_while_the_database_is_away(database: Database, sett
     writer.close()
     back.join()
     assert recorded(database) == (list(range(EPOCHS + 1)), [0, 1, 5, 10], [])
+
+
+class Answerless(Database):
+    """A database that commits the next `losing` writes and loses its answers."""
+
+    losing = 0
+
+    @contextmanager
+    def writing(self, *, announce: bool = True) -> Iterator[Session]:
+        with super().writing(announce=announce) as session:
+            yield session
+        if self.losing:
+            self.losing -= 1
+            raise OperationalError("COMMIT", None, Exception("the answer is lost"))
+
+
+@pytest.mark.parametrize("ending", [SUCCEEDED, DRAINED, Ending(RunStatus.FAILED, Reason.DIVERGED)])
+def test_a_write_whose_answer_was_lost_is_not_repeated(database_url: str, settings: Settings, ending: Ending) -> None:
+    database = Answerless(database_url)
+    attempt = claimed(database)
+    database.losing = 2
+    writer = writing(database, settings, attempt)
+    for epoch in trained():
+        writer.add(0, epoch)
+        if epoch.epoch in (3, 7):
+            writer.hand_over({0: epoch.resume_point()})
+    writer.end(0, ending, None if ending.reason is Reason.DIVERGED else epoch.resume_point())
+    database.losing += 1
+    writer.close()
+    assert database.losing == 0
+    assert recorded(database)[:2] == (list(range(EPOCHS + 1)), [0, 1, 5, 10])
+    assert status_of(database, attempt.run_id) == (ending.status, ending.reason)
+    database.dispose()
+
+
+def test_a_lost_answer_does_not_hide_that_the_run_was_lost(database_url: str, settings: Settings) -> None:
+    database = Answerless(database_url)
+    attempt = claimed(database)
+    with database.writing() as session:
+        runs.lose_attempt(session, attempt, Reason.WORKER_LOST, "", max_failures=3)
+    writer = writing(database, settings, attempt)
+    first = next(trained())
+    writer.add(0, first)
+    writer.end(0, SUCCEEDED, first.resume_point())
+    database.losing = 1
+    with pytest.raises(RunLost, match=attempt.run_id):
+        writer.close()
+    assert recorded(database) == ([], [], [])
+    database.dispose()
 
 
 def _rename(file: str) -> None:

