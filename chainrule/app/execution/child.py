@@ -196,6 +196,7 @@ def _database(url: str) -> Database:
 
 def _train(database: Database, settings: Settings, order: Order, supervisor: _Supervisor) -> bool:
     """Train; whether it was a small thing."""
+
     def opened(_again: bool) -> tuple[Order, dict[int, Trainee]]:
         hashed = Order(tuple(_with_hashed(database, assignment) for assignment in order.assignments))
         return hashed, _trainees(database, settings, hashed)
