@@ -1,16 +1,35 @@
 """The migrations and the models say the same."""
 
 import warnings
+from collections.abc import Callable
+from typing import Any
 
+import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import inspect
+from sqlalchemy import inspect, text
+from sqlalchemy.exc import IntegrityError
 
 from chainrule.app.store import migrations
 from chainrule.app.store.database import Database
 from chainrule.app.store.models import Base
+
+OLD_RUN = """
+INSERT INTO runs (id, name, status, reason, detail, priority, config, dataset, epochs_total, steps_per_epoch,
+                  parameters, revision, cancel_requested, attempts, failures, heartbeat, epochs_done, steps_done,
+                  steps_inherited, created_at)
+VALUES ('r', '', 'queued', 'submitted', '', 0, '{}', 'xor', 1, 1, 1, 1, FALSE, 0, 0, 0, 0, 0, 0, CURRENT_TIMESTAMP)
+"""
+
+
+def migrate(database: Database, how: Callable[[Config, str], Any], revision: str) -> None:
+    with database.writing() as session:
+        config = Config()
+        config.set_main_option("script_location", "chainrule:app/store/migrations")
+        config.attributes["connection"] = session.connection()
+        how(config, revision)
 
 
 def test_the_migrated_schema_is_what_the_models_say(database: Database) -> None:
@@ -33,9 +52,30 @@ def test_migrating_again_is_harmless(database: Database) -> None:
 
 
 def test_the_first_migration_can_be_undone(database: Database) -> None:
-    with database.writing() as session:
-        config = Config()
-        config.set_main_option("script_location", "chainrule:app/store/migrations")
-        config.attributes["connection"] = session.connection()
-        command.downgrade(config, "base")
+    migrate(database, command.downgrade, "base")
     assert migrations.revisions(database)[0] is None
+
+
+def test_runs_stored_before_they_could_be_paused_keep_all_they_recorded_and_can_be(database_url: str) -> None:
+    database = Database(database_url)
+    migrate(database, command.downgrade, "0006")
+    with database.writing() as session:
+        session.execute(text(OLD_RUN))
+        columns = "run_id, epoch, cost, learning_rate, seconds"
+        session.execute(text(f"INSERT INTO epochs ({columns}) VALUES ('r', 0, 1, 1, 0)"))
+    migrate(database, command.upgrade, "head")
+    with database.writing() as session:
+        assert session.execute(text("SELECT run_id, epoch FROM epochs")).all() == [("r", 0)]
+        session.execute(text("UPDATE runs SET status = 'paused'"))
+        assert session.execute(text("SELECT pause_requested, trained_s FROM runs")).all() == [(False, 0.0)]
+    with pytest.raises(IntegrityError), database.writing() as session:
+        session.execute(text("UPDATE runs SET status = 'lazy'"))
+    migrate(database, command.downgrade, "0006")
+    with database.reading() as session:
+        assert session.execute(text("SELECT status FROM runs")).all() == [("queued",)]
+        assert session.execute(text("SELECT run_id, epoch FROM epochs")).all() == [("r", 0)]
+        if database.sqlite:
+            assert session.execute(text("PRAGMA integrity_check")).scalar_one() == "ok"
+    with pytest.raises(IntegrityError), database.writing() as session:
+        session.execute(text("UPDATE runs SET status = 'paused'"))
+    database.dispose()

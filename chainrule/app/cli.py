@@ -333,6 +333,25 @@ def verify(
 
 @app.command()
 @_talking
+def attempts(run_id: RunId = "latest", url: Url = None, as_json: AsJson = False) -> None:
+    """Show who trained a run, from where to where, and why that ended."""
+    with Client(url) as client:
+        found = client.attempts(run_id)
+    if as_json:
+        return _print_json([dict(attempt) for attempt in found])
+    rows = [
+        (
+            attempt["number"], attempt["worker"], attempt["started_at"][:19], (attempt["ended_at"] or "–")[:19],
+            attempt["started_steps"], attempt["ended_steps"],
+            f"{attempt['reason'] or 'running'} {attempt['detail']}".rstrip(),
+        )
+        for attempt in found
+    ]  # fmt: skip
+    console.table("Attempts", ("", "worker", "from", "to", "from_step", "to_step", "ended"), rows)
+
+
+@app.command()
+@_talking
 def cancel(run_id: ExactRunId, url: Url = None, as_json: AsJson = False) -> None:
     """Cancel a run."""
     with Client(url) as client:

@@ -307,6 +307,10 @@ class Client:
         """Delete a sweep that has ended, with its runs."""
         self._send("DELETE", f"sweeps/{sweep_id}")
 
+    def attempts(self, run_id: str) -> list[Resource]:
+        """List the attempts at a run: which worker trained it, from which step to which, and why that ended."""
+        return [Resource(item) for item in self._get(f"runs/{run_id}/attempts").json()["items"]]
+
     def cancel(self, run_id: str) -> Resource:
         """Cancel a run: a waiting one at once, a running one at its next step."""
         return Resource(self._send("POST", f"runs/{run_id}/cancel").json())

@@ -41,5 +41,6 @@ class Reason(StrEnum):
     CANCEL_REQUESTED = "cancel_requested"
     DRAINED = "drained"
     CHILD_LOST = "child_lost"
+    TRAINING_ERROR = "training_error"
     WORKER_LOST = "worker_lost"
     ATTEMPTS_EXHAUSTED = "attempts_exhausted"

@@ -193,6 +193,7 @@ def test_runs_are_listed_cancelled_and_deleted(client: Client) -> None:
         client.wait(run.id, timeout_s=0.2)
     client.cancel(run.id)
     assert client.wait(run.id).status == "cancelled"
+    assert [(attempt.number, attempt.reason) for attempt in client.attempts(run.id)] == [(1, "cancel_requested")]
     client.delete(run.id)
     with pytest.raises(ServiceError):
         client.run(run.id)

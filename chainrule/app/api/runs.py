@@ -27,6 +27,7 @@ from chainrule.app.api.representations import json_response
 from chainrule.app.api.schemas.runs import (
     DIGITS,
     XOR,
+    Attempts,
     Extension,
     Run,
     RunChanges,
@@ -185,6 +186,18 @@ async def get_run(service: Service, run_id: RunId, wait_s: WaitSeconds, if_none_
     if matches(if_none_match, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     return json_response(run, headers=headers)
+
+
+@router.get(
+    "/{run_id}/attempts",
+    summary="List the attempts at a run",
+    response_description="The attempts.",
+    response_model=Attempts,
+    responses=documented(NotFound),
+)
+def list_attempts(service: Service, run_id: RunId) -> Any:
+    """Which worker trained it, from which step to which, and why that ended."""
+    return json_response({"items": runs.attempts(service.database, run_id)})
 
 
 @router.post(

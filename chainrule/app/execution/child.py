@@ -48,6 +48,7 @@ WRITTEN = "written"
 READY = "ready"
 ENDED = "ended"
 CRASHED = "crashed"
+FAULTY = "faulty"
 
 _ENDINGS = {
     CANCEL: Ending(RunStatus.CANCELLED, Reason.CANCEL_REQUESTED),
@@ -146,12 +147,17 @@ def _obey(database: Database, settings: Settings, order: Order, supervisor: _Sup
         log.warning("%s: another attempt holds what was ordered; stopping", lost)
     except Exception as error:
         log.exception("attempt on %s failed", ", ".join(each.attempt.run_id for each in order.assignments))
-        supervisor.tell(CRASHED, "".join(traceback.format_exception_only(error)).strip())
+        supervisor.tell(_fault(error), "".join(traceback.format_exception_only(error)).strip())
         return False
     supervisor.attention.clear()  # before looking for a wish: one that comes later is for the next order
     ready = small and not supervisor.wishes and not last
     supervisor.tell(READY if ready else ENDED)
     return ready
+
+
+def _fault(error: Exception) -> str:
+    """Tell what trying again may mend (database, files, memory) from what it would only repeat."""
+    return CRASHED if isinstance(error, (SQLAlchemyError, OSError, MemoryError)) else FAULTY
 
 
 def prepare(database_url: str) -> None:

@@ -96,12 +96,14 @@ class _Order:
         self._standby = standby
         self._stopping = stopping
         self._held = {run.id: Attempt(run.id, attempt_id) for run in claimed}
+        self._alone = len(claimed) == 1
         self._name = claimed[0].id if len(claimed) == 1 else f"{claimed[0].id} and {len(claimed) - 1} more"
         self._order = child.Order(
             tuple(Assignment(self._held[run.id], run.config, run.steps_per_epoch, _comparison(run)) for run in claimed)
         )
         self._ended = self._ready = False
         self._crash = ""
+        self._faulty = False
         self._drained = False
         self._cancelled: set[str] = set()
         self._kill_at = math.inf
@@ -198,7 +200,7 @@ class _Order:
         elif word in (child.ENDED, child.READY):
             self._ended, self._ready = True, word == child.READY
         else:
-            self._crash = detail
+            self._crash, self._faulty = detail, word == child.FAULTY
         return bool(word == child.WRITTEN)
 
     def _drain(self, pipe: Connection) -> None:
@@ -234,8 +236,12 @@ class _Order:
         elif self._asked:
             # Killed because something was to stop; that is no failure of those that were trained beside it.
             runs.end_attempt(session, attempt, RunStatus.QUEUED, Reason.DRAINED, detail)
+        elif self._faulty and self._alone:
+            runs.end_attempt(session, attempt, RunStatus.FAILED, Reason.TRAINING_ERROR, detail)
         else:
-            runs.lose_attempt(session, attempt, Reason.CHILD_LOST, detail, max_failures=self._settings.max_failures)
+            # Of runs that were trained together, trying each by itself will tell whose fault it is.
+            reason = Reason.TRAINING_ERROR if self._faulty else Reason.CHILD_LOST
+            runs.lose_attempt(session, attempt, reason, detail, max_failures=self._settings.max_failures)
 
 
 def _comparison(run: Run) -> Comparison | None:

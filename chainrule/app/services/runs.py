@@ -18,7 +18,7 @@ from chainrule.app.services import datasets, idempotency, plans
 from chainrule.app.store import inputs as inputs_store
 from chainrule.app.store import runs as store
 from chainrule.app.store.database import Database, new_id, now
-from chainrule.app.store.models import Run, RunTransition
+from chainrule.app.store.models import Run, RunAttempt, RunTransition
 
 RETRY_AFTER_S = 5
 
@@ -96,6 +96,17 @@ def get(database: Database, run_id: str) -> dict[str, Any]:
     with database.reading() as session:
         run = found(store.get(session, run_id), run_id)
         return view(run, list(store.transitions(session, run_id)))
+
+
+def attempts(database: Database, run_id: str) -> list[dict[str, Any]]:
+    """List the attempts at a run, the first one first.
+
+    Raises:
+        NotFound: there is no such run.
+    """
+    with database.reading() as session:
+        found(store.get(session, run_id), run_id)
+        return [_attempt(attempt) for attempt in store.attempts(session, run_id)]
 
 
 def newest(database: Database) -> str:
@@ -234,6 +245,23 @@ def _verification(run: Run) -> dict[str, Any] | None:
     return {name: value for name, value in run.verification.items() if name != "run"} | {
         "equal": False if differs else True if equal else None,
         "changed_builds": sorted(name for name in then.keys() & now.keys() if then[name] != now[name]),
+    }
+
+
+def _attempt(attempt: RunAttempt) -> dict[str, Any]:
+    return {
+        "number": attempt.number,
+        "attempt_id": attempt.attempt_id,
+        "worker": attempt.worker,
+        "started_at": iso(attempt.started_at),
+        "started_epoch": attempt.started_epoch,
+        "started_steps": attempt.started_steps,
+        "ended_at": iso(attempt.ended_at),
+        "ended_epoch": attempt.ended_epoch,
+        "ended_steps": attempt.ended_steps,
+        "status": attempt.status,
+        "reason": attempt.reason,
+        "detail": attempt.detail,
     }
 
 

@@ -15,6 +15,7 @@ from sqlalchemy import (
     MetaData,
     String,
     TypeDecorator,
+    false,
     text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -145,6 +146,7 @@ class Run(Base):
 
     revision: Mapped[int] = mapped_column(default=1)
     cancel_requested: Mapped[bool] = mapped_column(default=False)
+    pause_requested: Mapped[bool] = mapped_column(default=False, server_default=false())
     attempt_id: Mapped[str | None] = mapped_column(String(32))
     worker: Mapped[str | None] = mapped_column(String(200))
     attempts: Mapped[int] = mapped_column(default=0)
@@ -154,6 +156,7 @@ class Run(Base):
 
     epochs_done: Mapped[int] = mapped_column(default=0)
     steps_done: Mapped[int] = mapped_column(default=0)
+    trained_s: Mapped[float] = mapped_column(default=0.0, server_default="0")
     best_epoch: Mapped[int | None]
     cost: Mapped[float | None]
     error: Mapped[float | None]
@@ -215,6 +218,27 @@ class RunTransition(Base):
     attempt_id: Mapped[str | None] = mapped_column(String(32))
     worker: Mapped[str | None] = mapped_column(String(200))
     at: Mapped[datetime]
+
+
+class RunAttempt(Base):
+    """One attempt at a run: who trained it, from where to where, and why it ended; open while it trains."""
+
+    __tablename__ = "attempts"
+
+    run_id: Mapped[str] = mapped_column(ForeignKey(_IN_RUN, ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    attempt_id: Mapped[str] = mapped_column(String(32))
+    worker: Mapped[str] = mapped_column(String(200))
+    started_at: Mapped[datetime]
+    started_epoch: Mapped[int]
+    started_steps: Mapped[int]
+    ended_at: Mapped[datetime | None]
+    ended_epoch: Mapped[int | None]
+    ended_steps: Mapped[int | None]
+    # What the run became with its end.
+    status: Mapped[str | None] = mapped_column(String(16))
+    reason: Mapped[str | None] = mapped_column(String(32))
+    detail: Mapped[str] = mapped_column(String(2000), default="")
 
 
 class Epoch(Base):

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from chainrule.app.run_status import TRANSITIONS, Reason, RunStatus
 from chainrule.app.store.database import now
-from chainrule.app.store.models import Run, RunTransition
+from chainrule.app.store.models import Run, RunAttempt, RunTransition
 
 LONGEST_WAIT_S = 60.0
 
@@ -85,6 +85,12 @@ def page(
 def transitions(session: Session, run_id: str) -> Sequence[RunTransition]:
     """Read the history of a run's states, oldest first."""
     query = select(RunTransition).where(RunTransition.run_id == run_id).order_by(RunTransition.position)
+    return session.scalars(query).all()
+
+
+def attempts(session: Session, run_id: str) -> Sequence[RunAttempt]:
+    """Read a run's attempts, the first one first."""
+    query = select(RunAttempt).where(RunAttempt.run_id == run_id).order_by(RunAttempt.number)
     return session.scalars(query).all()
 
 
@@ -188,6 +194,7 @@ def _claim(
     ).all()
     for run in claimed:
         _record(session, run.id, RunStatus.RUNNING, Reason.CLAIMED, "", attempt_id, worker, moment)
+        _begin_attempt(session, run, moment)
     return sorted(claimed, key=lambda run: run.id)
 
 
@@ -331,6 +338,7 @@ def rehearse(session: Session) -> None:
     progress = dict.fromkeys(names, 0)
     advance(session, nobody, progress)
     end_attempt(session, nobody, RunStatus.SUCCEEDED, Reason.COMPLETED, progress=progress)
+    _end_attempt(session, nobody, RunStatus.SUCCEEDED, Reason.COMPLETED, "", now())
     _record(session, "", RunStatus.SUCCEEDED, Reason.COMPLETED, "", None, None, now())
 
 
@@ -392,8 +400,41 @@ def _leave_running(
         ),
     )
     if moved:
+        _end_attempt(session, attempt, status, reason, detail, moment)
         _record(session, attempt.run_id, status, reason, detail, attempt.attempt_id, None, moment)
     return moved
+
+
+def _begin_attempt(session: Session, run: Run, at: datetime) -> None:
+    given = {
+        "run_id": run.id, "number": run.attempts, "attempt_id": run.attempt_id, "worker": run.worker,
+        "started_at": at, "started_epoch": run.epochs_done, "started_steps": run.steps_done, "detail": "",
+    }  # fmt: skip
+    session.execute(insert(RunAttempt).values(given))
+
+
+def _end_attempt(
+    session: Session, attempt: Attempt, status: RunStatus, reason: Reason, detail: str, at: datetime
+) -> None:
+    """Note where an attempt has ended: where its run stands now."""
+    run = select(Run).where(Run.id == attempt.run_id)
+    session.execute(
+        update(RunAttempt)
+        .where(
+            RunAttempt.run_id == attempt.run_id,
+            RunAttempt.attempt_id == attempt.attempt_id,
+            RunAttempt.ended_at.is_(None),
+        )
+        .values(
+            ended_at=at,
+            ended_epoch=run.with_only_columns(Run.epochs_done).scalar_subquery(),
+            ended_steps=run.with_only_columns(Run.steps_done).scalar_subquery(),
+            status=status,
+            reason=reason,
+            detail=detail,
+        )
+        .execution_options(synchronize_session=False)
+    )
 
 
 def _record(

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from chainrule.app.api.schemas.runs import Run, RunPage, Validated
+from chainrule.app.api.schemas.runs import Attempt, Run, RunPage, Validated
 from chainrule.engine import ACTIVATIONS, COSTS, INITIALIZERS, OPTIMIZERS, SCHEDULES
 from tests.app.api.calls import DIGITS, FLOWERS, LONG, XOR, ended, finished, refused, stop, submit, upload
 from tests.conftest import KINDS
@@ -451,6 +451,22 @@ def test_a_run_that_has_succeeded_cannot_be_cancelled(client: httpx.Client, xor_
     assert client.get(f"/v1/runs/{xor_run['id']}").json() == xor_run
 
 
+def test_the_attempts_at_a_run_are_listed_with_their_ends(client: httpx.Client, xor_run: dict[str, Any]) -> None:
+    (attempt,) = client.get(f"/v1/runs/{xor_run['id']}/attempts").json()["items"]
+    Attempt.model_validate(attempt)
+    assert (attempt["number"], attempt["worker"]) == (1, xor_run["worker"])
+    assert (attempt["started_at"], attempt["ended_at"]) == (xor_run["started_at"], xor_run["finished_at"])
+    assert (attempt["started_epoch"], attempt["started_steps"]) == (0, 0)
+    assert (attempt["ended_epoch"], attempt["ended_steps"]) == (XOR["epochs"], XOR["epochs"])
+    assert (attempt["status"], attempt["reason"]) == ("succeeded", "completed")
+
+
+def test_a_run_nobody_has_taken_has_no_attempts(idle: httpx.Client) -> None:
+    run_id = submit(idle, XOR)["id"]
+    assert idle.get(f"/v1/runs/{run_id}/attempts").json() == {"items": []}
+    stop(idle, run_id)
+
+
 def test_a_run_that_has_not_ended_cannot_be_deleted(idle: httpx.Client) -> None:
     run_id = submit(idle, XOR)["id"]
     problem = refused(idle.delete(f"/v1/runs/{run_id}"), "conflict", None, "queued", "cancel it")
@@ -463,7 +479,9 @@ def test_a_deleted_run_is_gone_with_all_it_recorded(client: httpx.Client) -> Non
     run_id = finished(client, TINY)["id"]
     response = client.delete(f"/v1/runs/{run_id}")
     assert (response.status_code, response.content) == (204, b"")
-    for path in ("", "/epochs", "/events", "/checkpoints", "/checkpoints/0", "/checkpoints/0/weights", "/gradients"):
+    parts = ("", "/attempts", "/epochs", "/events", "/checkpoints", "/checkpoints/0", "/checkpoints/0/weights",
+             "/gradients")  # fmt: skip
+    for path in parts:
         refused(client.get(f"/v1/runs/{run_id}{path}"), "not_found", None, run_id)
     refused(client.delete(f"/v1/runs/{run_id}"), "not_found", None, run_id)
     refused(client.post(f"/v1/runs/{run_id}/cancel"), "not_found", None, run_id)

@@ -218,6 +218,34 @@ def test_every_transition_is_recorded_in_order(database: Database) -> None:
     ]
 
 
+def test_attempts_are_kept_with_where_they_began_and_ended_and_why(database: Database) -> None:
+    run_id = queued_run(database)
+    first = claim(database, "first")
+    assert first is not None
+    with database.writing() as session:
+        runs.advance(session, first, {"epochs_done": 3, "steps_done": 31})
+    with database.writing() as session:
+        runs.lose_attempt(session, first, Reason.WORKER_LOST, "no heartbeat", max_failures=3)
+    second = claim(database, "second")
+    assert second is not None
+    with database.reading() as session:
+        lost, open_ = runs.attempts(session, run_id)
+    assert (lost.number, lost.attempt_id, lost.worker) == (1, "first", "here:1")
+    assert (lost.started_epoch, lost.started_steps, lost.ended_epoch, lost.ended_steps) == (0, 0, 3, 31)
+    assert (lost.status, lost.reason, lost.detail) == ("queued", "worker_lost", "no heartbeat")
+    assert lost.ended_at is not None
+    assert (open_.number, open_.attempt_id, open_.started_epoch, open_.started_steps) == (2, "second", 3, 31)
+    assert (open_.ended_at, open_.ended_epoch, open_.ended_steps, open_.status, open_.reason) == (None,) * 5
+    with database.writing() as session:
+        assert runs.end_attempt(session, first, RunStatus.SUCCEEDED, Reason.COMPLETED) is None
+        runs.end_attempt(session, second, RunStatus.SUCCEEDED, Reason.COMPLETED, progress={"steps_done": 100})
+    with database.reading() as session:
+        assert [(a.reason, a.ended_steps) for a in runs.attempts(session, run_id)] == [
+            ("worker_lost", 31),
+            ("completed", 100),
+        ]
+
+
 def test_only_lawful_transitions_are_taken(database: Database) -> None:
     queued_run(database)
     attempt = claim(database)

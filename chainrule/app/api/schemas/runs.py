@@ -429,7 +429,7 @@ class Run(Answer):
     reason: str = Field(
         description="Why it is in this state: submitted, claimed, completed, early_stopped, diverged, "
         "verified, different, nothing_to_compare, "
-        "cancel_requested, drained, child_lost, worker_lost, attempts_exhausted; be ready for more."
+        "cancel_requested, drained, child_lost, worker_lost, training_error, attempts_exhausted; be ready for more."
     )
     detail: str = Field(description="More about the reason, if there is more.")
     done: bool = Field(description="Whether it has ended; then nothing changes any more.")
@@ -473,6 +473,34 @@ class Run(Answer):
     transitions: list[Transition] | None = Field(
         default=None, description="The history of its states; in answers about one run only."
     )
+
+
+class Attempt(Answer):
+    """One attempt at a run: from when a worker took it to when that worker let it go, or lost it."""
+
+    number: int = Field(description="Counts the attempts at the run, from 1.")
+    attempt_id: str = Field(description="What every write of the attempt names; runs trained together share one.")
+    worker: str = Field(description="Who trained: host and process.")
+    started_at: datetime = Field(description="When the worker took the run.")
+    started_epoch: int = Field(description="Epochs that were recorded when it began.")
+    started_steps: int = Field(description="The step it went on from.")
+    ended_at: datetime | None = Field(description="When it ended, or was found to have ended; null while it trains.")
+    ended_epoch: int | None = Field(description="Epochs recorded at its end.")
+    ended_steps: int | None = Field(description="The step of the last resume point it wrote.")
+    status: str | None = Field(description="What the run became when it ended: queued if it is to be tried again.")
+    reason: str | None = Field(
+        description="Why it ended. completed, early_stopped, diverged, cancel_requested, drained: as the run. "
+        "worker_lost: no sign of life from the worker, its machine or its network. child_lost: the training process "
+        "was killed or could not go on. training_error: a fault of the run itself, which is not tried again. "
+        "attempts_exhausted: lost, once too often."
+    )
+    detail: str = Field(description="More about the reason, if there is more.")
+
+
+class Attempts(Answer):
+    """The attempts at a run."""
+
+    items: list[Attempt] = Field(description="All of them, the first one first.")
 
 
 class RunPage(Answer):
