@@ -204,7 +204,7 @@ async def get_sweep(service: Service, sweep_id: SweepId, wait_s: WaitSeconds, if
 def list_members(
     service: Service,
     sweep_id: SweepId,
-    after: Annotated[int, Query(ge=-1, description="Only members behind this position.")] = -1,
+    after: Annotated[int, Query(ge=-1, le=10**12, description="Only members behind this position.")] = -1,
     limit: Annotated[int, Query(ge=1, le=1000, description="Most items of a page.")] = 200,
 ) -> Any:
     """Each with the values that make it differ, its run, and where that stands."""

@@ -265,3 +265,10 @@ def test_a_sweep_that_makes_no_sense_is_refused_with_a_pointer(server: Service, 
     assert answer.status_code == 422, answer.text
     assert answer.json()["errors"][0]["pointer"] == pointer
     assert answer.json()["errors"][0]["detail"]
+
+
+@pytest.mark.parametrize("after", [-2, 10**12 + 1, 2**63, 10**30])
+def test_a_place_among_members_that_no_sweep_has_is_refused(server: Service, after: int) -> None:
+    answer = httpx.get(f"{server.url}/v1/sweeps/latest/members", params={"after": after})
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["errors"][0]["pointer"] == "/after"

@@ -1,5 +1,6 @@
 """Runs on the wire."""
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -19,9 +20,14 @@ ClassWeights = Annotated[
 ]
 
 
-def _one_of(names: Any) -> dict[str, Any]:
-    # For readers of the schema; see `Choice` for who refuses.
-    return {"enum": list(names)}
+def _one_of(names: Any) -> Callable[[dict[str, Any]], None]:
+    # For readers of the schema, beside null where that is allowed; see `Choice` for who refuses.
+    def list_them(schema: dict[str, Any]) -> None:
+        for kind in schema.get("anyOf", [schema]):
+            if kind["type"] == "string":
+                kind["enum"] = list(names)
+
+    return list_them
 
 
 def _listed(equations: dict[str, str]) -> str:
