@@ -20,6 +20,7 @@ README = (ROOT / "README.md").read_text()
 GUIDE = (ROOT / "docs/guide/backpropagation.md").read_text()
 EXPORTS = (ROOT / "docs/guide/exports.md").read_text()
 INPUTS = (ROOT / "docs/guide/inputs.md").read_text()
+KEEPING = (ROOT / "docs/guide/keeping.md").read_text()
 LINEAGE = (ROOT / "docs/guide/lineage.md").read_text()
 METRICS = (ROOT / "docs/guide/metrics.md").read_text()
 NORMALIZATION = (ROOT / "docs/guide/normalization.md").read_text()
@@ -114,9 +115,9 @@ def test_networks_compute_the_same_elsewhere_as_the_guide_shows(
     ("page", "count"),
     [
         (METRICS, 3), (NORMALIZATION, 4), (TRAINING, 3), (LINEAGE, 3), (SWEEPS, 1), (INPUTS, 4),
-        (VERIFICATION, 2),
+        (VERIFICATION, 2), (KEEPING, 1),
     ],
-    ids=["metrics", "normalization", "training", "lineage", "sweeps", "inputs", "verification"],
+    ids=["metrics", "normalization", "training", "lineage", "sweeps", "inputs", "verification", "keeping"],
 )  # fmt: skip
 def test_a_page_of_the_guide_prints_what_it_shows(server: Service, tmp_path: Path, page: str, count: int) -> None:
     shown = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", page, flags=re.DOTALL)

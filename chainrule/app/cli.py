@@ -226,6 +226,7 @@ def runs(
     status: Annotated[list[str] | None, typer.Option(help="Only this status; may be repeated.")] = None,
     name: Annotated[str | None, typer.Option(help="Only this name.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 20,
+    deleted: Annotated[bool, typer.Option("--deleted", help="Deleted ones that can be restored.")] = False,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
@@ -234,6 +235,7 @@ def runs(
         filters: dict[str, Any] = {"limit": min(limit, 200)}
         filters |= {"status": status} if status else {}
         filters |= {"name": name} if name else {}
+        filters |= {"deleted": True} if deleted else {}
         found = list(islice(client.runs(**filters), limit))
     if as_json:
         return _print_json([dict(run) for run in found])
@@ -361,11 +363,25 @@ def cancel(run_id: ExactRunId, url: Url = None, as_json: AsJson = False) -> None
 
 @app.command()
 @_talking
-def delete(run_id: ExactRunId, url: Url = None, as_json: AsJson = False) -> None:
-    """Delete a run that has ended. All it recorded goes with it."""
+def delete(
+    run_id: ExactRunId,
+    purge: Annotated[bool, typer.Option("--purge", help="For good: it cannot be restored.")] = False,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Delete a run that has ended. All it recorded goes with it, and comes back with it if it is restored."""
     with Client(url) as client:
-        client.delete(run_id)
+        client.delete(run_id, purge=purge)
     return _print_json({"deleted": run_id}) if as_json else typer.echo(f"deleted {run_id}")
+
+
+@app.command()
+@_talking
+def restore(run_id: ExactRunId, url: Url = None, as_json: AsJson = False) -> None:
+    """Restore a deleted run, while that can be done."""
+    with Client(url) as client:
+        run = client.restore(run_id)
+    return _print_json(run) if as_json else console.run(run)
 
 
 # Inside

@@ -176,7 +176,7 @@ class Client:
         return Resource(self._get(f"runs/{run_id}").json())
 
     def runs(self, **filters: Any) -> Iterator[Resource]:
-        """List runs, newest first; filters: `status`, `name`, `dataset`, `verifies`, `sort`."""
+        """List runs, newest first; filters: `status`, `name`, `dataset`, `verifies`, `deleted`, `sort`."""
         return self._pages("runs", filters)
 
     def events(self, run_id: str, after: int = -1) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -265,9 +265,9 @@ class Client:
         """Look at one sweep: how far its runs have come, and which is best."""
         return Resource(self._get(f"sweeps/{sweep_id}").json())
 
-    def sweeps(self) -> Iterator[Resource]:
-        """List sweeps, newest first."""
-        return self._pages("sweeps", {})
+    def sweeps(self, **filters: Any) -> Iterator[Resource]:
+        """List sweeps, newest first; `deleted=True` for those that can be restored."""
+        return self._pages("sweeps", filters)
 
     def members(self, sweep_id: str = "latest") -> list[Resource]:
         """List the runs of a sweep, each with the values that make it differ."""
@@ -303,9 +303,13 @@ class Client:
         """Cancel every run of a sweep that has not ended."""
         return Resource(self._send("POST", f"sweeps/{sweep_id}/cancel").json())
 
-    def delete_sweep(self, sweep_id: str) -> None:
-        """Delete a sweep that has ended, with its runs."""
-        self._send("DELETE", f"sweeps/{sweep_id}")
+    def delete_sweep(self, sweep_id: str, *, purge: bool = False) -> None:
+        """Delete a sweep that has ended, with its runs; purged it cannot be restored."""
+        self._send("DELETE", f"sweeps/{sweep_id}", params={"purge": purge})
+
+    def restore_sweep(self, sweep_id: str) -> Resource:
+        """Bring a deleted sweep back, with the runs that were deleted with it."""
+        return Resource(self._send("POST", f"sweeps/{sweep_id}/restore").json())
 
     def attempts(self, run_id: str) -> list[Resource]:
         """List the attempts at a run: which worker trained it, from which step to which, and why that ended."""
@@ -315,9 +319,13 @@ class Client:
         """Cancel a run: a waiting one at once, a running one at its next step."""
         return Resource(self._send("POST", f"runs/{run_id}/cancel").json())
 
-    def delete(self, run_id: str) -> None:
-        """Delete a run that has ended."""
-        self._send("DELETE", f"runs/{run_id}")
+    def delete(self, run_id: str, *, purge: bool = False) -> None:
+        """Delete a run that has ended; purged it cannot be restored."""
+        self._send("DELETE", f"runs/{run_id}", params={"purge": purge})
+
+    def restore(self, run_id: str) -> Resource:
+        """Bring a deleted run back, with all it recorded."""
+        return Resource(self._send("POST", f"runs/{run_id}/restore").json())
 
     def inputs(self, run_id: str) -> Resource:
         """See how raw features become a run's input: scaling and one-hot columns, as fitted to its training samples."""

@@ -7,6 +7,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1024 * 1024
+DAY_S = 24 * 3600.0
 
 
 def _default_slots() -> int:
@@ -73,6 +74,13 @@ class Settings(BaseSettings):
         description="How long the API waits for one answer of the database, or for a turn to write; then it is 503.",
     )
     max_failures: int = Field(default=3, ge=0, description="How many lost attempts a run may have before it fails.")
+
+    deleted_retention_s: float = Field(
+        default=7 * DAY_S, ge=0, description="How long a deleted run or sweep can be restored before it is removed."
+    )
+    idempotency_retention_s: float = Field(
+        default=7 * DAY_S, gt=0, description="How long a request repeated under its idempotency key is recognised."
+    )
 
     max_queued_runs: int = Field(default=10_000, ge=1, description="Runs that may wait at once; more are answered 429.")
     max_request_bytes: int = Field(default=4 * MIB, ge=1024, description="Largest JSON body, datasets aside.")

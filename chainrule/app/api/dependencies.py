@@ -86,6 +86,9 @@ ExactRunId = Annotated[str, Depends(_exact_run_id)]
 DatasetId = Annotated[str, Depends(_dataset_id)]
 
 
+Purge = Annotated[bool, Query(description="Remove it for good, at once; nothing brings it back.")]
+
+
 async def _epoch_name(
     epoch: Annotated[
         str,
@@ -149,7 +152,7 @@ IdempotencyKey = Annotated[
         max_length=255,
         pattern=r"^[\x21-\x7e]+$",
         description="A name for this request: repeated under it, the request is answered once and for all. Kept for "
-        "a week.",
+        "a week, unless the service is set otherwise.",
     ),
 ]
 

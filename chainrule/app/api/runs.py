@@ -14,6 +14,7 @@ from chainrule.app.api.dependencies import (
     IfMatch,
     IfNoneMatch,
     Parts,
+    Purge,
     RunId,
     Service,
     WaitSeconds,
@@ -132,6 +133,9 @@ def list_runs(
         str | None,
         Query(pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="The verifications of this run, which no other list has."),
     ] = None,
+    deleted: Annotated[
+        bool, Query(description="Those that are deleted and can be restored, in place of others.")
+    ] = False,
     sort: Annotated[
         Literal["created_at", "-created_at"], Query(description="Order of submission; `-` for newest first.")
     ] = "-created_at",
@@ -146,6 +150,7 @@ def list_runs(
         name=name,
         dataset=dataset,
         verifies=verifies,
+        deleted=deleted,
         newest_first=sort == "-created_at",
     )
     more = len(items) > limit
@@ -321,9 +326,29 @@ async def verify_run(
     response_description="It is deleted.",
     responses=documented(NotFound, Conflict, PreconditionFailed),
 )
-def delete_run(service: Service, run_id: ExactRunId, if_match: IfMatch) -> None:
-    """With its epochs, checkpoints and statistics. Only a run that has ended: cancel it first."""
-    runs.delete(service.database, run_id, if_match=if_match)
+def delete_run(service: Service, run_id: ExactRunId, if_match: IfMatch, purge: Purge = False) -> None:
+    """With its epochs, checkpoints and statistics. Only a run that has ended: cancel it first.
+
+    It can be restored for a while (a week, unless the service is set otherwise), and is removed for good then; with
+    `purge` at once, also if it is deleted already.
+    """
+    runs.delete(service.database, run_id, if_match=if_match, purge=purge)
+
+
+@router.post(
+    "/{run_id}/restore",
+    summary="Restore a deleted run",
+    response_model=Run,
+    response_model_exclude_unset=True,
+    responses={200: {"description": "It is back, as it was.", "headers": ETAG}, **documented(NotFound)},
+)
+def restore_run(service: Service, run_id: ExactRunId) -> Any:
+    """With all it recorded, as long as it has not been removed for good. Repeating it is harmless.
+
+    `GET /v1/runs?deleted=true` lists what can be restored.
+    """
+    run = runs.restore(service.database, run_id)
+    return json_response(run, headers={"ETag": _etag(run)})
 
 
 async def _created(service: Parts, submitted: runs.Submitted, wait_s: int) -> Response:

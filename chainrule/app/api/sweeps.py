@@ -16,6 +16,7 @@ from chainrule.app.api.dependencies import (
     IdempotencyKey,
     IfNoneMatch,
     Parts,
+    Purge,
     Service,
     WaitSeconds,
     json_only,
@@ -164,9 +165,12 @@ def list_sweeps(
     service: Service,
     cursor: Cursor = None,
     limit: Annotated[int, Query(ge=1, le=200, description="Most items of a page.")] = 50,
+    deleted: Annotated[
+        bool, Query(description="Those that are deleted and can be restored, in place of others.")
+    ] = False,
 ) -> Any:
     """The newest first, each with how far it has come and its best member."""
-    items = sweeps.page(service.database, limit=limit + 1, cursor_id=cursor)
+    items = sweeps.page(service.database, limit=limit + 1, cursor_id=cursor, deleted=deleted)
     more = len(items) > limit
     return json_response({"items": items[:limit], "next_cursor": to_cursor(items[limit - 1]["id"]) if more else None})
 
@@ -273,9 +277,27 @@ def cancel_sweep(service: Service, sweep_id: ExactSweepId) -> Any:
     response_description="It is deleted.",
     responses=documented(NotFound, Conflict),
 )
-def delete_sweep(service: Service, sweep_id: ExactSweepId) -> None:
-    """With its runs and all they recorded. Only a sweep that has ended: cancel it first."""
-    sweeps.delete(service.database, sweep_id)
+def delete_sweep(service: Service, sweep_id: ExactSweepId, purge: Purge = False) -> None:
+    """With its runs and all they recorded. Only a sweep that has ended: cancel it first.
+
+    It can be restored for a while, as deleted runs can; with `purge` it is removed for good at once.
+    """
+    sweeps.delete(service.database, sweep_id, purge=purge)
+
+
+@router.post(
+    "/{sweep_id}/restore",
+    summary="Restore a deleted sweep",
+    response_model=Sweep,
+    responses={200: {"description": "It is back, as it was.", "headers": ETAG}, **documented(NotFound)},
+)
+def restore_sweep(service: Service, sweep_id: ExactSweepId) -> Any:
+    """With the runs that were deleted with it and have not been removed or restored since. Repeating it is harmless.
+
+    `GET /v1/sweeps?deleted=true` lists what can be restored.
+    """
+    sweep = sweeps.restore(service.database, sweep_id)
+    return json_response(sweep, headers={"ETag": _etag(sweep)})
 
 
 async def _events(service: Parts, sweep: dict[str, Any]) -> AsyncIterator[bytes]:

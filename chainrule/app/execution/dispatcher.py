@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from sqlalchemy.exc import SQLAlchemyError
 
 from chainrule.app.config import Settings
+from chainrule.app.execution.housekeeping import Housekeeping
 from chainrule.app.execution.placement import make_executor
 from chainrule.app.execution.reaper import Reaper
 from chainrule.app.execution.standby import Standby
@@ -27,6 +28,7 @@ class Dispatcher:
         self._changes = changes
         self._executor = make_executor(settings.slots)
         self._reaper = Reaper(database, settings)
+        self._housekeeping = Housekeeping(database, settings)
         self._standby = Standby(settings)
         self._stopping = threading.Event()
         self._pilots: set[Future[list[str]]] = set()
@@ -46,6 +48,7 @@ class Dispatcher:
         """Begin to train what waits."""
         self._standby.start()
         self._reaper.start()
+        self._housekeeping.start()
         self._thread.start()
 
     def drain(self) -> None:
@@ -56,6 +59,7 @@ class Dispatcher:
         self._executor.shutdown(wait=True)
         self._standby.close()
         self._reaper.stop()
+        self._housekeeping.stop()
 
     def _run(self) -> None:
         while not self._stopping.is_set():

@@ -13,12 +13,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from chainrule.app.config import Settings
 from chainrule.app.run_status import Reason
 from chainrule.app.services import sweeps
-from chainrule.app.store import idempotency, runs
+from chainrule.app.store import runs
 from chainrule.app.store.database import Database
 from chainrule.app.store.runs import Attempt, Heartbeat
 
 LOOKS_PER_TIMEOUT = 5
-HOUSEKEEPING_S = 3600.0
 log = logging.getLogger(__name__)
 
 
@@ -51,7 +50,6 @@ class Reaper:
         self._settings = settings
         self._observation = Observation(settings.attempt_timeout_s)
         self._stopping = threading.Event()
-        self._tidied_at = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="reaper", daemon=True)
 
     def start(self) -> None:
@@ -92,7 +90,3 @@ class Reaper:
                 )
             if status is not None:
                 log.warning("%s: %s; now %s", lost.run_id, detail, status)
-        if time.monotonic() - self._tidied_at > HOUSEKEEPING_S:
-            self._tidied_at = time.monotonic()
-            with self._database.writing(announce=False) as session:
-                idempotency.forget(session)

@@ -151,7 +151,11 @@ def delete(database: Database, dataset_id: str) -> None:
         if not store.hold(session, dataset_id, to_delete=True):
             raise _not_there(dataset_id)
         if runs.uses_dataset(session, dataset_id):
-            raise Conflict(f"Dataset {dataset_id} is used by runs; delete them first.")
+            raise Conflict(
+                f"Dataset {dataset_id} is used by runs; delete them first. Those deleted already (GET "
+                f"/v1/runs?deleted=true&dataset={dataset_id}) need it to be restored, and let go of it when they are "
+                "purged: DELETE /v1/runs/{run_id}?purge=true."
+            )
         store.remove(session, dataset_id)
 
 

@@ -14,7 +14,8 @@ from chainrule.app.errors import (
     QueueFull,
 )
 from chainrule.app.run_status import Reason, RunStatus
-from chainrule.app.services import datasets, idempotency, plans
+from chainrule.app.services import datasets, idempotency, plans, retention
+from chainrule.app.store import deletions
 from chainrule.app.store import inputs as inputs_store
 from chainrule.app.store import runs as store
 from chainrule.app.store.database import Database, new_id, now
@@ -130,6 +131,7 @@ def page(
     name: str | None,
     dataset: str | None,
     verifies: str | None = None,
+    deleted: bool = False,
     newest_first: bool,
 ) -> list[dict[str, Any]]:
     """List runs in the order they were submitted, from behind `cursor_id`."""
@@ -142,6 +144,7 @@ def page(
             name=name,
             dataset=dataset,
             verifies=verifies,
+            deleted=deleted,
             newest_first=newest_first,
         )
         return [view(run) for run in runs]
@@ -166,8 +169,8 @@ def cancel(database: Database, run_id: str, *, if_match: int | None) -> dict[str
         return view(run, list(store.transitions(session, run_id)))
 
 
-def delete(database: Database, run_id: str, *, if_match: int | None) -> None:
-    """Delete an ended run with all it recorded.
+def delete(database: Database, run_id: str, *, if_match: int | None, purge: bool = False) -> None:
+    """Delete an ended run with all it recorded; with a way back, unless it is to be purged.
 
     Raises:
         NotFound: there is no such run.
@@ -175,13 +178,32 @@ def delete(database: Database, run_id: str, *, if_match: int | None) -> None:
         Conflict: it has not ended yet.
     """
     with database.writing() as session:
-        run = found(store.hold(session, run_id), run_id)
+        run = store.hold(session, run_id)
+        if run is None or run.purging or not purge:
+            run = found(run, run_id)
         _match(run, if_match)
-        if not store.remove(session, run_id):
+        if not deletions.mark_run(session, run_id, for_good=purge):
             raise Conflict(
                 f"Run {run_id} is {run.status}; cancel it and wait for its end before deleting it.",
                 extra={"current_status": run.status},
             )
+    if purge:
+        retention.purge(database, [run_id])
+
+
+def restore(database: Database, run_id: str) -> dict[str, Any]:
+    """Bring a deleted run back, with all it recorded; harmless for one that is not deleted.
+
+    Raises:
+        NotFound: there is no such run, or no longer.
+    """
+    with database.writing() as session:
+        run = store.hold(session, run_id)
+        if run is None or run.purging:
+            raise NotFound(f"There is no run {run_id!r}.")
+        deletions.restore_run(session, run_id)
+        session.refresh(run)
+        return view(run, list(store.transitions(session, run_id)))
 
 
 def view(run: Run, transitions: list[RunTransition] | None = None) -> dict[str, Any]:
@@ -224,6 +246,7 @@ def view(run: Run, transitions: list[RunTransition] | None = None) -> dict[str, 
         "failures": run.failures,
         "worker": run.worker,
         "builds": run.builds,
+        "deleted_at": iso(run.deleted_at),
         "created_at": iso(run.created_at),
         "started_at": iso(run.started_at),
         "finished_at": iso(run.finished_at),
@@ -290,6 +313,7 @@ def new_run(plan: plans.Plan) -> Run:
         epochs_done=0,
         steps_done=0,
         steps_inherited=0,
+        purging=False,
         created_at=now(),
     )
 
@@ -302,10 +326,15 @@ def found(run: Run | None, run_id: str) -> Run:
     """Insist on a run.
 
     Raises:
-        NotFound: there is none.
+        NotFound: there is none, or it is deleted.
     """
-    if run is None:
+    if run is None or run.purging:
         raise NotFound(f"There is no run {run_id!r}.")
+    if run.deleted_at is not None:
+        raise NotFound(
+            f"Run {run_id} was deleted at {iso(run.deleted_at)}; POST /v1/runs/{run_id}/restore brings it back while "
+            "that can be done."
+        )
     return run
 
 

@@ -15,8 +15,9 @@ from sqlalchemy.orm import Session
 from chainrule.app.config import Settings
 from chainrule.app.errors import AppError, Conflict, FieldError, InvalidInput, LimitExceeded, NotFound, QueueFull
 from chainrule.app.run_status import RunStatus
-from chainrule.app.services import datasets, idempotency, lineage, plans, runs
+from chainrule.app.services import datasets, idempotency, lineage, plans, retention, runs
 from chainrule.app.services.runs import RETRY_AFTER_S, Submitted
+from chainrule.app.store import deletions
 from chainrule.app.store import inputs as inputs_store
 from chainrule.app.store import runs as runs_store
 from chainrule.app.store import sweeps as store
@@ -168,10 +169,11 @@ def get(database: Database, sweep_id: str) -> dict[str, Any]:
         return _view(session, _found(store.get(session, sweep_id), sweep_id))
 
 
-def page(database: Database, *, limit: int, cursor_id: str | None) -> list[dict[str, Any]]:
-    """List sweeps, the newest first, from behind `cursor_id`."""
+def page(database: Database, *, limit: int, cursor_id: str | None, deleted: bool = False) -> list[dict[str, Any]]:
+    """List sweeps, or those that are deleted and can be restored, the newest first, from behind `cursor_id`."""
     with database.reading() as session:
-        return [_view(session, sweep) for sweep in store.page(session, limit=limit, cursor_id=cursor_id)]
+        found = store.page(session, limit=limit, cursor_id=cursor_id, deleted=deleted)
+        return [_view(session, sweep) for sweep in found]
 
 
 def members(database: Database, sweep_id: str, *, after: int, limit: int) -> tuple[list[dict[str, Any]], int | None]:
@@ -208,21 +210,42 @@ def cancel(database: Database, sweep_id: str) -> dict[str, Any]:
         return _view(session, sweep)
 
 
-def delete(database: Database, sweep_id: str) -> None:
-    """Delete an ended sweep with its runs and all they recorded.
+def delete(database: Database, sweep_id: str, *, purge: bool = False) -> None:
+    """Delete an ended sweep with its runs and all they recorded; with a way back, unless it is to be purged.
 
     Raises:
         NotFound: there is no such sweep.
         Conflict: it has not ended yet.
     """
     with database.writing() as session:
-        sweep = _found(store.hold(session, sweep_id), sweep_id)
-        status = _view(session, sweep)["status"]
-        if not RunStatus(status).terminal or not store.remove(session, sweep_id):
-            raise Conflict(
-                f"Sweep {sweep_id} is {status}; cancel it and wait for its end before deleting it.",
-                extra={"current_status": status},
-            )
+        sweep = store.hold(session, sweep_id)
+        if sweep is None or not (purge and sweep.deleted_at):
+            sweep = _found(sweep, sweep_id)
+            status = _view(session, sweep)["status"]
+            if not RunStatus(status).terminal or store.waiting_runs(session, sweep_id):
+                raise Conflict(
+                    f"Sweep {sweep_id} is {status}; cancel it and wait for its end before deleting it.",
+                    extra={"current_status": status},
+                )
+        of_sweep = deletions.mark_sweep(session, sweep, for_good=purge)
+    if purge:
+        retention.purge(database, of_sweep)
+
+
+def restore(database: Database, sweep_id: str) -> dict[str, Any]:
+    """Bring a deleted sweep back, with the runs that were deleted with it; harmless for one that is not deleted.
+
+    Raises:
+        NotFound: there is no such sweep, or no longer.
+    """
+    with database.writing() as session:
+        sweep = store.hold(session, sweep_id)
+        if sweep is None:
+            raise NotFound(f"There is no sweep {sweep_id!r}.")
+        if sweep.deleted_at is not None:
+            deletions.restore_sweep(session, sweep)
+            session.flush()
+        return _view(session, sweep)
 
 
 def advance(database: Database, settings: Settings, run_ids: Sequence[str] | None = None) -> None:
@@ -275,7 +298,7 @@ def _climb(database: Database, settings: Settings, sweep_id: str) -> None:
         position = store.next_position(session, sweep_id)
         rows_made: list[dict[str, Any]] = []
         for varied, plan, parent in chosen:
-            if parent is not None and runs_store.hold(session, parent) is None:
+            if parent is not None and ((held := runs_store.hold(session, parent)) is None or held.deleted_at):
                 continue  # deleted meanwhile
             run = _add_run(session, settings, sweep, plan)
             if parent is not None:
@@ -588,6 +611,7 @@ def _view(session: Session, sweep: Sweep) -> dict[str, Any]:
         },
         "best": _member(best[0]) if best else None,
         "spec": sweep.spec,
+        "deleted_at": runs.iso(sweep.deleted_at),
         "created_at": runs.iso(sweep.created_at),
         "revision": found.changes + sweep.rung + bool(sweep.cancel_requested),
     }
@@ -631,4 +655,9 @@ def _member(member: store.Member) -> dict[str, Any]:
 def _found(sweep: Sweep | None, sweep_id: str) -> Sweep:
     if sweep is None:
         raise NotFound(f"There is no sweep {sweep_id!r}.")
+    if sweep.deleted_at is not None:
+        raise NotFound(
+            f"Sweep {sweep_id} was deleted at {runs.iso(sweep.deleted_at)}; POST /v1/sweeps/{sweep_id}/restore brings "
+            "it back while that can be done."
+        )
     return sweep

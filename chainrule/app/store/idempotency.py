@@ -1,14 +1,11 @@
 """Answers already given, by idempotency key."""
 
-from datetime import timedelta
+from datetime import datetime
 
 from sqlalchemy import delete, text
 from sqlalchemy.orm import Session
 
-from chainrule.app.store.database import now
 from chainrule.app.store.models import IdempotencyKey
-
-KEPT_FOR = timedelta(days=7)
 
 
 def get(session: Session, key: str) -> IdempotencyKey | None:
@@ -22,9 +19,9 @@ def add(session: Session, answer: IdempotencyKey) -> None:
     session.flush()
 
 
-def forget(session: Session) -> None:
-    """Forget the answers of more than a week ago."""
-    session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at < now() - KEPT_FOR))
+def forget(session: Session, before: datetime) -> None:
+    """Forget the answers given before a moment."""
+    session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at < before))
 
 
 def lock(session: Session, key: str) -> bool:

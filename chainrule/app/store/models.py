@@ -115,6 +115,12 @@ class Run(Base):
             postgresql_where=text("status = 'queued'"),
             sqlite_where=text("status = 'queued'"),
         ),
+        Index(
+            "ix_runs_deleted_at",
+            "deleted_at",
+            postgresql_where=text("deleted_at IS NOT NULL"),
+            sqlite_where=text("deleted_at IS NOT NULL"),
+        ),
     )
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
@@ -164,6 +170,10 @@ class Run(Base):
     validation_error: Mapped[float | None]
     builds: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
+    # A deleted run can be restored until it is condemned, and is removed in pieces from then on.
+    deleted_at: Mapped[datetime | None]
+    purging: Mapped[bool] = mapped_column(default=False)
+
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
@@ -190,6 +200,7 @@ class Sweep(Base):
     rung: Mapped[int] = mapped_column(default=0)
     rungs: Mapped[int] = mapped_column(default=1)
     cancel_requested: Mapped[bool] = mapped_column(default=False)
+    deleted_at: Mapped[datetime | None]
     created_at: Mapped[datetime]
 
 

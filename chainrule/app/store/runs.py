@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, CursorResult, and_, delete, func, insert, literal, or_, select, update
+from sqlalchemy import ColumnElement, CursorResult, and_, func, insert, literal, or_, select, update
 from sqlalchemy.orm import Session
 
 from chainrule.app.run_status import TRANSITIONS, Reason, RunStatus
@@ -63,13 +63,16 @@ def page(
     name: str | None = None,
     dataset: str | None = None,
     verifies: str | None = None,
+    deleted: bool = False,
     newest_first: bool = True,
 ) -> Sequence[Run]:
     """Read one page of runs in the order of submission (ids sort by time), from behind `cursor_id`.
 
-    Verifications are listed for the run they verify, and nowhere else.
+    Verifications are listed for the run they verify, and nowhere else. Deleted runs that can be restored are listed
+    by themselves.
     """
     query = select(Run).where(Run.verifies.is_(None) if verifies is None else Run.verifies == verifies)
+    query = query.where(Run.deleted_at.is_not(None) if deleted else Run.deleted_at.is_(None), Run.purging.is_(False))
     if cursor_id is not None:
         query = query.where(Run.id < cursor_id if newest_first else Run.id > cursor_id)
     if chosen := list(statuses):
@@ -96,7 +99,8 @@ def attempts(session: Session, run_id: str) -> Sequence[RunAttempt]:
 
 def watch(session: Session, run_ids: Iterable[str]) -> dict[str, tuple[str, int, int]]:
     """Look at many runs at once: id to (status, revision, epochs_done)."""
-    query = select(Run.id, Run.status, Run.revision, Run.epochs_done).where(Run.id.in_(list(run_ids)))
+    there = [Run.id.in_(list(run_ids)), Run.deleted_at.is_(None)]
+    query = select(Run.id, Run.status, Run.revision, Run.epochs_done).where(*there)
     return {run_id: (status, revision, epochs) for run_id, status, revision, epochs in session.execute(query)}
 
 
@@ -346,12 +350,6 @@ def heartbeats(session: Session) -> list[Heartbeat]:
     """Read every running attempt's heartbeat, for an observer."""
     query = select(Run.id, Run.attempt_id, Run.heartbeat).where(Run.status == RunStatus.RUNNING)
     return [Heartbeat(run_id, attempt_id or "", beats) for run_id, attempt_id, beats in session.execute(query)]
-
-
-def remove(session: Session, run_id: str) -> bool:
-    """Delete an ended run with all it recorded; False if it has not ended."""
-    ended = [status for status in RunStatus if status.terminal]
-    return _touched(session, delete(Run).where(Run.id == run_id, Run.status.in_(ended)))
 
 
 def _claimable() -> ColumnElement[bool]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, delete, func, select
+from sqlalchemy import ColumnElement, and_, case, func, select
 from sqlalchemy.orm import Session
 
 from chainrule.app.run_status import RunStatus
@@ -64,9 +64,9 @@ def hold(session: Session, sweep_id: str) -> Sweep | None:
     return session.get(Sweep, sweep_id, with_for_update=True)
 
 
-def page(session: Session, *, limit: int, cursor_id: str | None) -> Sequence[Sweep]:
+def page(session: Session, *, limit: int, cursor_id: str | None, deleted: bool = False) -> Sequence[Sweep]:
     """Read one page of sweeps, the newest first, from behind `cursor_id`."""
-    query = select(Sweep)
+    query = select(Sweep).where(Sweep.deleted_at.is_not(None) if deleted else Sweep.deleted_at.is_(None))
     if cursor_id is not None:
         query = query.where(Sweep.id < cursor_id)
     return session.scalars(query.order_by(Sweep.id.desc()).limit(limit)).all()
@@ -83,7 +83,8 @@ def totals(session: Session, sweep_ids: Iterable[str]) -> dict[str, Totals]:
             func.sum(Run.epochs_total),
             func.sum(Run.revision),
         )
-        .where(Run.sweep_id.in_(list(sweep_ids)))
+        .join(Sweep, Sweep.id == Run.sweep_id)
+        .where(Run.sweep_id.in_(list(sweep_ids)), _of_sweep())
         .group_by(Run.sweep_id, Run.status)
     )
     found: dict[Any, list[Any]] = {}
@@ -100,7 +101,8 @@ def watch(session: Session, sweep_ids: Iterable[str]) -> dict[str, tuple[str, in
     """Look at many sweeps at once: id to ("", a number that grows with every change, epochs done)."""
     ids = list(sweep_ids)
     found = totals(session, ids)
-    query = select(Sweep.id, Sweep.rung, Sweep.cancel_requested).where(Sweep.id.in_(ids))
+    there = [Sweep.id.in_(ids), Sweep.deleted_at.is_(None)]
+    query = select(Sweep.id, Sweep.rung, Sweep.cancel_requested).where(*there)
     states = {}
     for sweep_id, rung, cancel_requested in session.execute(query):
         summed = found.get(sweep_id, Totals({}, 0, 0, 0))
@@ -160,17 +162,6 @@ def waiting_runs(session: Session, sweep_id: str) -> list[str]:
     return list(session.scalars(query))
 
 
-def remove(session: Session, sweep_id: str) -> bool:
-    """Delete a sweep with its runs; False if one of them has not ended."""
-    if waiting_runs(session, sweep_id):
-        return False
-    ids = select(Run.id).where(Run.sweep_id == sweep_id)
-    session.execute(delete(SweepMember).where(SweepMember.sweep_id == sweep_id))
-    session.execute(delete(Run).where(Run.id.in_(ids)).execution_options(synchronize_session=False))
-    session.execute(delete(Sweep).where(Sweep.id == sweep_id))
-    return True
-
-
 def _members(
     session: Session,
     sweep_id: str,
@@ -183,11 +174,17 @@ def _members(
         select(SweepMember, Run, _value(objective))
         .join(Run, Run.id == SweepMember.run_id)
         .outerjoin(Epoch, and_(Epoch.run_id == Run.id, Epoch.epoch == Run.best_epoch))
-        .where(SweepMember.sweep_id == sweep_id, *which)
+        .join(Sweep, Sweep.id == SweepMember.sweep_id)
+        .where(SweepMember.sweep_id == sweep_id, _of_sweep(), *which)
         .order_by(*order)
         .limit(limit)
     )
     return [Member(place, run, value) for place, run, value in session.execute(query)]
+
+
+def _of_sweep() -> ColumnElement[bool]:
+    """Leave out runs that were deleted by themselves; those deleted with their sweep are part of it as it was."""
+    return Run.deleted_at.is_not_distinct_from(Sweep.deleted_at)
 
 
 def _value(objective: str) -> ColumnElement[float | None]:

@@ -316,6 +316,9 @@ def test_a_dataset_that_a_run_uses_cannot_be_deleted_until_the_run_is(client: ht
     for dataset_id in (learned, judged):
         refused(client.delete(f"/v1/datasets/{dataset_id}"), "conflict", None, dataset_id, "delete them first")
     assert client.delete(f"/v1/runs/{waiting['id']}").status_code == 204
+    for dataset_id in (learned, judged):  # without it the run could not be restored
+        refused(client.delete(f"/v1/datasets/{dataset_id}"), "conflict", None, f"deleted=true&dataset={dataset_id}")
+    assert client.delete(f"/v1/runs/{waiting['id']}", params={"purge": True}).status_code == 204
     for dataset_id in (learned, judged):
         assert client.delete(f"/v1/datasets/{dataset_id}").status_code == 204
     stop(client, run["id"])

@@ -254,7 +254,7 @@ def test_with_its_run_deleted_a_verification_says_that_there_is_nothing_to_compa
         run = finished(client, XOR)
     with serving(database_url=url, cache_dir=cache_dir, slots=0) as service, service.client() as client:
         made = asked(client, run["id"])["id"]
-        assert client.delete(f"/v1/runs/{run['id']}").status_code == 204
+        assert client.delete(f"/v1/runs/{run['id']}", params={"purge": True}).status_code == 204
     with serving(database_url=url, cache_dir=cache_dir, slots=1) as service, service.client() as client:
         found = ended(client, made, "failed")
         assert found["reason"] == "nothing_to_compare"

@@ -5,10 +5,10 @@ from collections import Counter
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import update
 
 from chainrule.app.run_status import TRANSITIONS, Reason, RunStatus
-from chainrule.app.store import checkpoints, epochs, runs
+from chainrule.app.store import checkpoints, runs
 from chainrule.app.store.database import Database, new_id, now
 from chainrule.app.store.models import Run
 from chainrule.app.store.runs import Attempt
@@ -253,22 +253,6 @@ def test_only_lawful_transitions_are_taken(database: Database) -> None:
     with database.writing() as session, pytest.raises(ValueError, match="cannot become"):
         runs.end_attempt(session, attempt, RunStatus.RUNNING, Reason.CLAIMED)
     assert all(not TRANSITIONS[status] for status in RunStatus if status.terminal)
-
-
-def test_deleting_is_for_ended_runs_and_takes_what_they_recorded(database: Database) -> None:
-    run_id = queued_run(database)
-    attempt = claim(database)
-    assert attempt is not None
-    row = {"run_id": run_id, "epoch": 0, "cost": 1.0, "error": None, "validation_cost": None,
-           "validation_error": None, "learning_rate": 0.1, "seconds": 0.0}  # fmt: skip
-    with database.writing() as session:
-        epochs.add(session, [row])
-        assert not runs.remove(session, run_id)
-        runs.end_attempt(session, attempt, RunStatus.FAILED, Reason.DIVERGED)
-        assert runs.remove(session, run_id)
-    with database.reading() as session:
-        assert epochs.count(session, run_id, -1) == (0, -1)
-        assert session.scalars(select(Run)).all() == []
 
 
 def test_ids_sort_by_time_of_making() -> None:

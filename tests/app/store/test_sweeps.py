@@ -64,17 +64,3 @@ def test_positions_go_on_behind_the_last_that_there_is(database: Database) -> No
     with database.writing() as session:
         assert sweeps.next_position(session, SWEEP) == 3
         assert sweeps.next_position(session, "sweep_2") == 0
-
-
-def test_a_sweep_is_deleted_with_its_runs_and_only_if_all_have_ended(database: Database) -> None:
-    ids = sweep_of(database, {"status": RunStatus.SUCCEEDED}, {})
-    with database.writing() as session:
-        assert not sweeps.remove(session, SWEEP)
-        run = session.get(Run, ids[1])
-        assert run is not None
-        run.status = RunStatus.CANCELLED
-        session.flush()
-        assert sweeps.remove(session, SWEEP)
-    with database.reading() as session:
-        assert [session.get(Run, run_id) for run_id in ids] == [None, None]
-        assert sweeps.get(session, SWEEP) is None

@@ -472,6 +472,9 @@ class Run(Answer):
         description="Versions of Python, NumPy, BLAS and, where it is installed, Numba, the processor, and what NumPy "
         "and BLAS have chosen for it, on which the exact weights depend; set when first taken."
     )
+    deleted_at: datetime | None = Field(
+        default=None, description="When it was deleted; of those listed with `deleted`, else null."
+    )
     created_at: datetime = Field(description="When it was submitted.")
     started_at: datetime | None = Field(description="When it was first taken.")
     finished_at: datetime | None = Field(description="When it ended.")

@@ -179,6 +179,9 @@ class Sweep(Answer):
     progress: SweepProgress = Field(description="How far they have come together.")
     best: Member | None = Field(description="The member of the lowest `value` as it stands.")
     spec: dict[str, Any] = Field(description="The spec, with every default filled in.")
+    deleted_at: datetime | None = Field(
+        default=None, description="When it was deleted; of those listed with `deleted`, else null."
+    )
     created_at: datetime = Field(description="When it was submitted.")
     revision: int = Field(description="Grows with every change of it or of a run; the ETag is made of it.")
 
