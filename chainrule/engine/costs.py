@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from chainrule.engine.activations import ACTIVATIONS, Activation, activation
-from chainrule.engine.arrays import FloatArray
+from chainrule.engine.arrays import BoolArray, FloatArray, IntArray
 from chainrule.engine.errors import UnknownNameError
 
 DELTA = 1.0
@@ -89,11 +89,13 @@ def _mae_dA(Z: FloatArray, A: FloatArray, Y: FloatArray, output: Activation, axi
 @np.errstate(over="ignore")
 def _cross_entropy(Z: FloatArray, A: FloatArray, Y: FloatArray, output: Activation, axis: int = -1) -> FloatArray:
     if output.name == "softmax":
-        # −Σ y·log a = Σ y·(z_max − z) + log(Σ e^(z − z_max))·Σ y; where y is 0 it is 0, however large −log a
+        # −Σ y·log a = Σ y·(z_max − z) − log(a_max)·Σ y, for a_max = 1/Σ e^(z − z_max); where y is 0 it is 0,
+        # however large −log a
         below = np.maximum.reduce(Z, axis=axis, keepdims=True) - Z
-        log_sum = np.log(np.add.reduce(np.exp(-below), axis=axis))
-        log_sums: FloatArray = log_sum * np.add.reduce(Y, axis=axis)
-        return _sum(Y * np.minimum(below, np.finfo(Z.dtype).max), axis) + log_sums
+        if np.maximum.reduce(below, axis=None) == np.inf:
+            below = np.minimum(below, np.finfo(Z.dtype).max)
+        log_sums: FloatArray = np.log(np.maximum.reduce(A, axis=axis)) * np.add.reduce(Y, axis=axis)
+        return _sum(Y * below, axis) - log_sums
     # −[y·log a + (1−y)·log(1−a)] with log(1 + eᶻ) = max(z, 0) + log(1 + e^−|z|)
     return _sum(np.maximum(Z, 0) - Y * Z + np.log1p(np.exp(-np.abs(Z))), axis)
 
@@ -165,6 +167,33 @@ COSTS: dict[str, Cost] = {
         ),
     )
 }
+
+
+def softmax_of_labels(Z: FloatArray, labels: IntArray) -> tuple[FloatArray, BoolArray]:
+    """Compute the softmax cross-entropy of class labels, and who is got wrong, with less work than from targets.
+
+        E = z_max − z_label + log Σₖ e^(zₖ − z_max)
+
+    Args:
+        Z: (n_L, …) pre-activations, units along the first axis.
+        labels: (…) classes.
+
+    Returns:
+        E⁽ⁱ⁾, (…), and whether the first of the largest activations is another class's, (…).
+    """
+    with np.errstate(over="ignore"):
+        below = np.maximum.reduce(Z, axis=0) - Z
+        A = np.exp(-below)
+        sums = np.add.reduce(A, axis=0)
+        A /= sums
+    largest = np.maximum.reduce(A, axis=0)
+    # Where each sample's label lies in what is as long as Z.
+    places = labels * labels.size + np.arange(labels.size).reshape(labels.shape)
+    errors = np.minimum(below.take(places), np.finfo(Z.dtype).max).astype(np.float64) + np.log(sums)
+    wrong = A.take(places) != largest
+    if np.count_nonzero(largest == A) != labels.size:  # several are largest, or a number is none
+        wrong = np.argmax(A, axis=0) != labels
+    return errors, wrong
 
 
 def cost(name: str, field: str = "cost") -> Cost:

@@ -14,6 +14,7 @@ computation. Each then goes through the same operations, on its own numbers, as 
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import repeat
 from typing import Any
 
@@ -41,29 +42,44 @@ class Batches:
     """Room for up to `steps` consecutive batches of m samples.
 
     Attributes:
-        X: (…, steps, m, n_0) samples, or one more column, of ones; see `input_width`.
+        X: (…, steps, m, n_0) samples, or one more column, of ones; see `input_width`. Where each step gathers its
+            own, room for one step's.
+        rows: (…, steps, 1, m) which samples each step gathers; None where they are put in place before.
         Y: (…, steps, n_L, m) targets, units as rows.
         Z: (…, steps, n_L, m), where each step leaves Z[L].
         scale: (…, steps, 1, m), each sample's weight over m; None where all weigh 1.
-        labels: (…, steps, m) classes, where there are any.
+        labels: (…, steps, 1, m) classes, where there are any.
         masks: l to (…, steps, n_l, m), what dropout multiplies A[l] by.
         changing: what differs from step to step by name, steps first.
     """
 
     def __init__(
-        self, spec: NetworkSpec, X: FloatArray, *, weighted: bool = False, dropped: Collection[int] = ()
+        self,
+        spec: NetworkSpec,
+        X: FloatArray,
+        *,
+        weighted: bool = False,
+        dropped: Collection[int] = (),
+        gathering: int | None = None,
     ) -> None:
         *lead, steps, m, _ = X.shape
+        steps = gathering or steps
         self.X, self.steps, self.m = X, steps, m
+        self.rows = None if gathering is None else np.zeros((*lead, steps, 1, m), np.intp)
 
         def room(units: int) -> FloatArray:
             return np.empty((*lead, steps, units, m), X.dtype)
 
         self.Y, self.Z = room(spec.outputs), room(spec.outputs)
         self.scale = room(1) if weighted else None
-        self.labels = np.empty((*lead, steps, m), np.int64)
+        self.labels = np.empty((*lead, steps, 1, m), np.int64)
         self.masks = {number: room(spec.sizes[number]) for number in dropped}
-        of_steps = {"X": X, "X_T": X.swapaxes(-1, -2), "Y": self.Y, "Z": self.Z}
+        of_steps = {"Y": self.Y, "Z": self.Z}
+        if self.rows is None:
+            of_steps |= {"X": X, "X_T": X.swapaxes(-1, -2)}
+        else:
+            of_members = self.rows.reshape(-1, steps, 1, m)
+            of_steps |= {f"rows{k}": rows for k, rows in enumerate(of_members)}
         if self.scale is not None:
             of_steps["scale"] = self.scale
         of_steps |= {f"mask{number}": mask for number, mask in self.masks.items()}
@@ -81,22 +97,38 @@ class Batches:
         """Take samples over, from the first step on.
 
         Args:
-            member: whose, of several; () for the only one.
-            rows: which samples, as many steps' as they are.
+            member: whose, of several; () for the only one, or for all.
+            rows: (…, steps, m) which samples.
             X: (M, n_0) with the column of ones or without, to take them from; None where they are in place.
             Y: (M, n_L) targets.
             weights: (M,) how much each counts.
             labels: (M,) classes; None where there are none.
         """
-        steps = len(rows) // self.m
-        if X is not None:
-            room = self.X[member][:steps].reshape(len(rows), -1)
-            np.take(X, rows, axis=0, out=room[:, : X.shape[1]], mode="clip")
-        self.Y[member][:steps] = Y.take(rows, axis=0).reshape(steps, self.m, -1).transpose(0, 2, 1)
+        at = (*((member,) if isinstance(member, int) else member), ..., slice(rows.shape[-2]), slice(None), slice(None))
+        if self.rows is not None:
+            self.rows[at] = rows[..., None, :]
+        elif X is not None:
+            np.take(X, rows, axis=0, out=self.X[at][..., : X.shape[1]], mode="clip")
+        self.Y[at] = Y.take(rows, axis=0).swapaxes(-1, -2)
         if self.scale is not None and weights is not None:
-            self.scale[member][:steps] = weights[rows].reshape(steps, 1, self.m) / self.m
+            self.scale[at] = weights[rows][..., None, :] / self.m
         if labels is not None:
-            self.labels[member][:steps] = labels.take(rows).reshape(steps, self.m)
+            self.labels[at] = labels.take(rows)[..., None, :]
+
+    def record_gathering(self, recorder: Recorder, sources: Sequence[FloatArray]) -> None:
+        """Write down how a step gathers its samples, if it does.
+
+        Args:
+            recorder: with the changing arrays.
+            sources: each network's (M, n_0) samples, with the column of ones or without.
+        """
+        if self.rows is None:
+            return
+        for k, (source, room) in enumerate(zip(sources, self.X.reshape(-1, *self.X.shape[-3:]), strict=True)):
+            gather = partial(source.take, axis=0, out=room[..., : source.shape[1]], mode="clip")
+            recorder.call(gather, recorder.changing[f"rows{k}"])
+        X = self.X[..., 0, :, :]
+        recorder.changing |= {"X": recorder.watch(X), "X_T": recorder.watch(X.swapaxes(-1, -2))}
 
 
 def record_gradient(
@@ -209,6 +241,7 @@ class Steps:
         state: the optimizer's vectors, likewise.
         batches: what the steps are taken for.
         kept: where each step leaves a copy of P and of the state, by name; (…, steps, p) each.
+        sources: each network's samples, where steps gather their own.
     """
 
     def __init__(
@@ -220,6 +253,7 @@ class Steps:
         state: Mapping[str, FloatArray],
         batches: Batches,
         kept: Mapping[str, FloatArray] | None = None,
+        sources: Sequence[FloatArray] = (),
     ) -> None:
         config, regularization = configs[0], configs[0].regularization
         self._configs, self._batches, self._lead, self._dtype = configs, batches, P.shape[:-1], P.dtype
@@ -237,6 +271,7 @@ class Steps:
         changing |= {name: self._number([1.0] * len(configs), 1) for name in self._coefficients}
 
         recorder = Recorder(P.dtype, changing)
+        batches.record_gathering(recorder, sources)
         watch, given = recorder.watch, recorder.changing
         scale = given["scale"] if self._weighted else given["factor"]
         if self._weighted and self._at_once:

@@ -98,7 +98,7 @@ class Member:
         trainee: what is to be trained.
         parameters: where its parameters are to be, (p,).
         state: where the optimizer's state is to be, likewise.
-        sources: X as batches take it, by the identity of its data; what is missing is added.
+        shared: X as batches take it, and what is to be learned, of each data; what is missing is added.
         running: where its running statistics are to be, (r,); None for a place of its own.
     """
 
@@ -107,17 +107,21 @@ class Member:
         trainee: Trainee,
         parameters: FloatArray,
         state: Mapping[str, FloatArray],
-        sources: dict[int, FloatArray],
+        shared: dict[Any, Any],
         running: FloatArray | None = None,
     ) -> None:
         config, data, resume = trainee.config, trainee.data, trainee.resume
         spec, self._dtype = config.network, parameters.dtype
         self.config, self.state, self.network = config, state, Network(spec, parameters, running)
         self._check(data, "data")
-        self.goal, self.classes = goal(config, data), len(data.classes)
-        if id(data) not in sources:
-            sources[id(data)] = self._source(data)
-        self.X = sources[id(data)]
+        sought = id(data), config.label_smoothing, config.class_weights
+        if sought not in shared:
+            shared[sought] = goal(config, data)
+        if id(data) not in shared:
+            shared[id(data)] = self._source(data)
+        self.goal: Goal = shared[sought]
+        self.X: FloatArray = shared[id(data)]
+        self.classes = len(data.classes)
         self.finite = math.isfinite(self.X.min()) and math.isfinite(self.X.max())
         self._validation = None
         if trainee.validation is not None:
@@ -182,7 +186,10 @@ class Member:
 
     def validated(self, network: Network) -> tuple[float | None, float | None]:
         """Compute cost and error over the validation data, None without any."""
-        return (None, None) if self._validation is None else self._judge(network, *self._validation)
+        if self._validation is None:
+            return None, None
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self._judge(network, *self._validation)
 
     def _judge(self, network: Network, X: Any, sought: Goal) -> tuple[float, float | None]:
         return evaluate(network, self.config.cost, X, sought.Y, sought.labels, self.classes, sought.weights)

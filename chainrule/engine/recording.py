@@ -19,7 +19,10 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 Loop = Callable[[Iterable[tuple[Any, ...]], Callable[[], bool] | None], int]
-_WITH_OUT_BY_NAME = (np.maximum, np.minimum)  # they alone warn when `out` is given by position
+_EXTREMES = (np.maximum, np.minimum)
+"""They alone warn when `out` is given by position; and compare with an array twice as fast as with a number."""
+_SPREAD = 2**16
+"""A number that is compared with arrays of up to so many elements is made one of them."""
 
 
 class Recorded(np.ndarray[Any, Any]):
@@ -72,7 +75,7 @@ class Recorder:
         self.dtype = dtype
         self.samples = dict(changing)
         self.calls: list[Call] = []
-        self._numbers: dict[float, Array] = {}
+        self._numbers: dict[Any, Array] = {}
         self._own: set[int] = set()  # by identity: the arrays that were made for results
         self.changing = {name: self.watch(array) for name, array in changing.items()}
 
@@ -94,7 +97,7 @@ class Recorder:
         self.calls.append(Call(function, plain, options, target))
         return self.watch(target)
 
-    def call(self, function: Callable[..., None], *arrays: Array) -> None:
+    def call(self, function: Callable[..., Any], *arrays: Array) -> None:
         """Write down a function that changes arrays in place, as a whole."""
         self.calls.append(Call(function, [self._plain(array) for array in arrays], {}, None))
 
@@ -138,11 +141,11 @@ class Recorder:
         lines = []
         for call in self.calls:
             function = name_of(call.function, getattr(call.function, "__name__", "f").strip("<>"))
-            given = [name_of(value, "a") for value in call.inputs]
+            given = [name_of(self._spread(call, value), "a") for value in call.inputs]
             options = [f"{option}={value!r}" for option, value in call.options.items()]
             if call.out is not None:
                 by_name = call.function not in (np.dot, np.matmul) and (
-                    call.function in _WITH_OUT_BY_NAME or not isinstance(call.function, np.ufunc)
+                    call.function in _EXTREMES or not isinstance(call.function, np.ufunc)
                 )
                 given.append(f"out={name_of(call.out, 'a')}" if by_name else name_of(call.out, "a"))
             lines.append(f"        {function}({', '.join(given + options)})")
@@ -168,6 +171,12 @@ class Recorder:
             return _unwatched(value)
         # NumPy takes arrays faster than Python's numbers.
         return self._numbers.setdefault(value, np.asarray(value, self.dtype))
+
+    def _spread(self, call: Call, value: Array) -> Array:
+        out = call.out
+        if out is None or call.function not in _EXTREMES or value.ndim > 0 or out.size > _SPREAD:
+            return value
+        return self._numbers.setdefault((float(value), out.shape), np.full(out.shape, value, value.dtype))
 
     def _reuse(self) -> None:
         """Let a result overwrite an operand of its shape that nobody reads any more, so that less memory is touched."""

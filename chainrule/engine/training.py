@@ -1,5 +1,6 @@
 """Training: a generator of epochs, exactly repeatable and exactly resumable, of one network or of a stack."""
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from chainrule.engine.activations import activation
 from chainrule.engine.arrays import FloatArray, IntArray
 from chainrule.engine.checkpoint import ResumePoint
 from chainrule.engine.config import PROBE, SEGMENT_BYTES, TrainingConfig
-from chainrule.engine.costs import cost
+from chainrule.engine.costs import cost, softmax_of_labels
 from chainrule.engine.data import Data
 from chainrule.engine.dropout import masks
 from chainrule.engine.errors import ConfigError, DivergedError
@@ -26,6 +27,8 @@ from chainrule.engine.optimizers import FLUSH_EVERY, OPTIMIZERS, flush
 
 JUDGED_VALUES = 2**15
 """Outputs are judged in pieces of about so many values: what is computed on the way then stays in the cache."""
+NEAR_BYTES = 2**16
+"""Samples of a larger batch are gathered just before its step, so that they are near when it reads them."""
 AT_ONCE = 64
 KEPT_BYTES = 2**18
 """Epochs of one step each are trained up to so many at once, while copies of all parameters take so much."""
@@ -231,9 +234,14 @@ def stack_key(config: TrainingConfig) -> tuple[Any, ...]:
         regularization.l1 > 0,
         regularization.l2 > 0,
         regularization.max_norm is not None,
+        config.label_smoothing > 0,
         config.class_weights is not None,
         config.watches,
     )
+
+
+Piece = tuple[Batches, int, int]
+"""Steps of batches that lie side by side: from the second up to the third."""
 
 
 class _Training:
@@ -247,11 +255,11 @@ class _Training:
         self._G, self._P_before = np.zeros_like(self._P), np.empty_like(self._P)
         self._R = np.empty((*lead, spec.running_count), config.dtype)
         self._state = {name: np.zeros_like(self._P) for name in OPTIMIZERS[config.optimizer.name].state}
-        sources: dict[int, FloatArray] = {}
+        shared: dict[Any, Any] = {}
         self._members = []
         for k, trainee in enumerate(trainees):
             state = {name: vector[self._at(k)] for name, vector in self._state.items()}
-            self._members.append(Member(trainee, self._P[self._at(k)], state, sources, self._R[self._at(k)]))
+            self._members.append(Member(trainee, self._P[self._at(k)], state, shared, self._R[self._at(k)]))
         self._living = dict(enumerate(self._members))
         first = self._members[0]
         if len({(member.epoch, member.step, member.t, member.goal.weights is None) for member in self._members}) != 1:
@@ -267,9 +275,16 @@ class _Training:
         if m % self._batch:
             self._parts.append(self._part(m % self._batch, 1))
         self._orders: list[IntArray | None] = [None] * len(trainees)
-        self._first, self._end, self._summed = 0, 0, first.step  # the steps that are arranged, those summed up to
+        self._first, self._end, self._noted = 0, 0, first.step  # the steps that are arranged, those noted up to
+        self._unsummed: list[Piece] = []
         self._output = activation(spec.layers[-1].activation)
         self._per_sample = cost(config.cost).per_sample
+        self._labelled = (
+            config.cost == "cross_entropy"
+            and self._output.name == "softmax"
+            and config.label_smoothing == 0
+            and first.goal.labels is not None
+        )
         if config.gradients_every is not None:
             rows = np.arange(min(PROBE, m))
             in_place = first.X.shape[1] == input_width(spec)
@@ -279,18 +294,24 @@ class _Training:
                 else np.ones((*lead, 1, len(rows), input_width(spec)), config.dtype)
             )
             self._probe = Batches(spec, X, weighted=self._weighted)
-            for k, member in enumerate(self._members):
-                given = None if in_place else member.X
-                self._fill(self._probe, k, rows, given)
+            self._fill(self._probe, np.broadcast_to(rows, (len(self._members), 1, len(rows))), in_place=in_place)
             self._probe_loop = gradient_loop(spec, config.cost, self._P, self._G, self._R, self._probe)
 
     def _at(self, member: int) -> Any:
         return member if self._stacked else ()
 
-    def _fill(self, batches: Batches, k: int, rows: IntArray, X: FloatArray | None) -> None:
-        goal = self._members[k].goal
-        classes = None if goal.labels is None or goal.labels.ndim > 1 else goal.labels
-        batches.fill(self._at(k), rows, X, goal.Y, goal.weights, classes)
+    def _fill(self, batches: Batches, rows: IntArray, *, in_place: bool = False) -> None:
+        """Take each member's rows over, (members, steps, m); X only if it is not in place."""
+        first, members = self._members[0], self._members
+        if all(member.X is first.X and member.goal is first.goal for member in members):
+            members, rows = members[:1], rows if self._stacked else rows[0]  # all at once
+            places: list[Any] = [()]
+        else:
+            places = list(range(len(members)))
+        for place, member in zip(places, members, strict=True):
+            goal, of_member = member.goal, rows if place == () else rows[place]
+            classes = None if goal.labels is None or goal.labels.ndim > 1 else goal.labels
+            batches.fill(place, of_member, None if in_place else member.X, goal.Y, goal.weights, classes)
 
     def _worth_at_once(self) -> int:
         """Choose how many epochs to train at once: several only if they are of one small step each."""
@@ -312,22 +333,25 @@ class _Training:
     def _part(self, m: int, steps: int) -> tuple[Batches, Steps | Searches]:
         config, members = self._config, self._members
         spec, width = config.network, input_width(config.network)
+        lead, gathering, of_sample = self._P.shape[:-1], None, (width + 2 * spec.outputs) * self._P.itemsize
         if self._steps == 1:
             # One batch of all samples is used as it lies.
             X = self._together([np.broadcast_to(a.X, (self._epochs_at_once, *a.X.shape)) for a in members])
         else:
-            of_step = m * (width + 2 * spec.outputs) * self._P.itemsize * len(members)
-            steps = min(max(SEGMENT_BYTES // of_step, 1), steps)
-            X = np.ones((*self._P.shape[:-1], steps, m, width), config.dtype)
-        batches = Batches(spec, X, weighted=self._weighted, dropped=config.dropout)
+            if config.step == "numpy" and m * width * self._P.itemsize >= NEAR_BYTES:
+                of_sample, gathering = 2 * spec.outputs * self._P.itemsize, 1
+            steps = min(max(SEGMENT_BYTES // (m * of_sample * len(members)), 1), steps)
+            gathering = gathering and steps
+            X = np.ones((*lead, 1 if gathering else steps, m, width), config.dtype)
+        batches = Batches(spec, X, weighted=self._weighted, dropped=config.dropout, gathering=gathering)
         if self._steps == 1:
-            rows = np.tile(np.arange(m), self._epochs_at_once)
-            for k in range(len(members)):
-                self._fill(batches, k, rows, None)
+            shape = len(members), self._epochs_at_once, m
+            self._fill(batches, np.broadcast_to(np.arange(m), shape), in_place=True)
         configs = [member.config for member in members]
         if OPTIMIZERS[config.optimizer.name].searches:
             return batches, Searches(configs, self._P, self._state, batches)
-        return batches, Steps(configs, self._P, self._G, self._R, self._state, batches, self._kept)
+        sources = [member.X for member in members]
+        return batches, Steps(configs, self._P, self._G, self._R, self._state, batches, self._kept, sources)
 
     def events(self, snapshot_due: Callable[[], bool] | None) -> Iterator[Round | StepBoundary]:
         """Train all epochs that are left."""
@@ -345,10 +369,12 @@ class _Training:
             self._first = self._end = 0
             while self._take_steps(snapshot_due) < self._steps:
                 left = time.perf_counter()
-                self._sum_up_to(first.step)
+                self._note(first.step)
+                self._sum()
                 yield StepBoundary(first.epoch + 1, first.step, [self._place(member) for member in self._members])
                 started += time.perf_counter() - left  # what the caller does is not the epoch's time
-            self._sum_up_to(self._steps)
+            self._note(self._steps)
+            self._sum()
             yield self._finish(started)
 
     def _place(self, member: Member) -> _Place:
@@ -386,16 +412,18 @@ class _Training:
 
     def _arrange(self, step: int) -> None:
         """Put the samples of the next steps into the epoch's order."""
-        self._sum_up_to(step)
+        self._note(step)
         part = int(step >= self._full)
         batches = self._parts[part][0]
+        if any(held is batches for held, _, _ in self._unsummed):
+            self._sum()
         self._first, self._end = step, self._steps if part else min(step + batches.steps, self._full)
         rows = self._rows(step, self._end)
+        step_rows = [np.arange(rows.start, rows.stop) if order is None else order[rows] for order in self._orders]
+        if self._steps > 1:
+            self._fill(batches, np.array(step_rows).reshape(len(step_rows), -1, batches.m))
         for k, member in enumerate(self._members):
-            order, at = self._orders[k], self._at(k)
-            chosen = np.arange(rows.start, rows.stop) if order is None else order[rows]
-            if self._steps > 1:
-                self._fill(batches, k, chosen, member.X)
+            at = self._at(k)
             for number, p in member.config.dropout.items():
                 batches.masks[number][at][: self._end - step] = masks(
                     member.config.seed, number, p, member.epoch + 1, range(step, self._end),
@@ -405,45 +433,61 @@ class _Training:
     def _rows(self, start: int, stop: int) -> slice:
         return slice(start * self._batch, min(stop * self._batch, self._samples))
 
-    def _sum_up_to(self, step: int) -> None:
-        """Add the costs of the steps done since the last sum; in their order, so that it never matters when."""
-        start, stop = max(self._summed, self._first), min(step, self._end)
-        self._summed = step % self._steps
-        if start >= stop:
-            return
-        part = int(start >= self._full)
-        batches = self._parts[part][0]
-        at_once = max(JUDGED_VALUES // batches.Z[..., 0, :, :].size, 1)
-        for from_step in range(start, stop, at_once):
-            to_step = min(from_step + at_once, stop)
-            costs, wrong = self._judged(part, slice(from_step - self._first, to_step - self._first))
-            for member, of_steps, wrong_of_steps in zip(self._members, costs, wrong, strict=True):
-                for of_step in of_steps:
+    def _note(self, step: int) -> None:
+        """Take note of the steps done up to `step`: their costs are to be added."""
+        start, stop = max(self._noted, self._first), min(step, self._end)
+        self._noted = step % self._steps
+        if start < stop:
+            self._unsummed.append((self._parts[int(start >= self._full)][0], start - self._first, stop - self._first))
+
+    def _sum(self) -> None:
+        """Add the costs of the steps done, in their order and each step's by themselves: it never matters when."""
+        pieces: list[Piece] = []
+        for batches, start, stop in self._unsummed:
+            at_once = max(JUDGED_VALUES // batches.Z[..., 0, :, :].size, 1)
+            for place in range(start, stop, at_once):
+                if place > start:
+                    self._add(pieces)
+                    pieces = []
+                pieces.append((batches, place, min(place + at_once, stop)))
+        self._add(pieces)
+        self._unsummed = []
+
+    def _add(self, pieces: Sequence["Piece"]) -> None:
+        if pieces:
+            for member, costs, wrong in zip(self._members, *self._judged(pieces), strict=True):
+                for of_step in costs:
                     member.cost_sum += of_step
-                member.wrong += sum(wrong_of_steps)
+                member.wrong += sum(wrong)
 
     @np.errstate(over="ignore", invalid="ignore")
-    def _judged(self, part: int, steps: slice) -> tuple[list[list[float]], list[list[int]]]:
+    def _judged(self, pieces: Sequence["Piece"]) -> tuple[list[list[float]], list[list[int]]]:
         """Sum up each member's costs, and count the samples it got wrong, step by step."""
-        batches, held = self._parts[part][0], np.s_[..., steps, :, :]
-        # Units along the first axis: sums over them run along rows as long as can be. Of batches of one sample
-        # there may be a single number in a row, which NumPy would sum up in another order.
-        axis = 0 if batches.m > 1 else -2
-        Z, Y = (np.ascontiguousarray(np.moveaxis(array[held], -2, axis)) for array in (batches.Z, batches.Y))
-        A = self._output.forward(Z, axis=axis)
-        errors = self._per_sample(Z, A, Y, self._output, axis=axis)
-        if batches.scale is not None:
-            errors = errors * (batches.scale[held][..., 0, :] * batches.m)
-        classes, labels = self._members[0].classes, self._members[0].goal.labels
-        if labels is None:
-            differ = np.zeros(errors.shape, bool)
-        elif labels.ndim == 1:
-            differ = classify(A, classes, axis=axis) != batches.labels[held[:-1]]
-        else:  # labels that hold or not; wrong if any is
-            differ = (classify(A, classes) != classify(Y, classes)).any(axis=axis)
-        costs: Any = np.add.reduce(errors, axis=-1).tolist()
-        wrong: Any = np.add.reduce(differ, axis=-1, dtype=np.int64).tolist()
-        return (costs, wrong) if self._stacked else ([costs], [wrong])
+        sizes = [batches.m for batches, start, stop in pieces for _ in range(start, stop)]
+        starts, samples = [0, *itertools.accumulate(sizes[:-1])], sum(sizes)
+
+        def columns(name: str) -> Any:
+            # Units along the first axis: sums over them run along rows as long as can be.
+            return _side_by_side([getattr(batches, name)[..., start:stop, :, :] for batches, start, stop in pieces])
+
+        Z, classes, labels = columns("Z"), self._members[0].classes, self._members[0].goal.labels
+        if self._labelled:
+            errors, wrong = softmax_of_labels(Z, columns("labels")[0])
+        else:
+            A, Y = self._output.forward(Z, axis=0), columns("Y")
+            errors = self._per_sample(Z, A, Y, self._output, axis=0)
+            if labels is None:
+                wrong = np.zeros(errors.shape, bool)
+            elif labels.ndim == 1:
+                wrong = classify(A, classes, axis=0) != columns("labels")[0]
+            else:  # labels that hold or not; wrong if any is
+                wrong = (classify(A, classes) != classify(Y, classes)).any(axis=0)
+        if self._weighted:
+            shares = columns("scale")[0, ..., :samples]  # of 1/m
+            errors = errors[..., :samples] * shares * np.repeat(sizes, sizes)
+        costs: Any = np.add.reduceat(errors[..., :samples], starts, axis=-1).tolist()
+        counts: Any = np.add.reduceat(wrong[..., :samples], starts, axis=-1, dtype=np.int64).tolist()
+        return (costs, counts) if self._stacked else ([costs], [counts])
 
     def _train_several(self) -> Iterator[Round]:
         """Train several epochs of one step each, and give them one after another."""
@@ -456,15 +500,16 @@ class _Training:
         t = first.t
         self._take(0, 0, stop, rates[:1] if rates.count(rates[0]) == stop else rates, None)
         stop = first.t - t
-        costs, wrong = self._judged(0, slice(0, stop))
+        costs, wrong = self._judged([(self._parts[0][0], 0, stop)])
         seconds = (time.perf_counter() - started) / stop
+        finite: Any = np.isfinite(self._kept["P"][..., :stop, :]).all(axis=-1)
         for number in range(stop):
             started, places = time.perf_counter() - seconds, []
             for k, member in enumerate(self._members):
                 member.t, member.cost_sum, member.wrong = t + number + 1, costs[k][number], wrong[k][number]
                 kept = {name: held[self._at(k)][number] for name, held in self._kept.items()}
                 places.append((Network(member.config.network, kept.pop("P")), kept))
-            yield self._finish(started, places)
+            yield self._finish(started, places, finite[..., number].reshape(-1).tolist())
 
     def _recorded(self, epoch: int) -> bool:
         every = self._config.gradients_every
@@ -475,34 +520,41 @@ class _Training:
         started = time.perf_counter()
         with np.errstate(over="ignore", invalid="ignore"):
             found = {k: member.untrained() for k, member in self._living.items()}
-        return self._round(found, [(member.network, member.state) for member in self._members], started)
+        return self._round(found, self._where(), self._finite(), started)
 
-    def _finish(self, started: float, places: list[Any] | None = None) -> Round:
+    def _finish(self, started: float, places: list[Any] | None = None, finite: Sequence[bool] | None = None) -> Round:
         """Judge the epoch that has just been trained; `places` tells the networks and state at its end."""
         found: dict[int, tuple[float, float | None]] = {}
         for k, member in enumerate(self._members):
             error = None if member.goal.labels is None else member.wrong / self._samples
             found[k] = member.cost_sum / self._samples, error
             member.epoch, member.step, member.cost_sum, member.wrong = member.epoch + 1, 0, 0.0, 0
-        return self._round(found, places or [(member.network, member.state) for member in self._members], started)
+        return self._round(found, places or self._where(), finite or self._finite(), started)
 
-    @np.errstate(over="ignore", invalid="ignore")
-    def _round(self, found: dict[int, tuple[float, float | None]], places: list[Any], started: float) -> Round:
+    def _where(self) -> list[Any]:
+        return [(member.network, member.state) for member in self._members]
+
+    def _finite(self) -> Sequence[bool]:
+        """Tell of each network whether all its numbers are finite."""
+        finite: Any = np.isfinite(self._P).all(axis=-1) & np.isfinite(self._R).all(axis=-1)
+        return [bool(of_member) for of_member in np.atleast_1d(finite)]
+
+    def _round(
+        self, found: dict[int, tuple[float, float | None]], places: list[Any], finite: Sequence[bool], started: float
+    ) -> Round:
         epoch = self._members[0].epoch
         recorded = self._recorded(epoch)
         if recorded:
-            self._probe_loop(zip(*self._probe.changing.values(), strict=True), None)
+            with np.errstate(over="ignore", invalid="ignore"):
+                self._probe_loop(zip(*self._probe.changing.values(), strict=True), None)
         events: Round = {}
         for k, member in list(self._living.items()):
             (network, state), (mean, error) = places[k], found[k]
             validation_cost, validation_error = member.validated(network)
             records = self._described(epoch, k) if recorded else None
             watched = mean if validation_cost is None else validation_cost
-            finite = member.finite and math.isfinite(mean) and math.isfinite(watched)
-            finite = finite and bool(np.isfinite(network.parameters).all())
-            if network.running.size:
-                finite = finite and bool(np.isfinite(network.running).all())
-            if not finite or (recorded and records is None):
+            healthy = member.finite and finite[k] and math.isfinite(mean) and math.isfinite(watched)
+            if not healthy or (recorded and records is None):
                 events[k] = DivergedError(epoch)
                 del self._living[k]
                 continue
@@ -525,6 +577,7 @@ class _Training:
             )
         return events
 
+    @np.errstate(over="ignore", invalid="ignore")
     def _described(self, epoch: int, member: int) -> list[GradientRecord] | None:
         """Describe a network's gradient over the probe; None if it is not finite."""
         spec, at = self._config.network, self._at(member)
@@ -539,6 +592,22 @@ class _Training:
                     return None
                 records.append(GradientRecord(f"d{symbol}{number}", number, **described, update_ratio=ratio))
         return records
+
+
+def _side_by_side(arrays: Sequence[Any]) -> Any:
+    """Put (…, steps, units, m) values into columns, (units, …, samples).
+
+    There are two at least, maybe one of zeros: a single number in each row NumPy would sum up in another order.
+    """
+    moved = [np.moveaxis(array, -2, 0) for array in arrays]
+    widths = [array.shape[-2] * array.shape[-1] for array in moved]
+    room = np.empty((*moved[0].shape[:-2], max(sum(widths), 2)), moved[0].dtype)
+    room[..., sum(widths) :] = 0
+    start = 0
+    for array, width in zip(moved, widths, strict=True):
+        room[..., start : start + width].reshape(array.shape)[...] = array
+        start += width
+    return room
 
 
 def _ratio(now: FloatArray, then: FloatArray) -> float | None:

@@ -8,6 +8,8 @@ from hypothesis.extra import numpy as hnp
 
 from chainrule.engine import ACTIVATIONS, COSTS, UnknownNameError, activation, cost, costs_for
 from chainrule.engine.arrays import DTYPES, FloatArray
+from chainrule.engine.costs import softmax_of_labels
+from chainrule.engine.network import classify
 from tests.engine.problems import FITTING
 
 EXTREMES = [0.0, 88.8, 800.0, 1e4, 1e30, 3.4028e38]
@@ -114,6 +116,27 @@ def test_cross_entropy_of_a_saturated_wrong_output_is_z_not_infinity() -> None:
     Z, Y = np.array([[-800.0, 800.0]]), np.array([[1.0, 0.0]])
     g = activation("softmax")
     assert cost("cross_entropy").per_sample(Z, g.forward(Z), Y, g) == 1600.0
+
+
+@given(
+    Z=hnp.arrays(
+        st.sampled_from([np.float32, np.float64]),
+        st.tuples(st.integers(2, 12), st.integers(2, 9)),
+        elements=st.sampled_from([-1e30, -800.0, -1.0, -1e-9, 0.0, 1e-9, 0.25, 1.0, 1.0000001, 90.0, 3e38]),
+    ),
+    data=st.data(),
+)
+def test_softmax_of_labels_is_the_cross_entropy_of_targets_and_the_class_of_the_outputs(
+    Z: FloatArray, data: st.DataObject
+) -> None:
+    classes, samples = Z.shape
+    labels = data.draw(hnp.arrays(np.int64, samples, elements=st.integers(0, classes - 1)))
+    softmax, Y = activation("softmax"), np.eye(classes, dtype=Z.dtype)[labels].T
+    A = softmax.forward(Z, axis=0)
+    errors, wrong = softmax_of_labels(Z, labels)
+    assert errors.dtype == np.float64
+    np.testing.assert_allclose(errors, cost("cross_entropy").per_sample(Z, A, Y, softmax, axis=0), rtol=1e-6, atol=1e-6)
+    np.testing.assert_array_equal(wrong, classify(A, classes, axis=0) != labels)
 
 
 def test_mean_squared_error_of_float32_outputs_may_exceed_float32() -> None:

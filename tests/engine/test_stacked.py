@@ -27,6 +27,7 @@ from chainrule.engine import (
     stack_key,
     train,
     train_stacked,
+    training,
     xor,
 )
 
@@ -169,6 +170,24 @@ def test_each_network_of_a_stack_has_the_bits_it_has_alone(case: str, shaped_by:
             assert isinstance(epoch, Epoch)
             found[k].append(told(epoch))
     assert found == [alone(each, data, validation) for each in varied]
+
+
+@pytest.mark.parametrize("case", ["digits, ragged", "wide, not folded", "weights", "dropout", "batch normalization"])
+def test_samples_gathered_by_each_step_give_the_bits_of_samples_put_in_place(
+    case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, data = CASES[case]
+    configs = members(replace(config, epochs=3))
+    in_place = [alone(config, data, None) for config in configs]
+    monkeypatch.setattr(training, "NEAR_BYTES", 0)
+    assert [alone(config, data, None) for config in configs] == in_place
+    of_stack: list[list[Any]] = [[] for _ in configs]
+    for found in train_stacked([Trainee(config, data) for config in configs]):
+        assert isinstance(found, dict)
+        for k, epoch in found.items():
+            assert isinstance(epoch, Epoch)
+            of_stack[k].append(told(epoch))
+    assert of_stack == in_place
 
 
 def test_networks_of_a_stack_may_have_data_of_their_own() -> None:
