@@ -363,6 +363,24 @@ def cancel(run_id: ExactRunId, url: Url = None, as_json: AsJson = False) -> None
 
 @app.command()
 @_talking
+def pause(run_id: ExactRunId, url: Url = None, as_json: AsJson = False) -> None:
+    """Pause a run. It leaves its slot to others, and nothing is lost."""
+    with Client(url) as client:
+        run = client.pause(run_id)
+    return _print_json(run) if as_json else console.run(run)
+
+
+@app.command()
+@_talking
+def resume(run_id: ExactRunId, url: Url = None, as_json: AsJson = False) -> None:
+    """Let a paused run go on where it stopped."""
+    with Client(url) as client:
+        run = client.resume(run_id)
+    return _print_json(run) if as_json else console.run(run)
+
+
+@app.command()
+@_talking
 def delete(
     run_id: ExactRunId,
     purge: Annotated[bool, typer.Option("--purge", help="For good: it cannot be restored.")] = False,

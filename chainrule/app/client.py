@@ -319,6 +319,14 @@ class Client:
         """Cancel a run: a waiting one at once, a running one at its next step."""
         return Resource(self._send("POST", f"runs/{run_id}/cancel").json())
 
+    def pause(self, run_id: str) -> Resource:
+        """Pause a run: a waiting one at once, a running one at its next step."""
+        return Resource(self._send("POST", f"runs/{run_id}/pause").json())
+
+    def resume(self, run_id: str) -> Resource:
+        """Let a paused run go on where it stopped."""
+        return Resource(self._send("POST", f"runs/{run_id}/resume").json())
+
     def delete(self, run_id: str, *, purge: bool = False) -> None:
         """Delete a run that has ended; purged it cannot be restored."""
         self._send("DELETE", f"runs/{run_id}", params={"purge": purge})

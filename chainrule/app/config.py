@@ -73,6 +73,12 @@ class Settings(BaseSettings):
         gt=0,
         description="How long the API waits for one answer of the database, or for a turn to write; then it is 503.",
     )
+    stalled_after_s: float = Field(
+        default=60.0,
+        ge=2,
+        description="A training process that takes no step for this long, and longer than its longest step may take, "
+        "is killed and its run tried again.",
+    )
     max_failures: int = Field(default=3, ge=0, description="How many lost attempts a run may have before it fails.")
 
     deleted_retention_s: float = Field(

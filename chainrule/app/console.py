@@ -15,7 +15,7 @@ LONGEST_NAME = 12
 WIDEST_MATRIX = 20
 SCORES = {"precision": "precision", "recall": "recall", "f1": "F1"}
 REGRESSION = {"rmse": "RMSE", "mae": "MAE", "r2": "R²"}
-COLOURS = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
+COLOURS = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan", "paused": "yellow"}
 
 
 def watch(client: Client, run_id: str) -> Resource:
@@ -39,8 +39,8 @@ def watch(client: Client, run_id: str) -> Resource:
                 progress.update(bar, completed=data["epoch"], costs=costs(data))
             elif name == "status" and data["status"] == "queued":
                 progress.update(bar, costs=f"queued ({data['reason']})")
-            elif name == "status" and data["status"] == "running":
-                progress.update(bar, costs="running")
+            elif name == "status" and data["status"] in ("running", "paused"):
+                progress.update(bar, costs=data["status"])
             elif name == "end":
                 return Resource(data)
     raise AssertionError("events end with the run's end")

@@ -199,7 +199,7 @@ def test_help_lists_every_command() -> None:
     out = chainrule("--help").stdout
     for command in ("serve", "worker", "migrate", "demo", "submit", "watch", "runs", "show", "epochs", "weights",
                     "gradients", "metrics", "predict", "extend", "clone", "cancel", "delete", "datasets",
-                    "upload", "attempts"):  # fmt: skip
+                    "upload", "attempts", "pause", "resume"):  # fmt: skip
         assert re.search(rf"\b{command}\b", out), command
 
 

@@ -227,6 +227,46 @@ def cancel_run(service: Service, run_id: ExactRunId, if_match: IfMatch) -> Any:
 
 
 @router.post(
+    "/{run_id}/pause",
+    status_code=202,
+    summary="Pause a run",
+    response_model=Run,
+    response_model_exclude_unset=True,
+    responses={
+        200: {"model": Run, "description": "It is paused.", "headers": ETAG},
+        202: {"description": "It is running and will stop at its next step.", "headers": ETAG},
+        **documented(NotFound, Conflict, PreconditionFailed),
+    },
+)
+def pause_run(service: Service, run_id: ExactRunId, if_match: IfMatch) -> Any:
+    """A waiting run leaves the queue at once; a running one stops at its next step and leaves its slot to others.
+
+    Nothing is lost: when it is resumed it goes on from that step, to the weights it would have had. A run of a
+    sweep stops by itself, the others go on. Repeating it is harmless. A run that has ended is a conflict.
+    """
+    run = runs.pause(service.database, run_id, if_match=if_match)
+    return json_response(run, 202 if run["pause_requested"] else 200, {"ETag": _etag(run)})
+
+
+@router.post(
+    "/{run_id}/resume",
+    summary="Resume a run",
+    response_description="The run: in the queue, or running still.",
+    response_model=Run,
+    response_model_exclude_unset=True,
+    responses={200: {"headers": ETAG}, **documented(NotFound, Conflict, PreconditionFailed, QueueFull)},
+)
+def resume_run(service: Service, run_id: ExactRunId, if_match: IfMatch) -> Any:
+    """A paused run goes back into the queue; one that has not stopped yet need not.
+
+    Repeating it is harmless, and so is resuming a run that is not paused. A run that has ended is a conflict:
+    extend it.
+    """
+    run = runs.resume(service.database, service.settings, run_id, if_match=if_match)
+    return json_response(run, headers={"ETag": _etag(run)})
+
+
+@router.post(
     "/{run_id}/extend",
     status_code=201,
     summary="Extend a run",

@@ -6,8 +6,9 @@ import logging
 import os
 import signal
 import threading
+import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.connection import Connection
@@ -18,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from chainrule.app.config import MIB, Settings
 from chainrule.app.execution.writer import Assignment, Ending, RunLost, Writer
-from chainrule.app.run_status import Reason, RunStatus
+from chainrule.app.run_status import Reason, RunStatus, Wish
 from chainrule.app.services import training
 from chainrule.app.services.comparing import Hashed
 from chainrule.app.services.weights import NetworkEncoder
@@ -40,24 +41,30 @@ from chainrule.engine import (
     train_stacked,
     xor,
 )
+from chainrule.engine.lbfgs import MOST_TRIALS
 from chainrule.engine.stopping import Watched
 
-CANCEL = "cancel"
 DRAIN = "drain"
 WRITTEN = "written"
+MOVED = "moved"
 READY = "ready"
 ENDED = "ended"
 CRASHED = "crashed"
 FAULTY = "faulty"
 
 _ENDINGS = {
-    CANCEL: Ending(RunStatus.CANCELLED, Reason.CANCEL_REQUESTED),
+    Wish.CANCEL: Ending(RunStatus.CANCELLED, Reason.CANCEL_REQUESTED),
+    Wish.PAUSE: Ending(RunStatus.PAUSED, Reason.PAUSE_REQUESTED),
     DRAIN: Ending(RunStatus.QUEUED, Reason.DRAINED),
 }
 MOST_ATTEMPTS = 100
 """A child that has trained so often ends, whatever may have gathered in it."""
 SMALL_BYTES = 64 * MIB
 """A child that has trained something larger ends, for its memory may not all come back."""
+PULSE_S = 0.5
+"""How often a child tells that it moves, at most."""
+SLOWEST_PER_S = 1e9
+"""Operations a second that any machine manages; what a step may need at that speed is no hang."""
 REHEARSALS = 30
 """Python runs code faster that it has run some dozens of times."""
 
@@ -77,30 +84,31 @@ class _Supervisor:
 
     Attributes:
         drain: whether all is to stop.
-        cancelled: the runs that are to stop.
+        wished: the runs that are to stop, and how.
+        pulse: what shows that this child moves.
     """
 
     def __init__(self, pipe: Connection) -> None:
         self.drain = False
-        self.cancelled: set[str] = set()
+        self.wished: dict[str, str] = {}
         self.attention = threading.Event()
+        self.pulse = _Pulse(lambda: self.tell(MOVED))
         self.orders: SimpleQueue[Order | None] = SimpleQueue()
         self._pipe = pipe
+        self._guard = threading.Lock()  # no two threads may send at once
         threading.Thread(target=self._listen, name="supervisor", daemon=True).start()
 
     @property
     def wishes(self) -> bool:
         """Whether anything is to stop."""
-        return self.drain or bool(self.cancelled)
+        return self.drain or bool(self.wished)
 
     def wish(self, attempt: Attempt) -> str | None:
         """Tell what is wished of a run."""
-        if attempt.run_id in self.cancelled:
-            return CANCEL
-        return DRAIN if self.drain else None
+        return self.wished.get(attempt.run_id, DRAIN if self.drain else None)
 
     def tell(self, word: str, detail: str = "") -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), self._guard:
             self._pipe.send((word, detail))
 
     def _listen(self) -> None:
@@ -118,9 +126,48 @@ class _Supervisor:
         if word == DRAIN:
             self.drain = True
         else:
-            self.cancelled.add(run_id)
+            self.wished[run_id] = word
         self.attention.set()
         self.orders.put(None)  # whoever was asked to stop takes no other order
+
+
+class _Pulse:
+    """Tells of movement, at most every `PULSE_S`, while there is an order: of each step, and of reasons to take none.
+
+    Those are: samples are being read, the longest step there may be is being taken, results are being written.
+    """
+
+    def __init__(self, tell: Callable[[], None]) -> None:
+        self.steps = 0
+        self._tell = tell
+        self._patience_s = 0.0
+        self._writes: Callable[[], bool] = bool
+        self._at_work = threading.Event()
+        self._guard = threading.Lock()
+        threading.Thread(target=self._run, name="pulse", daemon=True).start()
+
+    def begin(self, patience_s: float, writes: Callable[[], bool] = bool) -> None:
+        """Tell of movement from now on; for so long without steps, and as long as it `writes`."""
+        self._patience_s, self._writes = patience_s, writes
+        self.steps += 1
+        self._at_work.set()
+
+    def rest(self) -> None:
+        """Tell nothing more: who waits for an order is silent."""
+        with self._guard:
+            self._at_work.clear()
+
+    def _run(self) -> None:
+        seen, since = 0, 0.0
+        while True:
+            self._at_work.wait()
+            if self.steps != seen:
+                seen, since = self.steps, time.monotonic()
+            if time.monotonic() - since <= self._patience_s or self._writes():
+                with self._guard:
+                    if self._at_work.is_set():
+                        self._tell()
+            time.sleep(PULSE_S)
 
 
 def main(settings: Settings, pipe: Connection) -> None:
@@ -144,11 +191,13 @@ def _obey(database: Database, settings: Settings, order: Order, supervisor: _Sup
     try:
         small = _train(database, settings, order, supervisor)
     except RunLost as lost:
+        supervisor.pulse.rest()
         log.warning("%s: another attempt holds what was ordered; stopping", lost)
     except Exception as error:
         log.exception("attempt on %s failed", ", ".join(each.attempt.run_id for each in order.assignments))
         supervisor.tell(_fault(error), "".join(traceback.format_exception_only(error)).strip())
         return False
+    supervisor.pulse.rest()
     supervisor.attention.clear()  # before looking for a wish: one that comes later is for the next order
     ready = small and not supervisor.wishes and not last
     supervisor.tell(READY if ready else ENDED)
@@ -207,8 +256,10 @@ def _train(database: Database, settings: Settings, order: Order, supervisor: _Su
         hashed = Order(tuple(_with_hashed(database, assignment) for assignment in order.assignments))
         return hashed, _trainees(database, settings, hashed)
 
+    supervisor.pulse.begin(settings.blind_s)
     order, trainees = patiently(opened, settings.blind_s, _tell_of)
     writer = Writer(database, settings, order.assignments, due=supervisor.attention)
+    supervisor.pulse.begin(_longest_step_s(trainees.values()), lambda: writer.writing)
     for place, trainee in trainees.items():
         if trainee.resume is not None and trainee.resume.watched is not None:
             writer.begins_at(place, Watched.from_array(trainee.resume.watched).best_epoch)
@@ -224,6 +275,18 @@ def _train(database: Database, settings: Settings, order: Order, supervisor: _Su
         for each in trainees.values()
     ]
     return sum(sizes) <= SMALL_BYTES
+
+
+def _longest_step_s(trainees: Iterable[Trainee]) -> float:
+    """Tell how long a step, or judging an epoch, may take on a slow machine."""
+    operations = 0
+    for each in trainees:
+        config, samples = each.config, each.data.samples
+        validating = each.validation.samples if each.validation else 0
+        trials = MOST_TRIALS if config.optimizer.name == "lbfgs" else 1
+        of_sample = config.network.parameter_count + 100 * sum(config.network.sizes)
+        operations += (6 * trials * config.batch(samples) + 2 * (samples + validating)) * of_sample
+    return operations / SLOWEST_PER_S
 
 
 def _with_hashed(database: Database, assignment: Assignment) -> Assignment:
@@ -265,9 +328,15 @@ def _follow(
     Returns:
         Those that are to go on without these, from where they stand.
     """
-    attention, places = supervisor.attention, list(group)
+    attention, pulse, places = supervisor.attention, supervisor.pulse, list(group)
     living = dict.fromkeys(places)
-    for event in _events(list(group.values()), attention):
+
+    def due() -> bool:
+        pulse.steps += 1
+        return attention.is_set()
+
+    for event in _events(list(group.values()), due):
+        pulse.steps += 1
         points: dict[int, Callable[[], ResumePoint]] = {}
         if isinstance(event, StepBoundary):
             points = {place: partial(event.resume_point, k) for k, place in enumerate(places) if place in living}
@@ -303,14 +372,14 @@ def _follow(
     return None
 
 
-def _events(group: list[Trainee], attention: threading.Event) -> Iterator[Round | StepBoundary]:
+def _events(group: list[Trainee], due: Callable[[], bool]) -> Iterator[Round | StepBoundary]:
     """Train one run by itself, or several as a stack; both give the same bits."""
     if len(group) > 1:
-        yield from train_stacked(group, snapshot_due=attention.is_set)
+        yield from train_stacked(group, snapshot_due=due)
         return
     (one,) = group
     try:
-        for event in train(one.config, one.data, one.validation, resume=one.resume, snapshot_due=attention.is_set):
+        for event in train(one.config, one.data, one.validation, resume=one.resume, snapshot_due=due):
             yield event if isinstance(event, StepBoundary) else {0: event}
     except DivergedError as error:
         yield {0: error}

@@ -20,7 +20,7 @@ from chainrule.app.config import Settings
 from chainrule.app.execution import child
 from chainrule.app.execution.standby import Child, Standby
 from chainrule.app.execution.writer import Assignment
-from chainrule.app.run_status import Reason, RunStatus
+from chainrule.app.run_status import Reason, RunStatus, Wish
 from chainrule.app.services import sweeps
 from chainrule.app.services.comparing import Comparison
 from chainrule.app.services.training import builds
@@ -105,8 +105,10 @@ class _Order:
         self._crash = ""
         self._faulty = False
         self._drained = False
-        self._cancelled: set[str] = set()
+        self._wished: dict[str, Wish] = {}
         self._kill_at = math.inf
+        self._moved_at = time.monotonic()
+        self._stalled = False
 
     def see_through(self, ours: Child) -> None:
         """Give the child its order, watch it to its end, and take the runs back that the child did not end."""
@@ -124,21 +126,26 @@ class _Order:
             else:
                 self._standby.dismiss(ours)
         if not self._ended:
-            self._take_back(self._crash or _how_it_died(ours.process))
+            stalled = f"the training process took no step for {self._settings.stalled_after_s:g} s"
+            self._take_back(self._crash or (stalled if self._stalled else _how_it_died(ours.process)))
 
     @property
     def _asked(self) -> bool:
-        return self._drained or bool(self._cancelled)
+        return self._drained or bool(self._wished)
 
     def _watch(self, pipe: Connection) -> None:
         # The pipe ends with the child. What the fork server says of it would end with the fork server.
         beat_at = time.monotonic() + self._settings.heartbeat_interval_s
-        look_at = time.monotonic() + LOOK_INTERVAL_S
+        look_at = self._moved_at = last = time.monotonic()
+        limit_s = self._settings.stalled_after_s
         while True:
             news = pipe.poll(LOOK_INTERVAL_S)
             if news and not self._hear(pipe):
                 return
             moment = time.monotonic()
+            if moment - last > limit_s / 2:
+                self._moved_at = moment  # we were held up ourselves: what it told meanwhile is still to be heard
+            last = moment
             if moment >= beat_at:
                 beat_at = moment + self._settings.heartbeat_interval_s
                 if not self._look(pipe, beat=True):
@@ -149,6 +156,10 @@ class _Order:
                 look_at = moment + LOOK_INTERVAL_S
             if moment >= self._kill_at:
                 log.warning("%s did not stop within its grace; killing it", self._name)
+                return
+            if moment - self._moved_at >= limit_s:
+                log.warning("%s has not moved for %g s; killing it", self._name, limit_s)
+                self._stalled = True
                 return
 
     def _look(self, pipe: Connection, *, beat: bool) -> bool:
@@ -163,27 +174,28 @@ class _Order:
                     found = runs.beat(session, attempts)
             else:
                 with self._database.reading() as session:
-                    found = runs.wishes_cancel(session, attempts)
+                    found = runs.wishes(session, attempts)
         except SQLAlchemyError as error:
             # The child trains on; whoever observes us is as blind, and observes nothing.
             if beat:
                 log.warning("cannot beat for %s: %s", self._name, error)
             return True
         # Those not found were ended by the child's own writes, or taken by another attempt: nothing is left to guard.
-        if self._cancelled and self._cancelled.isdisjoint(found) and not self._drained:
+        if self._wished and self._wished.keys().isdisjoint(found) and not self._drained:
             self._kill_at = math.inf
         self._held = {run_id: self._held[run_id] for run_id in found}
         if not self._held:
             return self._says_goodbye(pipe)
-        for run_id, cancel in found.items():
-            if cancel and run_id not in self._cancelled:
-                self._cancelled.add(run_id)
-                self._ask(pipe, child.CANCEL, run_id)
+        for run_id, wish in found.items():
+            if wish is not None and self._wished.get(run_id) != wish:
+                self._wished[run_id] = wish
+                self._ask(pipe, wish, run_id)
         return True
 
     def _says_goodbye(self, pipe: Connection) -> bool:
         """Wait a moment for the farewell of a child that has ended its run; False when it is over."""
-        while not self._ended and pipe.poll(1.0):
+        until = time.monotonic() + 1.0
+        while not self._ended and pipe.poll(max(0.0, until - time.monotonic())):
             if not self._hear(pipe):
                 break
         self._ended = True
@@ -195,13 +207,16 @@ class _Order:
             word, detail = pipe.recv()
         except (EOFError, OSError):
             return False
+        self._moved_at = time.monotonic()
         if word == child.WRITTEN:
             self._database.wake()
+        elif word == child.MOVED:
+            pass
         elif word in (child.ENDED, child.READY):
             self._ended, self._ready = True, word == child.READY
         else:
             self._crash, self._faulty = detail, word == child.FAULTY
-        return bool(word == child.WRITTEN)
+        return word in (child.WRITTEN, child.MOVED)
 
     def _drain(self, pipe: Connection) -> None:
         try:
@@ -213,7 +228,7 @@ class _Order:
     def _ask(self, pipe: Connection, word: str, run_id: str) -> None:
         self._kill_at = time.monotonic() + self._settings.grace_s
         try:
-            pipe.send((word, run_id))
+            pipe.send((str(word), run_id))
         except OSError:
             log.debug("%s is gone already", self._name)
 
@@ -231,8 +246,11 @@ class _Order:
             log.error("cannot give %s back; observers will: %s", self._name, error)
 
     def _give_up(self, session: Session, attempt: Attempt, detail: str) -> None:
-        if attempt.run_id in self._cancelled:
+        wish = self._wished.get(attempt.run_id)
+        if wish is Wish.CANCEL:
             runs.end_attempt(session, attempt, RunStatus.CANCELLED, Reason.CANCEL_REQUESTED, detail)
+        elif wish is Wish.PAUSE:
+            runs.end_attempt(session, attempt, RunStatus.PAUSED, Reason.PAUSE_REQUESTED, detail)
         elif self._asked:
             # Killed because something was to stop; that is no failure of those that were trained beside it.
             runs.end_attempt(session, attempt, RunStatus.QUEUED, Reason.DRAINED, detail)
@@ -240,7 +258,9 @@ class _Order:
             runs.end_attempt(session, attempt, RunStatus.FAILED, Reason.TRAINING_ERROR, detail)
         else:
             # Of runs that were trained together, trying each by itself will tell whose fault it is.
-            reason = Reason.TRAINING_ERROR if self._faulty else Reason.CHILD_LOST
+            reason = (
+                Reason.TRAINING_ERROR if self._faulty else Reason.CHILD_STALLED if self._stalled else Reason.CHILD_LOST
+            )
             runs.lose_attempt(session, attempt, reason, detail, max_failures=self._settings.max_failures)
 
 

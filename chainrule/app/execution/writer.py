@@ -156,6 +156,7 @@ class Writer:
 
     Attributes:
         due: set when resume points are wanted.
+        writing: whether a write is under way, or waits for the database.
         lost: the places of runs that belong to other attempts now; nothing more is written of them.
         over: the places of verifications that a write has ended; nothing more is written of them either.
     """
@@ -164,6 +165,7 @@ class Writer:
         self, database: Database, settings: Settings, assignments: Sequence[Assignment], *, due: threading.Event
     ) -> None:
         self.due = due
+        self.writing = False
         self.lost: set[int] = set()
         self.over: set[int] = set()
         self._database, self._settings = database, settings
@@ -283,7 +285,11 @@ class Writer:
                     if not self._store(session, place, batch, *encoded[place], again=again)
                 }
 
-        lost = patiently(store, self._settings.blind_s, _tell_of)
+        self.writing = True
+        try:
+            lost = patiently(store, self._settings.blind_s, _tell_of)
+        finally:
+            self.writing = False
         for place, batch in batches.items():
             if batch.compared is not None:
                 self._runs[place].comparison = batch.compared

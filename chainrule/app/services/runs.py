@@ -169,6 +169,46 @@ def cancel(database: Database, run_id: str, *, if_match: int | None) -> dict[str
         return view(run, list(store.transitions(session, run_id)))
 
 
+def pause(database: Database, run_id: str, *, if_match: int | None) -> dict[str, Any]:
+    """Take a waiting run out of the queue, note the wish for a running one; repeating is harmless.
+
+    Raises:
+        NotFound: there is no such run.
+        PreconditionFailed: the run has changed since `if_match`.
+        Conflict: it has ended, or is to be cancelled.
+    """
+    with database.writing() as session:
+        run = found(store.hold(session, run_id), run_id)
+        _match(run, if_match)
+        _may_go_on(run)
+        if not store.pause_queued(session, run_id):
+            store.request_pause(session, run_id)
+        session.refresh(run)
+        return view(run, list(store.transitions(session, run_id)))
+
+
+def resume(database: Database, settings: Settings, run_id: str, *, if_match: int | None) -> dict[str, Any]:
+    """Put a paused run back into the queue, withdraw the wish for a running one; for others there is nothing to do.
+
+    Raises:
+        NotFound: there is no such run.
+        PreconditionFailed: the run has changed since `if_match`.
+        Conflict: it has ended, or is to be cancelled.
+        QueueFull: too many runs wait.
+    """
+    with database.writing() as session:
+        run = found(store.hold(session, run_id), run_id)
+        _match(run, if_match)
+        _may_go_on(run)
+        if run.status == RunStatus.PAUSED:
+            queued = store.count_queued(session, settings.max_queued_runs)
+            if queued >= settings.max_queued_runs:
+                raise QueueFull(queued, settings.max_queued_runs, RETRY_AFTER_S)
+        store.resume(session, run_id)
+        session.refresh(run)
+        return view(run, list(store.transitions(session, run_id)))
+
+
 def delete(database: Database, run_id: str, *, if_match: int | None, purge: bool = False) -> None:
     """Delete an ended run with all it recorded; with a way back, unless it is to be purged.
 
@@ -228,6 +268,7 @@ def view(run: Run, transitions: list[RunTransition] | None = None) -> dict[str, 
         "parameters": run.parameters,
         "priority": run.priority,
         "cancel_requested": run.cancel_requested,
+        "pause_requested": run.pause_requested,
         "sweep": run.sweep_id,
         "progress": {
             "epochs_done": run.epochs_done,
@@ -307,6 +348,7 @@ def new_run(plan: plans.Plan) -> Run:
         parameters=plan.estimate["parameters"],
         revision=1,
         cancel_requested=False,
+        pause_requested=False,
         attempts=0,
         failures=0,
         heartbeat=0,
@@ -336,6 +378,13 @@ def found(run: Run | None, run_id: str) -> Run:
             "that can be done."
         )
     return run
+
+
+def _may_go_on(run: Run) -> None:
+    if RunStatus(run.status).terminal:
+        raise _ended(run)
+    if run.cancel_requested:
+        raise Conflict(f"Run {run.id} is to be cancelled.", extra={"current_status": run.status})
 
 
 def _match(run: Run, if_match: int | None) -> None:

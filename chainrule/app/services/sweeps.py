@@ -622,7 +622,10 @@ def _status(sweep: Sweep, statuses: Mapping[str, int]) -> RunStatus:
     open_ = sum(count for status, count in statuses.items() if not RunStatus(status).terminal)
     to_come = sweep.rung < sweep.rungs - 1 and not sweep.cancel_requested
     if open_ or to_come:
-        waiting = statuses.get(RunStatus.QUEUED, 0) == sum(statuses.values()) and sweep.rung == 0
+        queued, paused = statuses.get(RunStatus.QUEUED, 0), statuses.get(RunStatus.PAUSED, 0)
+        if 0 < open_ == paused:
+            return RunStatus.PAUSED
+        waiting = queued + paused == sum(statuses.values()) and sweep.rung == 0
         return RunStatus.QUEUED if waiting else RunStatus.RUNNING
     if sweep.cancel_requested:
         return RunStatus.CANCELLED

@@ -13,11 +13,15 @@ from typing import Any
 from sqlalchemy import ColumnElement, CursorResult, and_, func, insert, literal, or_, select, update
 from sqlalchemy.orm import Session
 
-from chainrule.app.run_status import TRANSITIONS, Reason, RunStatus
+from chainrule.app.run_status import TRANSITIONS, Reason, RunStatus, Wish
 from chainrule.app.store.database import now
 from chainrule.app.store.models import Run, RunAttempt, RunTransition
 
 LONGEST_WAIT_S = 60.0
+_OBEYED = {
+    Wish.CANCEL: (RunStatus.CANCELLED, Reason.CANCEL_REQUESTED),
+    Wish.PAUSE: (RunStatus.PAUSED, Reason.PAUSE_REQUESTED),
+}
 
 
 @dataclass(frozen=True)
@@ -202,8 +206,8 @@ def _claim(
     return sorted(claimed, key=lambda run: run.id)
 
 
-def beat(session: Session, attempts: Sequence[Attempt]) -> dict[str, bool]:
-    """Show that attempts live, all of one claim; tell for each run they still hold whether cancelling is wished.
+def beat(session: Session, attempts: Sequence[Attempt]) -> dict[str, Wish | None]:
+    """Show that attempts live, all of one claim; tell for each run they still hold what is wished of it.
 
     Concurrency: rows are locked in the order of their ids, as by whoever writes several.
     """
@@ -212,16 +216,16 @@ def beat(session: Session, attempts: Sequence[Attempt]) -> dict[str, bool]:
         update(Run)
         .where(Run.id.in_(held))
         .values(heartbeat=Run.heartbeat + 1)
-        .returning(Run.id, Run.cancel_requested)
+        .returning(Run.id, Run.cancel_requested, Run.pause_requested)
         .execution_options(synchronize_session=False)
     )
-    return {row[0]: row[1] for row in beaten}
+    return {run_id: _wish(cancel, pause) for run_id, cancel, pause in beaten}
 
 
-def wishes_cancel(session: Session, attempts: Sequence[Attempt]) -> dict[str, bool]:
-    """Tell for each run that attempts of one claim still hold whether cancelling is wished."""
-    query = select(Run.id, Run.cancel_requested).where(_held_of(attempts))
-    return {row[0]: row[1] for row in session.execute(query)}
+def wishes(session: Session, attempts: Sequence[Attempt]) -> dict[str, Wish | None]:
+    """Tell for each run that attempts of one claim still hold what is wished of it."""
+    query = select(Run.id, Run.cancel_requested, Run.pause_requested).where(_held_of(attempts))
+    return {run_id: _wish(cancel, pause) for run_id, cancel, pause in session.execute(query)}
 
 
 def advance(session: Session, attempt: Attempt, values: dict[str, Any]) -> bool:
@@ -239,21 +243,27 @@ def end_attempt(
 ) -> RunStatus | None:
     """Move a held run on, to its end or back into the queue; return what it became.
 
-    A run that was to be cancelled is not queued again. None if the attempt holds it no longer.
+    A run that was to be cancelled or paused is not queued again, and one that was resumed before it had stopped
+    is not paused. None if the attempt holds it no longer.
     """
     held = _held(attempt)
-    if status is RunStatus.QUEUED and session.scalar(select(Run.cancel_requested).where(held).with_for_update()):
-        status, reason = RunStatus.CANCELLED, Reason.CANCEL_REQUESTED
+    if status in (RunStatus.QUEUED, RunStatus.PAUSED):
+        query = select(Run.cancel_requested, Run.pause_requested).where(held).with_for_update()
+        wish = _wish(*(session.execute(query).one_or_none() or (False, False)))
+        if wish is not None:
+            status, reason = _OBEYED[wish]
+        elif status is RunStatus.PAUSED:
+            status, reason = RunStatus.QUEUED, Reason.RESUMED
     moved = _leave_running(session, attempt, held, status, reason, detail, failures=0, progress=progress)
     return status if moved else None
 
 
 def has_ended(session: Session, attempt: Attempt, reason: Reason) -> bool:
-    """Tell whether an attempt has ended its run for this reason, or because it was to be cancelled."""
+    """Tell whether an attempt has ended its run for this reason, or as was wished of it."""
     query = select(RunTransition.position).where(
         RunTransition.run_id == attempt.run_id,
         RunTransition.attempt_id == attempt.attempt_id,
-        RunTransition.reason.in_((reason, Reason.CANCEL_REQUESTED)),
+        RunTransition.reason.in_((reason, Reason.CANCEL_REQUESTED, Reason.PAUSE_REQUESTED, Reason.RESUMED)),
     )
     return session.scalar(query.limit(1)) is not None
 
@@ -267,7 +277,7 @@ def lose_attempt(
     max_failures: int,
     heartbeat: int | None = None,
 ) -> RunStatus | None:
-    """Take a lost attempt's run back: queued again, cancelled if that was wished, failed if it was once too often.
+    """Take a lost attempt's run back: queued again, failed if it was once too often; or as was wished of it.
 
     Concurrency: a compare-and-set on the attempt id, and on the heartbeat for an observer from
     outside; None if somebody else was faster or the attempt lives after all.
@@ -275,19 +285,21 @@ def lose_attempt(
     held = _held(attempt)
     if heartbeat is not None:
         held = and_(held, Run.heartbeat == heartbeat)
-    query = select(Run.failures, Run.cancel_requested).where(held).with_for_update()
+    query = select(Run.failures, Run.cancel_requested, Run.pause_requested).where(held).with_for_update()
     found = session.execute(query).one_or_none()
     if found is None:
         return None
-    failures, cancel_requested = found
-    if cancel_requested:
-        status, reason = RunStatus.CANCELLED, Reason.CANCEL_REQUESTED
+    failures, wish = found[0], _wish(*found[1:])
+    if wish is Wish.CANCEL:
+        status, reason = _OBEYED[wish]
     elif failures >= max_failures:
         status, reason, detail = (
             RunStatus.FAILED,
             Reason.ATTEMPTS_EXHAUSTED,
             f"{failures + 1} attempts lost; {detail}",
         )
+    elif wish is Wish.PAUSE:
+        status = RunStatus.PAUSED
     else:
         status = RunStatus.QUEUED
     # The first loss is often chance and is retried at once; who loses again and again waits longer.
@@ -307,11 +319,11 @@ def lose_attempt(
 
 
 def cancel_queued(session: Session, run_id: str) -> bool:
-    """Cancel a waiting run at once; False if it is not waiting any more."""
+    """Cancel a waiting or paused run at once; False if it is neither any more."""
     moved = _touched(
         session,
         update(Run)
-        .where(Run.id == run_id, Run.status == RunStatus.QUEUED)
+        .where(Run.id == run_id, Run.status.in_((RunStatus.QUEUED, RunStatus.PAUSED)))
         .values(
             status=RunStatus.CANCELLED,
             reason=Reason.CANCEL_REQUESTED,
@@ -335,6 +347,33 @@ def request_cancel(session: Session, run_id: str) -> bool:
     )
 
 
+def pause_queued(session: Session, run_id: str) -> bool:
+    """Take a waiting run out of the queue; False if it is not waiting any more."""
+    return _move(session, run_id, RunStatus.QUEUED, RunStatus.PAUSED, Reason.PAUSE_REQUESTED)
+
+
+def request_pause(session: Session, run_id: str) -> bool:
+    """Note the wish to pause a running run; False if it is not running or the wish is known."""
+    return _touched(
+        session,
+        update(Run)
+        .where(Run.id == run_id, Run.status == RunStatus.RUNNING, Run.pause_requested.is_(False))
+        .values(pause_requested=True, revision=Run.revision + 1),
+    )
+
+
+def resume(session: Session, run_id: str) -> bool:
+    """Put a paused run back into the queue, or withdraw the wish to pause a running one; False if it is neither."""
+    if _move(session, run_id, RunStatus.PAUSED, RunStatus.QUEUED, Reason.RESUMED):
+        return True
+    return _touched(
+        session,
+        update(Run)
+        .where(Run.id == run_id, Run.status == RunStatus.RUNNING, Run.pause_requested.is_(True))
+        .values(pause_requested=False, revision=Run.revision + 1),
+    )
+
+
 def rehearse(session: Session) -> None:
     """Prepare the statements of an attempt by running them for a run that does not exist."""
     nobody = Attempt("", "")
@@ -354,6 +393,23 @@ def heartbeats(session: Session) -> list[Heartbeat]:
 
 def _claimable() -> ColumnElement[bool]:
     return and_(Run.status == RunStatus.QUEUED, or_(Run.not_before.is_(None), Run.not_before <= now()))
+
+
+def _wish(cancel: bool, pause: bool) -> Wish | None:
+    return Wish.CANCEL if cancel else Wish.PAUSE if pause else None
+
+
+def _move(session: Session, run_id: str, before: RunStatus, after: RunStatus, reason: Reason) -> bool:
+    """Take a run that nobody holds from one state to another; False if it is not in the first."""
+    moved = _touched(
+        session,
+        update(Run)
+        .where(Run.id == run_id, Run.status == before)
+        .values(status=after, reason=reason, detail="", revision=Run.revision + 1),
+    )
+    if moved:
+        _record(session, run_id, after, reason, "", None, None, now())
+    return moved
 
 
 def _held(attempt: Attempt) -> ColumnElement[bool]:
@@ -390,6 +446,7 @@ def _leave_running(
             reason=reason,
             detail=detail,
             attempt_id=None,
+            pause_requested=False,
             failures=Run.failures + failures,
             not_before=not_before,
             finished_at=moment if status.terminal else None,

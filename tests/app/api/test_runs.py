@@ -451,6 +451,65 @@ def test_a_run_that_has_succeeded_cannot_be_cancelled(client: httpx.Client, xor_
     assert client.get(f"/v1/runs/{xor_run['id']}").json() == xor_run
 
 
+def test_a_waiting_run_is_paused_and_resumed_and_repeating_both_is_harmless(idle: httpx.Client) -> None:
+    path = f"/v1/runs/{submit(idle, XOR)['id']}"
+    for _ in range(2):
+        paused = idle.post(f"{path}/pause")
+        run = Run.model_validate(paused.json())
+        assert (paused.status_code, run.status, run.reason) == (200, "paused", "pause_requested")
+        assert (run.done, run.pause_requested) == (False, False)
+    assert [item["id"] for item in idle.get("/v1/runs", params={"status": "paused"}).json()["items"]] == [run.id]
+    refused(idle.delete(path), "conflict", None, "paused")
+    refused(idle.post(f"{path}/resume", headers={"If-Match": '"r1"'}), "precondition_failed")
+    for _ in range(2):
+        resumed = idle.post(f"{path}/resume")
+        assert (resumed.status_code, resumed.json()["status"], resumed.json()["reason"]) == (200, "queued", "resumed")
+    assert [t["status"] for t in resumed.json()["transitions"]] == ["queued", "paused", "queued"]
+    idle.post(f"{path}/pause")
+    stop(idle, run.id)
+
+
+def test_a_running_run_is_paused_and_goes_on_where_it_stopped(client: httpx.Client) -> None:
+    spec = LONG | {"epochs": 600, "checkpoints": {"every": 100}}
+    undisturbed = finished(client, spec)
+    run_id = submit(client, spec)["id"]
+    path = f"/v1/runs/{run_id}"
+    while client.get(path).json()["progress"]["epochs_done"] < 5:
+        time.sleep(0.01)
+    assert client.post(f"{path}/pause").status_code in (200, 202)
+    while (run := client.get(path).json())["status"] == "running":
+        time.sleep(0.01)
+    assert (run["status"], run["reason"]) == ("paused", "pause_requested")
+    (attempt,) = client.get(f"{path}/attempts").json()["items"]
+    assert (attempt["status"], attempt["reason"]) == ("paused", "pause_requested")
+    assert client.post(f"{path}/resume").json()["status"] == "queued"
+    run = ended(client, run_id)
+    assert (run["attempts"], run["failures"]) == (2, 0)
+    again = client.get(f"{path}/attempts").json()["items"][1]
+    assert again["started_steps"] == attempt["ended_steps"]
+    weights = [client.get(f"/v1/runs/{each['id']}/checkpoints/last").json()["sha256"] for each in (undisturbed, run)]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize("verb", ["pause", "resume"])
+def test_a_run_that_has_ended_or_is_to_be_cancelled_is_neither_paused_nor_resumed(
+    client: httpx.Client, xor_run: dict[str, Any], verb: str
+) -> None:
+    problem = refused(client.post(f"/v1/runs/{xor_run['id']}/{verb}"), "conflict", None, "succeeded")
+    assert problem["current_status"] == "succeeded"
+    assert client.get(f"/v1/runs/{xor_run['id']}").json() == xor_run
+    refused(client.post(f"/v1/runs/run_nowhere/{verb}"), "not_found", None, "run_nowhere")
+
+
+def test_a_paused_run_does_not_come_back_into_a_queue_that_is_full(fresh: Any, cache_dir: Path) -> None:
+    url = fresh.url("sqlite")
+    with serving(database_url=url, cache_dir=cache_dir, slots=0, max_queued_runs=1) as service, service.client() as own:
+        first = submit(own, XOR)["id"]
+        assert own.post(f"/v1/runs/{first}/pause").status_code == 200
+        submit(own, XOR)
+        refused(own.post(f"/v1/runs/{first}/resume"), "queue_full")
+
+
 def test_the_attempts_at_a_run_are_listed_with_their_ends(client: httpx.Client, xor_run: dict[str, Any]) -> None:
     (attempt,) = client.get(f"/v1/runs/{xor_run['id']}/attempts").json()["items"]
     Attempt.model_validate(attempt)

@@ -141,6 +141,23 @@ def test_one_run_of_a_stack_is_cancelled_and_the_others_end_as_they_would_have(
     assert cancelled[0] == whole[0][: len(cancelled[0])]
 
 
+def test_one_run_of_a_stack_is_paused_and_ends_later_as_it_would_have(database: Database, settings: Settings) -> None:
+    alone = submit(database, settings, stacked=False, epochs=400)
+    together = submit(database, settings, stacked=True, epochs=400)
+    paused, rest = together[1], [run_id for run_id in together if run_id != together[1]]
+    with dispatching(database, one_slot(settings, flush_interval_s=0.05)):
+        wait_for(lambda: services.get(database, paused)["progress"]["epochs_done"] > 5)
+        services.pause(database, paused, if_match=None)
+        wait_for(lambda: ended(database, alone + rest))
+        assert attempts_of(database, rest) == {("succeeded", 1, 0)}
+        assert attempts_of(database, [paused]) == {("paused", 1, 0)}
+        assert 5 < services.get(database, paused)["progress"]["epochs_done"] < 400
+        services.resume(database, settings, paused, if_match=None)
+        wait_for(lambda: ended(database, together))
+    assert attempts_of(database, [paused]) == {("succeeded", 2, 0)}
+    assert [told(database, run_id) for run_id in together] == [told(database, run_id) for run_id in alone]
+
+
 def test_a_killed_stack_is_trained_again_run_by_run_to_the_same_bits(database: Database, settings: Settings) -> None:
     alone = submit(database, settings, stacked=False, epochs=300)
     with dispatching(database, one_slot(settings)):

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from chainrule.app.config import Settings
-from chainrule.app.execution.child import ENDED, READY, WRITTEN, Order
+from chainrule.app.execution.child import ENDED, MOVED, READY, WRITTEN, Order
 from chainrule.app.execution.standby import Child, Standby
 from chainrule.app.execution.writer import Assignment
 from chainrule.app.services import runs as services
@@ -71,7 +71,7 @@ def give(standby: Standby, order: Order) -> Child:
 def farewell(child: Child) -> str:
     while child.pipe.poll(30):
         word: str = child.pipe.recv()[0]
-        if word != WRITTEN:
+        if word not in (WRITTEN, MOVED):
             return word
     raise AssertionError("the child says nothing")
 

@@ -114,6 +114,21 @@ def test_a_sweep_whose_members_were_all_cancelled_is_cancelled(database: Databas
     assert sweeps.get(database, sweep_id)["status"] == "cancelled"
 
 
+def test_a_sweep_is_paused_when_all_that_have_not_ended_are_and_is_cancelled_with_them(
+    database: Database, settings: Settings
+) -> None:
+    sweep_id = submitted(database, settings, spec_of())
+    first, *others = [member["run"] for member in members(database, sweep_id)]
+    runs.cancel(database, first, if_match=None)
+    for run_id in others[1:]:
+        runs.pause(database, run_id, if_match=None)
+    assert sweeps.get(database, sweep_id)["status"] != "paused"
+    runs.pause(database, others[0], if_match=None)
+    found = sweeps.get(database, sweep_id)
+    assert (found["status"], found["done"], found["statuses"]["paused"]) == ("paused", False, len(others))
+    assert sweeps.cancel(database, sweep_id)["status"] == "cancelled"
+
+
 def test_members_may_be_deleted_while_the_sweep_goes_on(database: Database, settings: Settings) -> None:
     sweep_id = submitted(database, settings, spec_of())
     train_all(database)

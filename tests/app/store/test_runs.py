@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import update
 
-from chainrule.app.run_status import TRANSITIONS, Reason, RunStatus
+from chainrule.app.run_status import TRANSITIONS, Reason, RunStatus, Wish
 from chainrule.app.store import checkpoints, runs
 from chainrule.app.store.database import Database, new_id, now
 from chainrule.app.store.models import Run
@@ -107,7 +107,7 @@ def test_an_observer_does_not_take_a_run_whose_heart_has_beaten_meanwhile(databa
     attempt = claim(database)
     assert attempt is not None
     with database.writing() as session:
-        assert runs.beat(session, [attempt]) == {attempt.run_id: False}
+        assert runs.beat(session, [attempt]) == {attempt.run_id: None}
     with database.writing() as session:
         lost = runs.lose_attempt(session, attempt, Reason.WORKER_LOST, "", max_failures=3, heartbeat=0)
     assert lost is None
@@ -132,7 +132,7 @@ def test_a_lost_attempt_whose_run_was_to_be_cancelled_is_not_queued_again(databa
     with database.writing() as session:
         assert runs.request_cancel(session, run_id)
         assert not runs.request_cancel(session, run_id)
-        assert runs.beat(session, [attempt]) == {attempt.run_id: True}
+        assert runs.beat(session, [attempt]) == {attempt.run_id: Wish.CANCEL}
         runs.lose_attempt(session, attempt, Reason.WORKER_LOST, "", max_failures=3)
     assert status_of(database, run_id) == ("cancelled", "cancel_requested")
 
@@ -195,6 +195,80 @@ def test_a_waiting_run_is_cancelled_at_once_and_never_claimed(database: Database
         assert not runs.cancel_queued(session, run_id)
     assert claim(database) is None
     assert status_of(database, run_id) == ("cancelled", "cancel_requested")
+
+
+def held(database: Database, attempt_id: str = "a1") -> Attempt:
+    """Claim a new run."""
+    queued_run(database)
+    attempt = claim(database, attempt_id)
+    assert attempt is not None
+    return attempt
+
+
+def test_a_waiting_run_is_paused_at_once_and_never_claimed_until_it_is_resumed(database: Database) -> None:
+    run_id = queued_run(database)
+    with database.writing() as session:
+        assert runs.pause_queued(session, run_id)
+        assert not runs.pause_queued(session, run_id)
+        assert not runs.request_pause(session, run_id)
+    assert status_of(database, run_id) == ("paused", "pause_requested")
+    assert claim(database) is None
+    with database.writing() as session:
+        assert runs.resume(session, run_id)
+        assert not runs.resume(session, run_id)
+    assert status_of(database, run_id) == ("queued", "resumed")
+    assert claim(database) is not None
+
+
+def test_a_paused_run_is_cancelled_at_once(database: Database) -> None:
+    run_id = queued_run(database)
+    with database.writing() as session:
+        assert runs.pause_queued(session, run_id)
+        assert runs.cancel_queued(session, run_id)
+        assert not runs.resume(session, run_id)
+    assert status_of(database, run_id) == ("cancelled", "cancel_requested")
+
+
+@pytest.mark.parametrize("way", ["paused", "drained", "lost"])
+def test_a_wish_to_pause_outlives_whatever_ends_the_attempt(database: Database, way: str) -> None:
+    attempt = held(database)
+    with database.writing() as session:
+        assert runs.request_pause(session, attempt.run_id)
+        assert not runs.request_pause(session, attempt.run_id)
+        assert runs.beat(session, [attempt]) == {attempt.run_id: Wish.PAUSE}
+        if way == "lost":
+            runs.lose_attempt(session, attempt, Reason.WORKER_LOST, "", max_failures=3)
+        else:
+            status = RunStatus.PAUSED if way == "paused" else RunStatus.QUEUED
+            assert runs.end_attempt(session, attempt, status, Reason.DRAINED) is RunStatus.PAUSED
+    reason = "worker_lost" if way == "lost" else "pause_requested"
+    assert status_of(database, attempt.run_id) == ("paused", reason)
+    with database.writing() as session:
+        run = session.get_one(Run, attempt.run_id)
+        assert (run.failures, run.pause_requested, run.attempt_id) == (int(way == "lost"), False, None)
+        assert runs.resume(session, attempt.run_id)
+    again = claim(database, "a2")
+    assert again is not None
+    with database.writing() as session:
+        assert runs.beat(session, [again]) == {again.run_id: None}
+
+
+def test_a_run_that_was_resumed_before_it_had_stopped_is_queued_again(database: Database) -> None:
+    attempt = held(database)
+    with database.writing() as session:
+        assert runs.request_pause(session, attempt.run_id)
+        assert runs.resume(session, attempt.run_id)
+        assert runs.end_attempt(session, attempt, RunStatus.PAUSED, Reason.PAUSE_REQUESTED) is RunStatus.QUEUED
+    assert status_of(database, attempt.run_id) == ("queued", "resumed")
+
+
+def test_a_wish_to_cancel_goes_before_one_to_pause(database: Database) -> None:
+    attempt = held(database)
+    with database.writing() as session:
+        assert runs.request_pause(session, attempt.run_id)
+        assert runs.request_cancel(session, attempt.run_id)
+        assert runs.beat(session, [attempt]) == {attempt.run_id: Wish.CANCEL}
+        assert runs.end_attempt(session, attempt, RunStatus.PAUSED, Reason.PAUSE_REQUESTED) is RunStatus.CANCELLED
 
 
 def test_every_transition_is_recorded_in_order(database: Database) -> None:

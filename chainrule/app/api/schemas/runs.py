@@ -429,13 +429,14 @@ class Run(Answer):
     id: str = Field(description="Its identifier; sorts by time of submission.")
     name: str = Field(description="What it was called.")
     status: str = Field(
-        description="queued, running, succeeded, failed or cancelled; be ready for more.",
+        description="queued, running, paused, succeeded, failed or cancelled; be ready for more.",
         examples=["succeeded"],
     )
     reason: str = Field(
         description="Why it is in this state: submitted, claimed, completed, early_stopped, diverged, "
         "verified, different, nothing_to_compare, "
-        "cancel_requested, drained, child_lost, worker_lost, training_error, attempts_exhausted; be ready for more."
+        "cancel_requested, pause_requested, resumed, drained, child_lost, child_stalled, worker_lost, training_error, "
+        "attempts_exhausted; be ready for more."
     )
     detail: str = Field(description="More about the reason, if there is more.")
     done: bool = Field(description="Whether it has ended; then nothing changes any more.")
@@ -456,6 +457,7 @@ class Run(Answer):
     parameters: int = Field(description="Number of weights and biases.")
     priority: int = Field(description="Larger is trained sooner.")
     cancel_requested: bool = Field(description="Whether somebody has asked it to stop.")
+    pause_requested: bool = Field(description="Whether it is to be paused and still has to stop.")
     sweep: str | None = Field(default=None, description="The sweep it is a member of; null for a run by itself.")
     progress: Progress = Field(description="How far it has come.")
     best_epoch: int | None = Field(
@@ -498,9 +500,11 @@ class Attempt(Answer):
     ended_steps: int | None = Field(description="The step of the last resume point it wrote.")
     status: str | None = Field(description="What the run became when it ended: queued if it is to be tried again.")
     reason: str | None = Field(
-        description="Why it ended. completed, early_stopped, diverged, cancel_requested, drained: as the run. "
-        "worker_lost: no sign of life from the worker, its machine or its network. child_lost: the training process "
-        "was killed or could not go on. training_error: a fault of the run itself, which is not tried again. "
+        description="Why it ended. completed, early_stopped, diverged, cancel_requested, pause_requested, drained: as "
+        "the run. resumed: it was to be paused and was resumed before it had stopped. worker_lost: no sign of life "
+        "from the worker, its machine or its network. child_lost: the training process was killed or could not go on. "
+        "child_stalled: it took no step for too long and was killed. training_error: a fault of the run itself, which "
+        "is not tried again. "
         "attempts_exhausted: lost, once too often."
     )
     detail: str = Field(description="More about the reason, if there is more.")

@@ -164,8 +164,8 @@ class Sweep(Answer):
     id: str = Field(description="Its identifier; sorts by time of submission.")
     name: str = Field(description="What it was called.")
     status: str = Field(
-        description="queued until a run has begun, running until all have ended; then succeeded if any has, else "
-        "failed, or cancelled."
+        description="queued until a run has begun, running until all have ended, paused if all that have not are; "
+        "then succeeded if any has, else failed, or cancelled."
     )
     done: bool = Field(description="Whether it has ended.")
     cancel_requested: bool = Field(description="Whether somebody has asked it to stop.")
