@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
 from chainrule.app.errors import (
@@ -75,6 +76,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(AppError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(ClientDisconnect, _hung_up)
     for unreachable in UNREACHABLE:
         app.add_exception_handler(unreachable, _unreachable)
     app.add_exception_handler(Exception, _broken)
@@ -218,6 +220,11 @@ async def _http(request: Request, error: Exception) -> Response:
         refusal = f"{request.method} is not for {path}; allowed: {allowed}."
         return response(NotAllowed(refusal, headers={"Allow": allowed}))
     return response(Malformed(f"The request cannot be read: {_unreadable(error)}"))
+
+
+async def _hung_up(request: Request, _error: Exception) -> Response:
+    log.info("%s %s: the client hung up before its body was there", request.method, request.url.path)
+    return response(Malformed("The body ended before it was there."))  # for nobody; it is no fault of ours
 
 
 def _allowed(request: Request) -> list[str]:
