@@ -65,6 +65,7 @@ class Tool:
 
 TOOLS: dict[str, Tool] = {
     "ours": Tool("Chainrule", "ours"),
+    "ours-compiled": Tool("Chainrule, compiled step", "ours_compiled", "numba"),
     "ours-stacked": Tool("Chainrule, stacked", "ours_stacked", stacked=True),
     "products": Tool("its matrix products alone", "products", trains=False),
     "numpy": Tool("tutorial NumPy, float64", "numpy_loop"),

@@ -30,7 +30,8 @@ from chainrule.engine.errors import ConfigError
 from chainrule.engine.recording import Array, Call, Recorder, key, overlap
 
 Compiled = Callable[[Sequence[Any], Callable[[], bool] | None], int]
-Layout = Literal["C", "A"]
+Kind = tuple[str, int, Literal["C", "A"], bool]
+"""What Numba is told of an array: its numbers, its axes, whether they lie in order ("C") or in any, and read-only."""
 INSTALL = "pip install 'chainrule[fast]'"
 STRETCH = 2**22
 """About so many elements are computed before it is asked whether to stop: some milliseconds."""
@@ -121,9 +122,11 @@ def compiled_loop(recorder: Recorder) -> Compiled:
     lines = translation.lines()
     names = [*translation.changing, *translation.constants, "sizes", "first", "stop"]
     # How the steps of a changing array will lie is not known; what is only read may be read-only.
-    kinds: list[tuple[int, Layout, bool]]
-    kinds = [(a.ndim + 1, "A", key(a) not in translation.written) for a in recorder.samples.values()]
-    kinds += [(a.ndim, "C" if a.flags.c_contiguous else "A", False) for a in translation.constants.values()]
+    kinds = [(a.dtype.name, a.ndim + 1, "A", key(a) not in translation.written) for a in recorder.samples.values()]
+    kinds += [
+        (a.dtype.name, a.ndim, "C" if a.flags.c_contiguous else "A", not a.flags.writeable)
+        for a in translation.constants.values()
+    ]
     function = _load(", ".join(names), "\n".join(lines), recorder.dtype.name, tuple(kinds))
     constants = (*translation.constants.values(), np.array(translation.sizes))
     at_once = max(1, STRETCH // translation.work)
@@ -184,6 +187,8 @@ class _Translation:
             function = group[0].function
             if function in (np.dot, np.matmul):
                 body += self._product(group[0])
+            elif function is np.take:
+                body += self._gather(group[0])
             elif isinstance(function, np.ufunc):
                 body += self._elementwise(group, rest)
             elif getattr(function, "__name__", "") == "reduce":
@@ -280,6 +285,14 @@ class _Translation:
         inner = [*lines, f"{indent}{target} = {combined(target, more)}"]
         return [*begin, f"for k in range(1, {size}):", *(f"    {line}" for line in inner)]
 
+    def _gather(self, call: Call) -> list[str]:
+        source, rows = call.inputs
+        out = _out(call)
+        self.work += out.size
+        lines, index, indent = self._nest(out.shape)
+        row = f"int({self._element(rows, index[:-1])})"
+        return [*lines, f"{indent}{self._element(out, index)} = {self._name(source)}[{row}, {index[-1]}]"]
+
     def _product(self, call: Call) -> list[str]:
         A, B = call.inputs
         out = _out(call)
@@ -313,11 +326,11 @@ def _fits(group: Sequence[Call], call: Call) -> bool:
 
 
 @lru_cache
-def _load(arguments: str, lines: str, dtype: str, kinds: tuple[tuple[int, Layout, bool], ...]) -> Any:
+def _load(arguments: str, lines: str, dtype: str, kinds: tuple[Kind, ...]) -> Any:
     """Have steps compiled, or what was compiled of them found again."""
     from numba import types
 
-    arrays = [types.Array(getattr(types, dtype), axes, layout, read_only) for axes, layout, read_only in kinds]
+    arrays = [types.Array(getattr(types, of), axes, layout, read_only) for of, axes, layout, read_only in kinds]
     product = _product(dtype)
     given = {
         "signature": types.void(*arrays, types.Array(types.int64, 1, "C"), types.int64, types.int64),

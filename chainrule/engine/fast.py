@@ -14,7 +14,6 @@ computation. Each then goes through the same operations, on its own numbers, as 
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from functools import partial
 from itertools import repeat
 from typing import Any
 
@@ -125,8 +124,7 @@ class Batches:
         if self.rows is None:
             return
         for k, (source, room) in enumerate(zip(sources, self.X.reshape(-1, *self.X.shape[-3:]), strict=True)):
-            gather = partial(source.take, axis=0, out=room[..., : source.shape[1]], mode="clip")
-            recorder.call(gather, recorder.changing[f"rows{k}"])
+            recorder.gather(source, recorder.changing[f"rows{k}"], room[..., : source.shape[1]])
         X = self.X[..., 0, :, :]
         recorder.changing |= {"X": recorder.watch(X), "X_T": recorder.watch(X.swapaxes(-1, -2))}
 

@@ -49,7 +49,7 @@ class Recorded(np.ndarray[Any, Any]):
 
 @dataclass
 class Call:
-    """A call: of a ufunc, of a ufunc's reduce, of dot or matmul, or of a function as a whole, which has no out."""
+    """A call: of a ufunc, of its reduce, of dot, matmul or take, or of a function as a whole, which has no out."""
 
     function: Any
     inputs: list[Any]
@@ -97,9 +97,14 @@ class Recorder:
         self.calls.append(Call(function, plain, options, target))
         return self.watch(target)
 
-    def call(self, function: Callable[..., Any], *arrays: Array) -> None:
+    def call(self, function: Callable[..., None], *arrays: Array) -> None:
         """Write down a function that changes arrays in place, as a whole."""
         self.calls.append(Call(function, [self._plain(array) for array in arrays], {}, None))
+
+    def gather(self, source: Array, rows: Array, room: Array) -> None:
+        """Write down that rows of an array are put into another one."""
+        given = [self._plain(source), self._plain(rows)]
+        self.calls.append(Call(np.take, given, {"axis": 0, "mode": "clip"}, self._plain(room)))
 
     def into(self, target: Array, result: Array) -> Any:
         """Have a result written to where it is needed; to be called right after it was computed."""

@@ -338,7 +338,7 @@ class _Training:
             # One batch of all samples is used as it lies.
             X = self._together([np.broadcast_to(a.X, (self._epochs_at_once, *a.X.shape)) for a in members])
         else:
-            if config.step == "numpy" and m * width * self._P.itemsize >= NEAR_BYTES:
+            if m * width * self._P.itemsize >= NEAR_BYTES:
                 of_sample, gathering = 2 * spec.outputs * self._P.itemsize, 1
             steps = min(max(SEGMENT_BYTES // (m * of_sample * len(members)), 1), steps)
             gathering = gathering and steps

@@ -34,6 +34,7 @@ from chainrule.engine import (
     moons,
     train,
     train_stacked,
+    training,
     xor,
 )
 from chainrule.engine.activations import Activation
@@ -204,6 +205,22 @@ def test_each_network_of_a_stack_has_the_bits_it_has_alone() -> None:
         found = last[k]
         assert isinstance(found, Epoch)
         assert np.array_equal(found.network.parameters, ends(config, moons(50)))
+
+
+@pytest.mark.parametrize("inputs", [4, 200])
+def test_samples_gathered_by_each_step_give_the_bits_of_samples_put_in_place(
+    inputs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = replace(classes(50), X=np.random.default_rng(0).normal(size=(50, inputs)).astype(np.float32))
+    data.X.flags.writeable = False
+    config = replace(SMALL, network=dense(inputs, (5, "relu"), (3, "softmax")), epochs=2)
+    in_place = ends(config, data)
+    monkeypatch.setattr(training, "NEAR_BYTES", 0)
+    assert np.array_equal(ends(config, data), in_place)
+    *_, last = train_stacked([Trainee(config, data), Trainee(replace(config, seed=1), data)])
+    assert isinstance(last, dict)
+    assert isinstance(last[0], Epoch)
+    assert np.array_equal(last[0].network.parameters, in_place)
 
 
 def test_networks_of_one_structure_share_what_was_compiled() -> None:
