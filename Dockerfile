@@ -23,6 +23,7 @@ ENV PATH=/opt/chainrule/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     CHAINRULE_HOST=0.0.0.0 \
+    CHAINRULE_AUTH=keys \
     CHAINRULE_DATABASE_URL=sqlite:////data/chainrule.sqlite3 \
     CHAINRULE_CACHE_DIR=/data/cache
 USER 10001:10001

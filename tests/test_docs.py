@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,14 +11,17 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
 
-from chainrule.app.api.schemas import checkpoints, datasets, epochs, gradients, inputs, metrics, runs
+from chainrule.app.api.schemas import checkpoints, datasets, epochs, gradients, inputs, keys, metrics, runs
 from chainrule.app.config import Settings
-from tests.service import Service
+from tests.conftest import KINDS
+from tests.service import Service, serving
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 GUIDE = (ROOT / "docs/guide/backpropagation.md").read_text()
+ACCESS = (ROOT / "docs/guide/access.md").read_text()
 EXPORTS = (ROOT / "docs/guide/exports.md").read_text()
 INPUTS = (ROOT / "docs/guide/inputs.md").read_text()
 KEEPING = (ROOT / "docs/guide/keeping.md").read_text()
@@ -37,7 +41,7 @@ def blocks(text: str, language: str, mark: str = "") -> list[str]:
 def settings_table() -> str:
     rows = ["| variable | default | what it is |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
-        default = "" if field.default_factory else f"`{field.default}`"
+        default = f"`{field.default}`" if field.default not in ("", PydanticUndefined) else ""
         rows.append(f"| `CHAINRULE_{name.upper()}` | {default} | {field.description} |")
     return "\n".join(rows)
 
@@ -129,6 +133,19 @@ def test_a_page_of_the_guide_prints_what_it_shows(server: Service, tmp_path: Pat
     assert run_shell("python3 page.py", server, tmp_path) == expected
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_owners_are_told_apart_as_the_guide_shows(fresh: Any, cache_dir: Path, tmp_path: Path, kind: str) -> None:
+    shown = re.findall(r"```(sh|python)\n(.*?)```\n\n```text\n(.*?)```", ACCESS, flags=re.DOTALL)
+    assert len(shown) == len(blocks(ACCESS, "sh") + blocks(ACCESS, "python")) == 4
+    python = "".join(block for language, block, _ in shown if language == "python")
+    (tmp_path / "access.py").write_text(python)
+    script = "\n".join(block for language, block, _ in shown if language == "sh")
+    with serving(database_url=fresh.url(kind), cache_dir=cache_dir, slots=1, auth="keys") as service:
+        exports = f"export CHAINRULE_DATABASE_URL={shlex.quote(service.database_url)}\n"
+        printed = run_shell(f"{exports}{script}\nexport ALICE BOB\npython3 access.py", service, tmp_path)
+    assert printed == "".join(expected for _, _, expected in shown)
+
+
 def rounded(value: Any) -> Any:
     """Round every number of an answer to 4 decimals."""
     if isinstance(value, dict):
@@ -140,7 +157,7 @@ def rounded(value: Any) -> Any:
 
 def test_every_example_of_a_schema_fits_it() -> None:
     fitted = 0
-    for module in (checkpoints, datasets, epochs, gradients, inputs, metrics, runs):
+    for module in (checkpoints, datasets, epochs, gradients, inputs, keys, metrics, runs):
         for model in vars(module).values():
             if isinstance(model, type) and issubclass(model, BaseModel):
                 extra: Any = model.model_config.get("json_schema_extra", {})

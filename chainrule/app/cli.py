@@ -1,8 +1,10 @@
 """The command line: serve and work, submit and look inside."""
 
 import json
+import os
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from functools import wraps
 from itertools import islice
 from pathlib import Path
@@ -32,6 +34,8 @@ app = typer.Typer(
 
 Url = Annotated[str | None, typer.Option(envvar="CHAINRULE_URL", help="The service to talk to.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+DatabaseUrl = Annotated[str | None, typer.Option(help="sqlite:///file or postgresql://user@host/name.")]
+KeyId = Annotated[str, typer.Argument(help="The key's id: key_ and the middle part of the key.")]
 RunId = Annotated[str, typer.Argument(help="The run's id; latest is the one submitted last.")]
 ExactRunId = Annotated[str, typer.Argument(help="The run's id.")]
 EpochName = Annotated[str, typer.Option(help="An epoch: a number, final, last or best.")]
@@ -53,8 +57,13 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
     ] = False,
+    key: Annotated[
+        str | None,
+        typer.Option(help="The key to show the service. CHAINRULE_KEY says it where no list of processes shows it."),
+    ] = None,
 ) -> None:
-    pass
+    if key:
+        os.environ["CHAINRULE_KEY"] = key
 
 
 def _talking(command: Callable[..., None]) -> Callable[..., None]:
@@ -143,6 +152,100 @@ def demo(
     from chainrule.app import demo as demonstration
 
     demonstration.run(folder, keep_serving=not exit_)
+
+
+# Keys, made beside the database: for whoever operates the service, for any owner, and before there is any key
+
+keys_app = typer.Typer(
+    name="keys",
+    help="Make, list, rotate and revoke keys, of any owner; works on the database itself, which CHAINRULE_DATABASE_URL "
+    "names.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(keys_app)
+
+
+@keys_app.command("create")
+def create_key(
+    owner: Annotated[str, typer.Option(help="Whose it is; what is made with it is theirs.")] = "local",
+    scope: Annotated[str, typer.Option(help="read, submit or admin; each may do all before it.")] = "submit",
+    name: Annotated[str, typer.Option(help="What you call it: where it is used.")] = "",
+    days: Annotated[int | None, typer.Option(min=1, help="How many days it is good for; for ever by default.")] = None,
+    database_url: DatabaseUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a key. It is shown this once; only a hash is kept."""
+    expires_at = None if days is None else datetime.now(UTC) + timedelta(days=days)
+    made = _keys(
+        database_url,
+        lambda keys, database: keys.create(database, owner, name=name, scope=scope, expires_at=expires_at),
+    )
+    _print_json(made) if as_json else typer.echo(made["key"])
+
+
+@keys_app.command("list")
+def list_keys(
+    owner: Annotated[str | None, typer.Option(help="Only this owner's.")] = None,
+    database_url: DatabaseUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """List keys, the newest first; never their secrets."""
+    found = _keys(database_url, lambda keys, database: keys.every(database if owner is None else database.of(owner)))
+    if as_json:
+        return _print_json(found)
+    rows = [
+        (key["id"], key["owner"], key["scope"], key["name"] or "–", _state(key), key["last_used_at"] or "never")
+        for key in found
+    ]
+    console.table("Keys", ("id", "owner", "scope", "name", "state", "last used"), rows)
+
+
+@keys_app.command("rotate")
+def rotate_key(
+    key_id: KeyId,
+    grace_s: Annotated[int, typer.Option("--grace", min=0, help="Seconds for which the old one stays good.")] = 3600,
+    database_url: DatabaseUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Give a key a new secret, which is shown this once. With --grace 0 the old one is good for nothing at once."""
+    made = _keys(database_url, lambda keys, database: keys.rotate(database, key_id, grace_s=grace_s))
+    _print_json(made) if as_json else typer.echo(made["key"])
+
+
+@keys_app.command("revoke")
+def revoke_key(key_id: KeyId, database_url: DatabaseUrl = None, as_json: AsJson = False) -> None:
+    """Revoke a key: from the next request on it is good for nothing."""
+    found = _keys(database_url, lambda keys, database: keys.revoke(database, key_id))
+    _print_json(found) if as_json else typer.echo(f"revoked {key_id}")
+
+
+def _keys(database_url: str | None, task: Callable[[Any, Any], Any]) -> Any:
+    """Do something about keys, on the database itself."""
+    settings = _settings(database_url=database_url)
+    from chainrule.app.errors import AppError
+    from chainrule.app.services import keys
+    from chainrule.app.store import migrations
+    from chainrule.app.store.database import Database
+
+    database = Database(settings.database_url)
+    try:
+        migrations.upgrade(database)
+        return task(keys, database)
+    except AppError as error:
+        typer.echo(f"refused: {error.detail}", err=True)
+        raise typer.Exit(REFUSED) from error
+    finally:
+        database.dispose()
+
+
+def _state(key: dict[str, Any]) -> str:
+    if key["revoked_at"]:
+        return "revoked"
+    if key["expires_at"] is None:
+        return "good"
+    expired = datetime.fromisoformat(key["expires_at"]) <= datetime.now(UTC)
+    return f"{'expired' if expired else 'good until'} {key['expires_at'][:10]}"
 
 
 # Datasets

@@ -84,11 +84,14 @@ class Client:
     Args:
         url: of the service; CHAINRULE_URL, or http://127.0.0.1:8000, by default.
         timeout_s: how long an answer may take.
+        key: to show, where the service asks for one; CHAINRULE_KEY by default.
     """
 
-    def __init__(self, url: str | None = None, *, timeout_s: float = 60.0) -> None:
+    def __init__(self, url: str | None = None, *, timeout_s: float = 60.0, key: str | None = None) -> None:
         self.url = service_url(url)
-        self._http = httpx.Client(base_url=f"{self.url}/v1/", timeout=timeout_s)
+        shown = key or os.environ.get("CHAINRULE_KEY")
+        headers = {"Authorization": f"Bearer {shown}"} if shown else {}
+        self._http = httpx.Client(base_url=f"{self.url}/v1/", timeout=timeout_s, headers=headers)
 
     def __enter__(self) -> Self:
         """Use it in a with statement."""
@@ -441,6 +444,25 @@ class Client:
         """Check analytic gradients of a network against central differences."""
         return Resource(self._send("POST", "gradient-checks", json=dict(spec)).json())
 
+    # Keys
+
+    def create_key(self, scope: str, *, name: str = "", expires_at: str | None = None) -> Resource:
+        """Make a key of scope `read`, `submit` or `admin`; its field `key` is shown this once."""
+        body = {"scope": scope, "name": name, "expires_at": expires_at}
+        return Resource(self._send("POST", "keys", json=body, repeat=False).json())
+
+    def keys(self) -> Iterator[Resource]:
+        """List the keys of this key's owner, newest first."""
+        return self._pages("keys", {})
+
+    def rotate_key(self, key_id: str, *, grace_s: int = 3600) -> Resource:
+        """Give a key a new secret, shown this once; the old one is good for `grace_s` more."""
+        return Resource(self._send("POST", f"keys/{key_id}/rotate", json={"grace_s": grace_s}, repeat=False).json())
+
+    def revoke_key(self, key_id: str) -> Resource:
+        """Make a key worthless from now on."""
+        return Resource(self._send("POST", f"keys/{key_id}/revoke").json())
+
     # Requests
 
     def _get(self, path: str, **options: Any) -> httpx.Response:
@@ -449,8 +471,8 @@ class Client:
     def _create(self, path: str, *, key: str | None = None, **options: Any) -> httpx.Response:
         return self._send("POST", path, headers={"Idempotency-Key": key or uuid.uuid4().hex}, **options)
 
-    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
-        for failed in range(1, TRIES + 1):
+    def _send(self, method: str, path: str, *, repeat: bool = True, **options: Any) -> httpx.Response:
+        for failed in range(1 if repeat else TRIES, TRIES + 1):
             try:
                 response = self._http.request(method, path, **options)
                 if response.status_code not in (429, 503) or failed == TRIES:

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -34,6 +35,16 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="Address `chainrule serve` listens on.")
     port: int = Field(
         default=8000, ge=0, le=65535, description="Port `chainrule serve` listens on; 0 picks a free one."
+    )
+    auth: Literal["off", "keys"] = Field(
+        default="off",
+        description="`keys`: every request must show a key (`chainrule keys create`); `off`: none is asked for, which "
+        "is for loopback alone.",
+    )
+    allowed_hosts: str = Field(
+        default="",
+        description="Names, separated by commas, that the service answers to besides those of loopback, such as a "
+        "proxy's; with keys and none given, it answers to any.",
     )
     max_sweep_members: int = Field(default=1000, ge=1, description="Largest number of runs a sweep begins with.")
     max_stack: int = Field(

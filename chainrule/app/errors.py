@@ -2,6 +2,9 @@
 
 AppError
 ├── Malformed              400  malformed
+├── Unauthenticated        401  unauthenticated
+├── Forbidden              403  forbidden
+│   └── CrossOrigin             cross_origin
 ├── NotFound               404  not_found
 ├── NotAllowed             405  not_allowed
 ├── NotAcceptable          406  not_acceptable
@@ -11,6 +14,7 @@ AppError
 ├── TooLarge               413  too_large
 ├── UnsupportedMediaType   415  unsupported_media_type
 ├── RangeNotSatisfiable    416  range_not_satisfiable
+├── Misdirected            421  misdirected
 ├── InvalidInput           422  invalid_input
 │   ├── LimitExceeded           limit_exceeded
 │   └── IdempotencyMismatch     idempotency_mismatch
@@ -55,6 +59,24 @@ class Malformed(AppError):
     """The request cannot be read at all."""
 
     status, code, title = 400, "malformed", "Malformed request"
+
+
+class Unauthenticated(AppError):
+    """The service asks for a key, and none that is valid was sent."""
+
+    status, code, title = 401, "unauthenticated", "A valid key is needed"
+
+
+class Forbidden(AppError):
+    """The key's scope does not reach as far as this operation."""
+
+    status, code, title = 403, "forbidden", "The key may not do this"
+
+
+class CrossOrigin(Forbidden):
+    """A page of another origin may not have a browser change anything here."""
+
+    code, title = "cross_origin", "Refused to a page of another origin"
 
 
 class NotFound(AppError):
@@ -109,6 +131,12 @@ class RangeNotSatisfiable(AppError):
     """The byte range lies outside the representation."""
 
     status, code, title = 416, "range_not_satisfiable", "Range not satisfiable"
+
+
+class Misdirected(AppError):
+    """The request was meant for a host by a name that this service does not have."""
+
+    status, code, title = 421, "misdirected", "This is not the host that was meant"
 
 
 class InvalidInput(AppError):

@@ -20,14 +20,17 @@ from chainrule.app.api import (
     gradients,
     health,
     inputs,
+    keys,
     metrics,
     problems,
     runs,
     sweeps,
 )
+from chainrule.app.api.access import KnowCallers, permitted
 from chainrule.app.api.bodies import LimitBodies
 from chainrule.app.api.dependencies import Parts, known_parameters
 from chainrule.app.api.head import AnswerHead
+from chainrule.app.api.hosts import KnowHosts, is_loopback
 from chainrule.app.config import Settings
 from chainrule.app.execution.dispatcher import Dispatcher
 from chainrule.app.services.watching import Watching
@@ -36,11 +39,10 @@ from chainrule.app.store.database import Database
 from chainrule.app.store.migrations import upgrade
 
 log = logging.getLogger(__name__)
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 BACKLOG = 2048
 ROUTERS = (
     datasets.router, runs.router, inputs.router, epochs.router, checkpoints.router, metrics.router, gradients.router,
-    sweeps.router,
+    sweeps.router, keys.router,
 )  # fmt: skip
 
 
@@ -80,10 +82,12 @@ def create_app(settings: Settings) -> FastAPI:
     docs.install(app)
     app.add_middleware(LimitBodies, settings=settings)
     app.add_middleware(AnswerHead)
+    app.add_middleware(KnowCallers, settings=settings)
+    app.add_middleware(KnowHosts, settings=settings)
     app.include_router(docs.router)
     app.include_router(health.router, prefix="/v1")
     for router in ROUTERS:
-        app.include_router(router, prefix="/v1", dependencies=[Depends(known_parameters)])
+        app.include_router(router, prefix="/v1", dependencies=[Depends(permitted), Depends(known_parameters)])
     return app
 
 
@@ -91,8 +95,13 @@ def serve(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT, then drain; return the exit status."""
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    if settings.host not in LOOPBACK:
-        log.warning("listening on %s: the service has no authentication of its own", settings.host)
+    if settings.auth == "off" and not is_loopback(settings.host):
+        log.error(
+            "%s is no loopback address: whoever reaches it could do anything. Set CHAINRULE_AUTH=keys and make the "
+            "first key with `chainrule keys create --owner NAME --scope admin`, or listen on 127.0.0.1.",
+            settings.host,
+        )
+        return 1
     try:
         _upgrade(settings.database_url)
     except (OSError, SQLAlchemyError) as error:

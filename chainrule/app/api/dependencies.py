@@ -5,13 +5,14 @@ import binascii
 import hashlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, get_args, get_origin
 
 from fastapi import Depends, Header, Path, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
+from chainrule.app.api.access import caller_of
 from chainrule.app.config import Settings
 from chainrule.app.errors import InvalidInput, NotFound, PreconditionFailed, UnsupportedMediaType
 from chainrule.app.services import idempotency, runs
@@ -26,7 +27,7 @@ _EPOCH = re.compile(r"final|last|best|0|[1-9][0-9]{0,17}")
 
 @dataclass(frozen=True)
 class Parts:
-    """What the service is made of, made once by `create_app`."""
+    """What the service is made of, made once by `create_app`; an endpoint gets the caller's part of the database."""
 
     database: Database
     settings: Settings
@@ -35,7 +36,7 @@ class Parts:
 
 def _parts(request: Request) -> Parts:
     parts: Parts = request.app.state.parts
-    return parts
+    return replace(parts, database=parts.database.of(caller_of(request).owner))
 
 
 Service = Annotated[Parts, Depends(_parts)]
@@ -163,7 +164,7 @@ def key_for(request: Request, name: str | None, body: BaseModel | bytes) -> idem
         return None
     content = body if isinstance(body, bytes) else body.model_dump_json().encode()
     digest = hashlib.sha256(f"{request.method} {request.url.path}\n".encode() + content).hexdigest()
-    return idempotency.Key(name, digest)
+    return idempotency.Key(name, digest, caller_of(request).owner)
 
 
 def matches(header: str | None, etag: str) -> bool:

@@ -16,11 +16,15 @@ from starlette.routing import Match
 
 from chainrule.app.errors import (
     AppError,
+    CrossOrigin,
     FieldError,
+    Forbidden,
     InvalidInput,
     Malformed,
+    Misdirected,
     NotAllowed,
     NotFound,
+    Unauthenticated,
     Unavailable,
 )
 from chainrule.app.store.database import UNREACHABLE
@@ -85,7 +89,8 @@ def install(app: FastAPI) -> None:
 def documented(*refusals: type[AppError]) -> dict[int | str, dict[str, Any]]:
     """Describe for OpenAPI the refusals an operation may answer with."""
     found: dict[int | str, dict[str, Any]] = {}
-    every: tuple[type[AppError], ...] = (*refusals, InvalidInput, Unavailable)
+    anywhere: tuple[type[AppError], ...] = (Unauthenticated, Forbidden, CrossOrigin, Misdirected, InvalidInput)
+    every: tuple[type[AppError], ...] = (*refusals, *anywhere, Unavailable)
     for kind in dict.fromkeys(every):
         shown = {
             "summary": kind.title,
@@ -249,15 +254,20 @@ def _unreadable(error: HTTPException) -> str:
             return f"{error.detail.rstrip('.')}."
 
 
-async def _unreachable(request: Request, error: Exception) -> Response:
+def unreachable(method: str, error: Exception) -> Response:
+    """Write down that the database cannot be reached."""
     log.warning("the database cannot be reached: %s", error)
-    unsure = "" if request.method == "GET" else " It may have been done: repeat it under the same Idempotency-Key."
+    unsure = "" if method == "GET" else " It may have been done: repeat it under the same Idempotency-Key."
     return response(
         Unavailable(
             f"The database cannot be reached just now; try again in {RETRY_AFTER_S} s.{unsure}",
             headers={"Retry-After": str(RETRY_AFTER_S)},
         )
     )
+
+
+async def _unreachable(request: Request, error: Exception) -> Response:
+    return unreachable(request.method, error)
 
 
 async def _broken(request: Request, error: Exception) -> Response:

@@ -1,5 +1,6 @@
 """Datasets: taken in once for each content, described, and opened for training."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,7 +18,7 @@ from chainrule.app.services.formats import Limits, Options, Table, read, rows
 from chainrule.app.store import datasets as store
 from chainrule.app.store import runs
 from chainrule.app.store.database import Database, now
-from chainrule.app.store.models import Dataset
+from chainrule.app.store.models import LOCAL, Dataset
 from chainrule.engine import BUILT_IN, Data
 from chainrule.engine.preprocessing import Categories
 
@@ -224,7 +225,7 @@ def _create(database: Database, name: str, table: Table, key: idempotency.Key | 
     names = Names(tuple(table.classes), tuple(table.feature_names), table.categories)
     sha256 = names.sha256(content.pieces())
     dataset = Dataset(
-        id=f"ds_{sha256[:24]}",
+        id=f"ds_{_own_hash(database.owner, sha256)[:24]}",
         name="".join(character for character in name if character.isprintable())[:200],
         sha256=sha256,
         samples=len(table.X),
@@ -240,6 +241,11 @@ def _create(database: Database, name: str, table: Table, key: idempotency.Key | 
     except IntegrityError:
         # Two uploads of one content at the same time: the other was faster, and its dataset is ours as well.
         return _store(database, dataset, content, key)
+
+
+def _own_hash(owner: str | None, sha256: str) -> str:
+    """Name a content for an owner: no two have a dataset in common, and nobody learns what others have."""
+    return sha256 if owner in (None, LOCAL) else hashlib.sha256(f"{owner} {sha256}".encode()).hexdigest()
 
 
 def _store(database: Database, dataset: Dataset, content: Content, key: idempotency.Key | None) -> Created:

@@ -11,15 +11,16 @@ from sqlalchemy.orm import Session
 from chainrule.app.errors import IdempotencyInFlight, IdempotencyMismatch
 from chainrule.app.store import idempotency as store
 from chainrule.app.store.database import Database, now
-from chainrule.app.store.models import IdempotencyKey
+from chainrule.app.store.models import LOCAL, IdempotencyKey
 
 
 @dataclass(frozen=True)
 class Key:
-    """What the client calls its request, and a hash of method, path and body."""
+    """What a client calls its request, and a hash of method, path and body; each owner has names of its own."""
 
     value: str
     request_sha256: str
+    owner: str = LOCAL
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Answer:
     body: dict[str, Any]
 
 
-_in_flight: set[str] = set()
+_in_flight: set[tuple[str, str]] = set()
 _guard = threading.Lock()
 
 
@@ -46,14 +47,14 @@ def in_flight(key: Key | None) -> Iterator[None]:
         yield
         return
     with _guard:
-        if key.value in _in_flight:
+        if (key.owner, key.value) in _in_flight:
             raise _still_in_flight(key)
-        _in_flight.add(key.value)
+        _in_flight.add((key.owner, key.value))
     try:
         yield
     finally:
         with _guard:
-            _in_flight.discard(key.value)
+            _in_flight.discard((key.owner, key.value))
 
 
 def find(database: Database, key: Key | None) -> Answer | None:
@@ -77,7 +78,7 @@ def begin(session: Session, key: Key | None) -> Answer | None:
     """
     if key is None:
         return None
-    if not store.lock(session, key.value):
+    if not store.lock(session, key.owner, key.value):
         raise _still_in_flight(key)
     return _answer(session, key)
 
@@ -88,6 +89,7 @@ def keep(session: Session, key: Key | None, answer: Answer) -> None:
         store.add(
             session,
             IdempotencyKey(
+                owner=key.owner,
                 key=key.value,
                 request_sha256=key.request_sha256,
                 status_code=answer.status_code,
@@ -99,7 +101,7 @@ def keep(session: Session, key: Key | None, answer: Answer) -> None:
 
 
 def _answer(session: Session, key: Key) -> Answer | None:
-    found = store.get(session, key.value)
+    found = store.get(session, key.owner, key.value)
     if found is None:
         return None
     if found.request_sha256 != key.request_sha256:

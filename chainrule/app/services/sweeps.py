@@ -287,6 +287,7 @@ def _climb(database: Database, settings: Settings, sweep_id: str) -> None:
         if not all(RunStatus(member.run.status).terminal for member in everybody if member.place.rung == rung):
             return
         ranked = store.ranked(session, sweep_id, sweep.objective, rung=rung)
+    database = database.of(sweep.owner)  # whose the new runs are, and what they may be made of
     if spec["halving"]:
         chosen = _promoted(database, settings, spec, rung, ranked)
     else:

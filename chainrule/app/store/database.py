@@ -4,10 +4,11 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from copy import copy
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psycopg
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
@@ -16,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from chainrule.app.store import visibility
 from chainrule.app.store.outages import UNREACHABLE as UNREACHABLE
 from chainrule.app.store.outages import Outage, limit_waiting
 
@@ -88,23 +90,52 @@ class Database:
             limit_waiting(self.engine, patience_s)
         self._reading = sessionmaker(self.engine, expire_on_commit=False, autoflush=False)
         self._writing = sessionmaker(writer, expire_on_commit=False, autoflush=False)
+        self.owner: str | None = None
+        for sessions in (self._reading, self._writing):
+            event.listen(sessions, "do_orm_execute", visibility.only_own)
+            event.listen(sessions, "before_flush", visibility.stamp)
+
+    def of(self, owner: str) -> Self:
+        """Give the same database as an owner sees it: what belongs to others is not there."""
+        seen = copy(self)
+        seen.owner = owner
+        return seen
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """Open a transaction that only reads."""
-        with self._outage(), self._reading() as session, session.begin():
+        with self._outage(), self._reading(info=self._info()) as session, session.begin():
             yield session
 
     @contextmanager
     def writing(self, *, announce: bool = True) -> Iterator[Session]:
         """Open a transaction that writes; on commit wake whoever follows the database, if `announce`."""
-        with self._outage(), self._writing() as session:
+        with self._outage(), self._writing(info=self._info()) as session:
             with session.begin():
                 yield session
                 if announce:
                     self.announce(session)
             if session.info.get("announced"):
                 self.wake()
+
+    @contextmanager
+    def migrating(self) -> Iterator[Connection]:
+        """Open a transaction that may change the schema.
+
+        SQLite changes some things by copying a table and dropping the old one, which must not delete what refers to
+        its rows; that can be said outside of a transaction only.
+        """
+        with self._outage(), self.engine.connect() as connection:
+            driver: Any = connection.connection.driver_connection
+            if self.sqlite:
+                connection = connection.execution_options(sqlite_begin="BEGIN IMMEDIATE")
+                driver.execute("PRAGMA foreign_keys=OFF")
+            try:
+                with connection.begin():
+                    yield connection
+            finally:
+                if self.sqlite:
+                    driver.execute("PRAGMA foreign_keys=ON")
 
     def announce(self, session: Session) -> None:
         """Have this transaction's commit wake whoever follows the database."""
@@ -124,6 +155,9 @@ class Database:
     def dispose(self) -> None:
         """Close all pooled connections."""
         self.engine.dispose()
+
+    def _info(self) -> dict[str, Any]:
+        return {visibility.OWNER: self.owner}
 
 
 def insert_rows(session: Session, table: type[DeclarativeBase], rows: Sequence[dict[str, Any]]) -> None:

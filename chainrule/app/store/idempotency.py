@@ -8,9 +8,9 @@ from sqlalchemy.orm import Session
 from chainrule.app.store.models import IdempotencyKey
 
 
-def get(session: Session, key: str) -> IdempotencyKey | None:
-    """Find the answer given under this key."""
-    return session.get(IdempotencyKey, key)
+def get(session: Session, owner: str, key: str) -> IdempotencyKey | None:
+    """Find the answer given to an owner under this key."""
+    return session.get(IdempotencyKey, (owner, key))
 
 
 def add(session: Session, answer: IdempotencyKey) -> None:
@@ -24,12 +24,12 @@ def forget(session: Session, before: datetime) -> None:
     session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at < before))
 
 
-def lock(session: Session, key: str) -> bool:
-    """Hold the key until this transaction ends; False if another request holds it.
+def lock(session: Session, owner: str, key: str) -> bool:
+    """Hold an owner's key until this transaction ends; False if another request holds it.
 
     Concurrency: an advisory lock on PostgreSQL; on SQLite the caller's `BEGIN IMMEDIATE` is the lock.
     """
     if session.get_bind().dialect.name == "sqlite":
         return True
     query = text("SELECT pg_try_advisory_xact_lock(hashtextextended(:key, 0))")
-    return bool(session.scalar(query, {"key": key}))
+    return bool(session.scalar(query, {"key": f"{owner} {key}"}))

@@ -15,6 +15,7 @@ from sqlalchemy import (
     MetaData,
     String,
     TypeDecorator,
+    UniqueConstraint,
     false,
     text,
 )
@@ -66,16 +67,20 @@ class Base(DeclarativeBase):
 
 _STATUSES = ", ".join(f"'{status}'" for status in RunStatus)
 _IN_RUN = "runs.id"
+LOCAL = "local"
+"""Whose everything is while no keys are asked for."""
 
 
 class Dataset(Base):
-    """Samples with their targets, stored once for each content."""
+    """Samples with their targets, stored once for each owner and content."""
 
     __tablename__ = "datasets"
+    __table_args__ = (UniqueConstraint("owner", "sha256"),)
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(64), default=LOCAL)
     name: Mapped[str] = mapped_column(String(200))
-    sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    sha256: Mapped[str] = mapped_column(String(64))
     samples: Mapped[int]
     features: Mapped[int]
     targets: Mapped[int]
@@ -109,6 +114,7 @@ class Run(Base):
             sqlite_where=text("status = 'queued'"),
         ),
         Index("ix_runs_status_id", "status", "id"),
+        Index("ix_runs_owner_id", "owner", "id"),
         Index(
             "ix_runs_alike",
             "stack_key",
@@ -124,6 +130,7 @@ class Run(Base):
     )
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(64), default=LOCAL)
     name: Mapped[str] = mapped_column(String(200))
     status: Mapped[str] = mapped_column(String(16))
     reason: Mapped[str] = mapped_column(String(32))
@@ -192,8 +199,10 @@ class Sweep(Base):
     """Many runs of one spec with some of its fields varied."""
 
     __tablename__ = "sweeps"
+    __table_args__ = (Index("ix_sweeps_owner_id", "owner", "id"),)
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(64), default=LOCAL)
     name: Mapped[str] = mapped_column(String(200))
     spec: Mapped[dict[str, Any]]
     objective: Mapped[str] = mapped_column(String(32))
@@ -313,9 +322,34 @@ class IdempotencyKey(Base):
 
     __tablename__ = "idempotency_keys"
 
+    owner: Mapped[str] = mapped_column(String(64), primary_key=True, default=LOCAL)
     key: Mapped[str] = mapped_column(String(255), primary_key=True)
     request_sha256: Mapped[str] = mapped_column(String(64))
     status_code: Mapped[int]
     location: Mapped[str] = mapped_column(String(255))
     body: Mapped[dict[str, Any]]
     created_at: Mapped[datetime]
+
+
+class ApiKey(Base):
+    """What a caller shows to be let in: a hash of its secret, and what it may do until when."""
+
+    __tablename__ = "api_keys"
+    __table_args__ = (
+        CheckConstraint("scope IN ('read', 'submit', 'admin')", name="scope"),
+        Index("ix_api_keys_owner_id", "owner", "id"),
+    )
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(64))
+    name: Mapped[str] = mapped_column(String(200))
+    scope: Mapped[str] = mapped_column(String(16))
+    sha256: Mapped[str] = mapped_column(String(64))
+    # The secret before the last rotation, good for a while longer.
+    previous_sha256: Mapped[str | None] = mapped_column(String(64))
+    previous_until: Mapped[datetime | None]
+    created_at: Mapped[datetime]
+    rotated_at: Mapped[datetime | None]
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]

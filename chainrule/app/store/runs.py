@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from chainrule.app.run_status import TRANSITIONS, Reason, RunStatus, Wish
 from chainrule.app.store.database import now
 from chainrule.app.store.models import Run, RunAttempt, RunTransition
+from chainrule.app.store.visibility import EVERYBODY
 
 LONGEST_WAIT_S = 60.0
 _OBEYED = {
@@ -109,9 +110,9 @@ def watch(session: Session, run_ids: Iterable[str]) -> dict[str, tuple[str, int,
 
 
 def count_queued(session: Session, limit: int) -> int:
-    """Count the waiting runs, up to `limit`."""
+    """Count the waiting runs of all owners, up to `limit`."""
     waiting = select(Run.id).where(Run.status == RunStatus.QUEUED).limit(limit).subquery()
-    return session.scalar(select(func.count()).select_from(waiting)) or 0
+    return session.scalar(select(func.count()).select_from(waiting), execution_options=EVERYBODY) or 0
 
 
 def count_claimable(session: Session, limit: int) -> int:

@@ -43,8 +43,10 @@ def parts(value: Any, place: str = "#") -> Iterator[tuple[str, Any]]:
         yield from parts(part, f"{place}/{key}")
 
 
-def filled(path: str) -> str:
-    """Fill the parameters of a path with their documented examples."""
+def filled(client: httpx.Client, path: str) -> str:
+    """Fill the parameters of a path with their documented examples; of what has none, one is made."""
+    if "{key_id}" in path:
+        return path.format(key_id=client.post("/v1/keys", json={"scope": "read"}).json()["id"])
     return path.format(run_id="latest", sweep_id="latest", epoch="last", dataset_id="xor")
 
 
@@ -128,7 +130,7 @@ def test_every_example_runs_as_it_stands(client: httpx.Client, document: dict[st
         for body in example_bodies(document, operation):
             if path != "/v1/runs":
                 finished(client, XOR)  # what `latest` names after the first example
-            response = client.request(method, filled(path), json=body, headers={"Prefer": "wait=30"})
+            response = client.request(method, filled(client, path), json=body, headers={"Prefer": "wait=30"})
             documented = [int(status) for status in operation["responses"] if int(status) < 300]
             assert response.status_code in documented, f"{method} {path}: {response.text}"
             if path == "/v1/runs":
@@ -149,7 +151,7 @@ def test_every_reading_operation_runs_with_its_examples(client: httpx.Client, do
     finished(client, XOR)
     for method, path, operation in operations(document):
         if method == "GET":
-            response = client.get(filled(path))
+            response = client.get(filled(client, path))
             assert response.status_code == 200, f"{method} {path}: {response.text}"
             media_type = response.headers["content-type"].partition(";")[0]
             assert media_type in operation["responses"]["200"]["content"], f"{method} {path}: {media_type}"

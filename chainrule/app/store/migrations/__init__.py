@@ -18,14 +18,18 @@ def upgrade(database: Database) -> None:
 
     Concurrency: processes that start together take turns, by an advisory lock on PostgreSQL and by
     `BEGIN IMMEDIATE` on SQLite.
+
+    Raises:
+        ValueError: a row would refer to one that is not there; nothing has been changed.
     """
-    with database.writing(announce=False) as session:
-        connection = session.connection()
+    with database.migrating() as connection:
         if not database.sqlite:
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
         config = _config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+        if database.sqlite and (lost := connection.execute(text("PRAGMA foreign_key_check")).first()):
+            raise ValueError(f"a row of {lost[0]} refers to one of {lost[2]} that is not there")
 
 
 def revisions(database: Database) -> tuple[str | None, str | None]:

@@ -1,0 +1,95 @@
+"""Access: who calls, by the key that is shown, and what that key may do."""
+
+from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from chainrule.app.api.problems import response, unreachable
+from chainrule.app.config import Settings
+from chainrule.app.errors import Forbidden, Unauthenticated
+from chainrule.app.services import keys
+from chainrule.app.services.keys import Caller
+from chainrule.app.store.database import UNREACHABLE, Database
+
+OPEN = ("/", "/docs", "/openapi.json", "/v1/health")
+"""Needs no key: it shows nothing of anybody."""
+COMPUTING = ("/predict", "/gradients", "/gradient-checks")
+"""Endings of paths that are posted to and change nothing."""
+ADMINISTRATION = ("/v1/keys", "/v1/audit")
+
+
+class KnowCallers:
+    """ASGI middleware: lets in who shows a key, before anything else of the request is looked at.
+
+    What the caller may do is held against the operation later, by `permitted`.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app = app
+        self._required = settings.auth == "keys"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Find out who calls and pass the request on, or refuse it."""
+        if scope["type"] == "http":
+            state = scope.setdefault("state", {})
+            if not self._required:
+                state["caller"] = keys.EVERYBODY_HERE
+            elif _within(scope["path"], OPEN):
+                state["caller"] = keys.NOBODY
+            else:
+                try:
+                    shown = _shown(scope)
+                    database: Database = scope["app"].state.parts.database
+                    state["caller"] = await run_in_threadpool(keys.authenticate, database, shown)
+                except Unauthenticated as error:
+                    await response(error)(scope, receive, send)
+                    return
+                except UNREACHABLE as error:
+                    await unreachable("GET", error)(scope, receive, send)
+                    return
+        await self._app(scope, receive, send)
+
+
+async def permitted(request: Request) -> None:
+    """Refuse an operation that the caller's key may not do.
+
+    Raises:
+        Forbidden: the key's scope does not reach so far.
+    """
+    caller, scope = caller_of(request), needed(request)
+    if not caller.may(scope):
+        raise Forbidden(
+            f"This needs the scope {scope!r} and the key has {caller.scope!r}; "
+            f"`chainrule keys create --scope {scope}` makes one.",
+            headers={"WWW-Authenticate": f'Bearer realm="chainrule", error="insufficient_scope", scope="{scope}"'},
+        )
+
+
+def needed(request: Request) -> str:
+    """Say which scope an operation needs: reading and computing `read`, all that changes something `submit`."""
+    if _within(request.scope["path"], ADMINISTRATION):
+        return keys.ADMIN
+    computing: bool = request.method == "POST" and request.scope["route"].path.endswith(COMPUTING)
+    return keys.READ if request.method == "GET" or computing else keys.SUBMIT
+
+
+def caller_of(request: Request) -> Caller:
+    """Tell who calls."""
+    caller: Caller = request.state.caller
+    return caller
+
+
+def _within(path: str, places: tuple[str, ...]) -> bool:
+    return any(path == place or (place != "/" and path.startswith(f"{place}/")) for place in places)
+
+
+def _shown(scope: Scope) -> str:
+    given = [value for name, value in scope["headers"] if name == b"authorization"]
+    if not given:
+        raise Unauthenticated(
+            "This service asks for a key; send one as `Authorization: Bearer chainrule_…`. "
+            "`chainrule keys create` makes one.",
+            headers={"WWW-Authenticate": 'Bearer realm="chainrule"'},
+        )
+    kind, _, key = given[0].decode("latin-1").partition(" ")
+    return key.strip() if kind.lower() == "bearer" and len(given) == 1 else ""

@@ -1,0 +1,61 @@
+"""Visibility: a session of an owner reads, changes and makes what belongs to that owner, and nothing else.
+
+The one place where owners are told apart. Every statement of such a session gets a condition for each table in
+it: the owner's name where the table has one, else a row of its own in the table it hangs on (epochs on runs, chunks on
+datasets). The conditions are made of the tables themselves, so a new table has its own; one that neither has an
+owner nor hangs on one that has is refused. A session without an owner sees everything: workers, migrations, `keys` of
+the command line.
+"""
+
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import ColumnElement, exists
+from sqlalchemy.orm import ORMExecuteState, Session, UOWTransaction, with_loader_criteria
+
+from chainrule.app.store.models import Base
+
+OWNER = "owner"
+"""Whose a session is, in its `info`."""
+EVERYBODY = {"everybody": True}
+"""Execution options of a statement that counts what belongs to anybody: for limits that all share."""
+
+
+def only_own(state: ORMExecuteState) -> None:
+    """Narrow a statement to what belongs to the session's owner."""
+    owner = state.session.info.get(OWNER)
+    if owner is not None and not state.is_insert and not state.execution_options.get("everybody"):
+        state.statement = state.statement.options(*_conditions(owner))
+
+
+def stamp(session: Session, _context: UOWTransaction, _instances: Any) -> None:
+    """Give what a session makes to its owner."""
+    owner = session.info.get(OWNER)
+    if owner is not None:
+        for made in session.new:
+            if OWNER in made.__table__.columns:
+                made.owner = owner
+
+
+@lru_cache(maxsize=1024)
+def _conditions(owner: str) -> tuple[Any, ...]:
+    tables = [mapper.class_ for mapper in Base.registry.mappers]
+    return tuple(with_loader_criteria(table, belongs(table, owner), include_aliases=True) for table in tables)
+
+
+def belongs(table: Any, owner: str) -> ColumnElement[bool]:
+    """Say what makes a row belong to an owner.
+
+    Raises:
+        TypeError: nothing does.
+    """
+    if OWNER in table.__table__.columns:
+        own: ColumnElement[bool] = table.owner == owner
+        return own
+    for column in table.__table__.columns:
+        for key in column.foreign_keys:
+            parent = key.column.table
+            if OWNER in parent.columns:
+                of = parent.alias()
+                return exists().where(of.c[key.column.name] == getattr(table, column.key), of.c.owner == owner)
+    raise TypeError(f"rows of {table.__tablename__} belong to nobody: give it an owner, or a key to a table with one")
