@@ -321,7 +321,7 @@ def test_a_body_announced_as_too_large_is_refused_before_it_comes(server: Servic
     host, port = server.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=20) as connection:
         connection.sendall(
-            f"POST /v1/runs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{headers}\r\n".encode()
+            f"POST /v1/runs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n{headers}\r\n".encode()
         )
         answer = b""
         while piece := connection.recv(65536):
