@@ -49,6 +49,7 @@ def prepared(database_url: str, cache_dir: Path, **settings: Any) -> Iterator[Gr
             "run_id": finished(client, DIGITS)["id"],
             "dataset_id": upload(client, FLOWERS, "flowers.csv")["id"],
             "sweep_id": _swept(client),
+            "key_id": client.post("/v1/keys", json={"scope": "read"}).json()["id"],
             "epoch": "last",
         }
     database = Database(database_url)
