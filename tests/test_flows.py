@@ -289,6 +289,19 @@ def test_a_wish_to_cancel_outlives_the_worker_that_was_asked_to_end_first(fresh:
         assert (run["status"], run["reason"]) == ("cancelled", "cancel_requested")
 
 
+def test_a_run_that_is_to_be_cancelled_ends_though_every_worker_is_dead(fresh: Any, cache_dir: Path) -> None:
+    common = {"database_url": fresh.url("sqlite"), "cache_dir": cache_dir, **QUICK_RECOVERY}
+    with serving(slots=0, **common) as service, service.client() as client, working(slots=1, **common) as worker:
+        run_id = submit(client, LONG | {"epochs": 50000, "checkpoints": {"every": 10000}})
+        wait_for(lambda: under_way(client, run_id, 1))
+        worker.process.kill()
+        assert client.post(f"/v1/runs/{run_id}/cancel").status_code == 202
+        run = ended(client, run_id)
+        assert (run["status"], run["reason"]) == ("cancelled", "cancel_requested")
+        (attempt,) = client.get(f"/v1/runs/{run_id}/attempts").json()["items"]
+        assert (attempt["status"], attempt["detail"]) == ("cancelled", "no heartbeat for 3 s")
+
+
 def test_a_worker_that_cannot_reach_its_database_says_so_in_few_words(cache_dir: Path) -> None:
     with working(database_url="postgresql://nobody@127.0.0.1:1/nothing", cache_dir=cache_dir, slots=1) as worker:
         assert worker.process.wait(timeout=30) == 1

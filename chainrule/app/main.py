@@ -33,6 +33,7 @@ from chainrule.app.api.head import AnswerHead
 from chainrule.app.api.hosts import KnowHosts, is_loopback
 from chainrule.app.config import Settings
 from chainrule.app.execution.dispatcher import Dispatcher
+from chainrule.app.execution.reaper import Reaper
 from chainrule.app.services.watching import Watching
 from chainrule.app.store.changes import Changes
 from chainrule.app.store.database import Database
@@ -56,10 +57,14 @@ def create_app(settings: Settings) -> FastAPI:
         changes = Changes(database)
         watching = Watching(database, changes, settings.poll_interval_s)
         dispatcher = Dispatcher(database, settings, changes) if settings.slots else None
+        # Somebody must find out about workers that are gone, be there another one or not.
+        reaper = None if dispatcher is not None else Reaper(database, settings)
         changes.start()
         await watching.start()
         if dispatcher is not None:
             dispatcher.start()
+        if reaper is not None:
+            reaper.start()
         app.state.parts = Parts(database, settings, watching)
         try:
             yield
@@ -67,6 +72,8 @@ def create_app(settings: Settings) -> FastAPI:
             await watching.stop()
             if dispatcher is not None:
                 await run_in_threadpool(dispatcher.drain)
+            if reaper is not None:
+                await run_in_threadpool(reaper.stop)
             await run_in_threadpool(changes.stop)
             database.dispose()
 

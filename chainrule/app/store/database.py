@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any, Self
 
 import psycopg
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import Connection, DateTime, Double, Engine, create_engine, event, literal, make_url, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
 
 from chainrule.app.store import visibility
 from chainrule.app.store.outages import UNREACHABLE as UNREACHABLE
@@ -30,6 +33,26 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 def now() -> datetime:
     """Return the current time in UTC."""
     return datetime.now(UTC)
+
+
+class from_now(FunctionElement[datetime]):  # noqa: N801
+    """The time in so many seconds by the database's own clock, which is the same for all who compare with it."""
+
+    inherit_cache = True
+    type = DateTime(timezone=True)
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(literal(seconds, Double()))
+
+
+@compiles(from_now, "sqlite")
+def _from_now_sqlite(element: from_now, compiler: SQLCompiler, **options: Any) -> str:
+    return f"strftime('%Y-%m-%d %H:%M:%f', 'now', {compiler.process(element.clauses, **options)} || ' seconds')"
+
+
+@compiles(from_now, "postgresql")
+def _from_now_postgresql(element: from_now, compiler: SQLCompiler, **options: Any) -> str:
+    return f"statement_timestamp() + make_interval(secs => {compiler.process(element.clauses, **options)})"
 
 
 def new_id(prefix: str) -> str:

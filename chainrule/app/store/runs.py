@@ -7,14 +7,14 @@ believes in, and touches no row once the run has passed on to another attempt.
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, CursorResult, and_, func, insert, literal, or_, select, update
 from sqlalchemy.orm import Session
 
 from chainrule.app.run_status import TRANSITIONS, Reason, RunStatus, Wish
-from chainrule.app.store.database import now
+from chainrule.app.store.database import from_now, now
 from chainrule.app.store.models import Run, RunAttempt, RunTransition
 from chainrule.app.store.visibility import EVERYBODY
 
@@ -305,7 +305,7 @@ def lose_attempt(
         status = RunStatus.QUEUED
     # The first loss is often chance and is retried at once; who loses again and again waits longer.
     again = failures > 0 and status is RunStatus.QUEUED
-    wait = timedelta(seconds=min(2.0**failures, LONGEST_WAIT_S)) if again else None
+    wait_s = min(2.0**failures, LONGEST_WAIT_S)
     moved = _leave_running(
         session,
         attempt,
@@ -314,7 +314,7 @@ def lose_attempt(
         reason,
         detail,
         failures=1,
-        not_before=now() + wait if wait else None,
+        not_before=from_now(wait_s) if again else None,
     )
     return status if moved else None
 
@@ -393,7 +393,9 @@ def heartbeats(session: Session) -> list[Heartbeat]:
 
 
 def _claimable() -> ColumnElement[bool]:
-    return and_(Run.status == RunStatus.QUEUED, or_(Run.not_before.is_(None), Run.not_before <= now()))
+    # Nobody waits for longer than that: whoever seems to was told to when the database's clock was another.
+    come = or_(Run.not_before.is_(None), Run.not_before <= from_now(0.0), Run.not_before > from_now(LONGEST_WAIT_S))
+    return and_(Run.status == RunStatus.QUEUED, come)
 
 
 def _wish(cancel: bool, pause: bool) -> Wish | None:
@@ -431,7 +433,7 @@ def _leave_running(
     detail: str,
     *,
     failures: int,
-    not_before: datetime | None = None,
+    not_before: from_now | None = None,
     progress: dict[str, Any] | None = None,
 ) -> bool:
     if status not in TRANSITIONS[RunStatus.RUNNING]:

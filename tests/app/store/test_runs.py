@@ -9,7 +9,7 @@ from sqlalchemy import update
 
 from chainrule.app.run_status import TRANSITIONS, Reason, RunStatus, Wish
 from chainrule.app.store import checkpoints, runs
-from chainrule.app.store.database import Database, new_id, now
+from chainrule.app.store.database import Database, from_now, new_id, now
 from chainrule.app.store.models import Run
 from chainrule.app.store.runs import Attempt
 
@@ -80,8 +80,34 @@ def test_several_processes_claim_each_run_exactly_once(database: Database, datab
 def test_a_run_is_not_claimed_before_its_time(database: Database) -> None:
     run_id = queued_run(database)
     with database.writing() as session:
-        session.execute(update(Run).where(Run.id == run_id).values(not_before=now() + timedelta(hours=1)))
+        session.execute(update(Run).where(Run.id == run_id).values(not_before=from_now(runs.LONGEST_WAIT_S - 5)))
     assert claim(database) is None
+    with database.writing() as session:
+        session.execute(update(Run).where(Run.id == run_id).values(not_before=from_now(-0.001)))
+    assert claim(database) is not None
+
+
+def test_a_run_does_not_wait_for_hours_because_the_clock_of_the_database_was_put_back(database: Database) -> None:
+    run_id = queued_run(database)
+    with database.writing() as session:
+        session.execute(update(Run).where(Run.id == run_id).values(not_before=from_now(3600.0)))
+    assert claim(database) is not None
+
+
+def test_when_a_run_is_tried_again_does_not_depend_on_the_clocks_of_workers(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt = held(database)
+    monkeypatch.setattr(runs, "now", lambda: now() + timedelta(days=1))  # this worker's clock is wrong
+    with database.writing() as session:
+        session.execute(update(Run).values(failures=2))
+        runs.lose_attempt(session, attempt, Reason.WORKER_LOST, "", max_failures=9)
+        assert runs.count_claimable(session, 9) == 0
+    assert claim(database) is None
+    with database.reading() as session:
+        not_before = session.get_one(Run, attempt.run_id).not_before
+    assert not_before is not None
+    assert not_before - now() < timedelta(seconds=5)
 
 
 def test_an_attempt_that_lost_its_run_writes_nothing(database: Database) -> None:
