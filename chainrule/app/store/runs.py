@@ -419,6 +419,14 @@ def _held(attempt: Attempt) -> ColumnElement[bool]:
     return and_(Run.id == attempt.run_id, Run.attempt_id == attempt.attempt_id, Run.status == RunStatus.RUNNING)
 
 
+def _open(attempt: Attempt) -> ColumnElement[bool]:
+    return and_(
+        RunAttempt.run_id == attempt.run_id,
+        RunAttempt.attempt_id == attempt.attempt_id,
+        RunAttempt.ended_at.is_(None),
+    )
+
+
 def _held_of(attempts: Sequence[Attempt]) -> ColumnElement[bool]:
     ids, token = [attempt.run_id for attempt in attempts], {attempt.attempt_id for attempt in attempts}
     return and_(Run.id.in_(ids), Run.attempt_id.in_(token), Run.status == RunStatus.RUNNING)
@@ -478,11 +486,7 @@ def _end_attempt(
     run = select(Run).where(Run.id == attempt.run_id)
     session.execute(
         update(RunAttempt)
-        .where(
-            RunAttempt.run_id == attempt.run_id,
-            RunAttempt.attempt_id == attempt.attempt_id,
-            RunAttempt.ended_at.is_(None),
-        )
+        .where(_open(attempt))
         .values(
             ended_at=at,
             ended_epoch=run.with_only_columns(Run.epochs_done).scalar_subquery(),
