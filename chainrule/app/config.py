@@ -95,6 +95,12 @@ class Settings(BaseSettings):
     deleted_retention_s: float = Field(
         default=7 * DAY_S, ge=0, description="How long a deleted run or sweep can be restored before it is removed."
     )
+    bulk_retention_s: float | None = Field(
+        default=None,
+        ge=0,
+        description="How long after its end a run keeps all its checkpoints and gradient statistics; then those of its "
+        "last, best and final epochs are left. For ever by default.",
+    )
     idempotency_retention_s: float = Field(
         default=7 * DAY_S, gt=0, description="How long a request repeated under its idempotency key is recognised."
     )
@@ -120,15 +126,22 @@ class Settings(BaseSettings):
         default=100_000_000, ge=1, description="Largest number of steps (epochs x batches) of a run."
     )
     max_storage_bytes: int = Field(default=4096 * MIB, ge=MIB, description="Largest estimated storage of one run.")
+    max_total_storage_bytes: int | None = Field(
+        default=None,
+        ge=1,
+        description="Room for all datasets and runs together, waiting ones as estimated; more is answered 507. "
+        "No limit by default.",
+    )
     max_inspect_values: int = Field(
         default=20_000_000,
         ge=1,
         description="Largest number of values one gradients or predict request may compute.",
     )
-    max_cached_inputs_bytes: int = Field(
+    max_cache_bytes: int = Field(
         default=8192 * MIB,
         ge=0,
-        description="Largest room in `cache_dir` for samples as networks take them; the least recently used go first.",
+        description="Largest room in `cache_dir` for datasets, and for samples as networks take them; the least "
+        "recently used go first.",
     )
     max_metrics_operations: int = Field(
         default=50_000_000_000,

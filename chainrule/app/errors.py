@@ -19,7 +19,8 @@ AppError
 │   ├── LimitExceeded           limit_exceeded
 │   └── IdempotencyMismatch     idempotency_mismatch
 ├── QueueFull              429  queue_full
-└── Unavailable            503  unavailable
+├── Unavailable            503  unavailable
+└── StorageFull            507  storage_full
 """
 
 from dataclasses import dataclass
@@ -190,3 +191,18 @@ class Unavailable(AppError):
     """The database cannot be reached just now; what was to be changed may have been: repeat it under its key."""
 
     status, code, title = 503, "unavailable", "Service unavailable"
+
+
+class StorageFull(AppError):
+    """There is no room for it, by the limit the operator has set."""
+
+    status, code, title = 507, "storage_full", "No room left"
+
+    def __init__(self, taken: int, more: int, limit: int) -> None:
+        super().__init__(
+            f"It would take {more:,} bytes, {taken:,} are taken or reserved, and the limit is {limit:,} "
+            "(setting CHAINRULE_MAX_TOTAL_STORAGE_BYTES). Purge runs (DELETE /v1/runs/{run_id}?purge=true; deleted "
+            "ones count until then) or datasets, or submit runs that keep fewer checkpoints (checkpoints.every, "
+            "checkpoints.keep).",
+            extra={"limit": limit, "value": taken + more, "setting": "CHAINRULE_MAX_TOTAL_STORAGE_BYTES"},
+        )

@@ -31,6 +31,7 @@ from chainrule.app.errors import (
     LimitExceeded,
     Malformed,
     NotFound,
+    StorageFull,
     TooLarge,
     UnsupportedMediaType,
 )
@@ -78,7 +79,7 @@ MOST_FILES, MOST_FIELDS = 10, 100
         },
         **documented(
             Malformed, IdempotencyInFlight, TooLarge, UnsupportedMediaType, InvalidInput, LimitExceeded,
-            IdempotencyMismatch,
+            IdempotencyMismatch, StorageFull,
         ),
     },
     openapi_extra={

@@ -45,8 +45,8 @@ def read_gradients(
     layer: Annotated[int | None, Query(ge=1, le=10**6, description="Only this layer.")] = None,
 ) -> Any:
     """Norm, moments, extremes, share of zeros and update ratio of each layer's dW and db, per recorded epoch."""
-    items, next_after = gradients.recorded(service.database, run_id, after=after, limit=limit, layer=layer)
-    return json_response({"items": items, "next_after": next_after})
+    items, next_after, thinned_at = gradients.recorded(service.database, run_id, after=after, limit=limit, layer=layer)
+    return json_response({"items": items, "next_after": next_after, "thinned_at": thinned_at})
 
 
 @router.post(

@@ -47,6 +47,7 @@ from chainrule.app.errors import (
     NotFound,
     PreconditionFailed,
     QueueFull,
+    StorageFull,
     TooLarge,
     UnsupportedMediaType,
 )
@@ -63,7 +64,7 @@ CREATED: dict[int | str, dict[str, Any]] = {
     },
     **documented(
         Malformed, IdempotencyInFlight, TooLarge, UnsupportedMediaType, InvalidInput, LimitExceeded,
-        IdempotencyMismatch, QueueFull,
+        IdempotencyMismatch, QueueFull, StorageFull,
     ),
 }  # fmt: skip
 VALIDATED = {"model": Validated, "description": "With `validate_only`: the spec is good, and this is what it takes."}

@@ -38,6 +38,7 @@ from chainrule.app.errors import (
     Malformed,
     NotFound,
     QueueFull,
+    StorageFull,
     TooLarge,
     UnsupportedMediaType,
 )
@@ -93,7 +94,7 @@ ExactSweepId = Annotated[str, Path(alias="sweep_id", pattern=r"^sweep_[a-z0-9]{1
         },
         **documented(
             Malformed, IdempotencyInFlight, TooLarge, UnsupportedMediaType, InvalidInput, LimitExceeded,
-            IdempotencyMismatch, QueueFull,
+            IdempotencyMismatch, QueueFull, StorageFull,
         ),
     },
     openapi_extra={

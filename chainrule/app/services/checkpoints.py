@@ -11,7 +11,7 @@ from chainrule.app.errors import InvalidInput, LimitExceeded, NotFound
 from chainrule.app.services import datasets, training
 from chainrule.app.services.formats import rows as sent
 from chainrule.app.services.formats.rows import Row
-from chainrule.app.services.runs import found
+from chainrule.app.services.runs import found, iso
 from chainrule.app.services.weights import decode_safetensors
 from chainrule.app.store import checkpoints as store
 from chainrule.app.store import runs
@@ -191,6 +191,12 @@ def _number(session: Any, run: Run, epoch: str) -> int:
 
 
 def _not_kept(run: Run, epoch: str) -> NotFound:
+    if run.thinned_at is not None:
+        return NotFound(
+            f"Run {run.id} has no checkpoint of epoch {epoch}: at {iso(run.thinned_at)} all but those of its last, "
+            "best and final epochs were removed, as this service does some time after a run's end (setting "
+            f"CHAINRULE_BULK_RETENTION_S); GET /v1/runs/{run.id}/checkpoints lists those left."
+        )
     return NotFound(
         f"Run {run.id} has no checkpoint of epoch {epoch} ({run.epochs_done} of {run.epochs_total} epochs are done, "
         f"checkpoints.every is {run.config['checkpoints']['every']}); "

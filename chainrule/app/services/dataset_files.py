@@ -6,10 +6,12 @@ taken together with the names of classes, features and categories, is the datase
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import struct
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -96,7 +98,9 @@ class Names:
         return digest.hexdigest()
 
 
-def open_copy(path: Path, names: Names, sha256: str, stored: Callable[[], Iterator[bytes]]) -> dict[str, NDArray[Any]]:
+def open_copy(
+    path: Path, names: Names, sha256: str, stored: Callable[[], Iterator[bytes]], most_bytes: int
+) -> dict[str, NDArray[Any]]:
     """Map the local copy into memory; fetch it first if it is not there or not what it should be.
 
     The copy is trusted by its hash alone, because equal runs must see equal bytes: it is compared when the
@@ -107,15 +111,39 @@ def open_copy(path: Path, names: Names, sha256: str, stored: Callable[[], Iterat
         names: of classes and features.
         sha256: the identity.
         stored: reads the file from where it is stored.
+        most_bytes: room for all such files in its folder; others that were not used for longest make room for it.
 
     Raises:
         AppError: what is stored is damaged itself.
     """
     with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
         if _is_intact(path, file, names, sha256):
+            used(path, file)
             return _map(file)
     with _fetch(path, names, sha256, stored()) as file:
+        prune(path.parent, most_bytes, path)
         return _map(file)
+
+
+def used(path: Path, file: BinaryIO) -> None:
+    """Note that a file was used just now; its time of change, by which it is known, stays."""
+    with contextlib.suppress(OSError):
+        os.utime(path, ns=(time.time_ns(), os.fstat(file.fileno()).st_mtime_ns))
+
+
+def prune(folder: Path, limit: int, kept: Path) -> None:
+    """Remove the files that were not used for longest while all together take more than the limit."""
+    found = []
+    for path in itertools.chain(folder.glob("*.npy"), folder.glob("*.safetensors")):
+        with contextlib.suppress(FileNotFoundError):
+            status = path.stat()
+            found.append((path == kept, status.st_atime_ns, status.st_size, path))
+    total = sum(size for _, _, size, _ in found)
+    for _, _, size, path in sorted(found)[:-1]:
+        if total <= limit:
+            break
+        path.unlink(missing_ok=True)  # those who have mapped it keep what they see
+        total -= size
 
 
 def _is_intact(path: Path, file: BinaryIO, names: Names, sha256: str) -> bool:

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from chainrule.app.config import Settings
 from chainrule.app.errors import Conflict, InvalidInput, NotFound
-from chainrule.app.services import idempotency
+from chainrule.app.services import idempotency, retention
 from chainrule.app.services.dataset_files import Content, Names, open_copy
 from chainrule.app.services.formats import Limits, Options, Table, read, rows
 from chainrule.app.store import datasets as store
@@ -63,12 +63,13 @@ def create_from_upload(
 
     Raises:
         InvalidInput, LimitExceeded, UnsupportedMediaType: see `formats`.
+        StorageFull: there is no room for it.
     """
     with idempotency.in_flight(key):
         if given := idempotency.find(database, key):
             return Created(given.body, given.status_code == 201, replayed=True)
         table = read(upload.content, upload.labels, upload.options, _limits(settings))
-        return _create(database, upload.name or upload.options.filename or "dataset", table, key)
+        return _create(database, settings, upload.name or upload.options.filename or "dataset", table, key)
 
 
 def create_from_rows(
@@ -87,12 +88,13 @@ def create_from_rows(
 
     Raises:
         InvalidInput, LimitExceeded: with a pointer to the row.
+        StorageFull: there is no room for them.
     """
     with idempotency.in_flight(key):
         if given := idempotency.find(database, key):
             return Created(given.body, given.status_code == 201, replayed=True)
         table = rows.read(samples, targets, labels, feature_names, _limits(settings), weights)
-        return _create(database, name or "dataset", table, key)
+        return _create(database, settings, name or "dataset", table, key)
 
 
 def get(database: Database, dataset_id: str) -> dict[str, Any]:
@@ -209,7 +211,8 @@ def open_data(database: Database, settings: Settings, dataset_id: str) -> Data:
             _found(store.get(session, dataset_id), dataset_id)
             yield from store.chunks(session, dataset_id)
 
-    arrays = open_copy(settings.cache_dir / f"{dataset_id}.safetensors", names, dataset.sha256, stored)
+    path = settings.cache_dir / f"{dataset_id}.safetensors"
+    arrays = open_copy(path, names, dataset.sha256, stored, settings.max_cache_bytes)
     return Data(
         arrays["X"], arrays.get("Y"), arrays.get("labels"), names.classes, names.features, categories,
         arrays.get("weights"),
@@ -220,7 +223,7 @@ def _limits(settings: Settings) -> Limits:
     return Limits(settings.max_upload_bytes, settings.max_dataset_values)
 
 
-def _create(database: Database, name: str, table: Table, key: idempotency.Key | None) -> Created:
+def _create(database: Database, settings: Settings, name: str, table: Table, key: idempotency.Key | None) -> Created:
     content = Content(table.X, table.labels, table.Y, table.weights)
     names = Names(tuple(table.classes), tuple(table.feature_names), table.categories)
     sha256 = names.sha256(content.pieces())
@@ -237,10 +240,10 @@ def _create(database: Database, name: str, table: Table, key: idempotency.Key | 
         created_at=now(),
     )
     try:
-        return _store(database, dataset, content, key)
+        return _store(database, settings, dataset, content, key)
     except IntegrityError:
         # Two uploads of one content at the same time: the other was faster, and its dataset is ours as well.
-        return _store(database, dataset, content, key)
+        return _store(database, settings, dataset, content, key)
 
 
 def _own_hash(owner: str | None, sha256: str) -> str:
@@ -248,7 +251,9 @@ def _own_hash(owner: str | None, sha256: str) -> str:
     return sha256 if owner in (None, LOCAL) else hashlib.sha256(f"{owner} {sha256}".encode()).hexdigest()
 
 
-def _store(database: Database, dataset: Dataset, content: Content, key: idempotency.Key | None) -> Created:
+def _store(
+    database: Database, settings: Settings, dataset: Dataset, content: Content, key: idempotency.Key | None
+) -> Created:
     """Store the dataset, or find that its content is known, and keep the answer.
 
     Transaction: one, of this function.
@@ -259,6 +264,7 @@ def _store(database: Database, dataset: Dataset, content: Content, key: idempote
         known = store.get(session, dataset.id)
         shown = _view(known or dataset)
         if known is None:
+            retention.admit(session, settings, dataset.size_bytes)
             store.add(session, dataset, content.chunks())
         status = 200 if known else 201
         idempotency.keep(session, key, idempotency.Answer(status, f"/v1/datasets/{dataset.id}", shown))

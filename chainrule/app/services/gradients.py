@@ -12,7 +12,7 @@ from chainrule.app.errors import InvalidInput, LimitExceeded
 from chainrule.app.services import checkpoints, datasets, training
 from chainrule.app.services.formats import rows as sent
 from chainrule.app.services.formats.rows import Row
-from chainrule.app.services.runs import found
+from chainrule.app.services.runs import found, iso
 from chainrule.app.store import gradients as store
 from chainrule.app.store import runs
 from chainrule.app.store.database import Database
@@ -74,17 +74,17 @@ class Inspection:
 
 def recorded(
     database: Database, run_id: str, *, after: int, limit: int, layer: int | None
-) -> tuple[list[dict[str, Any]], int | None]:
-    """Read the recorded statistics of up to `limit` epochs behind `after`, and where more begin.
+) -> tuple[list[dict[str, Any]], int | None, str | None]:
+    """Read the recorded statistics of up to `limit` epochs behind `after`, where more begin, and if some are gone.
 
     Raises:
         NotFound: there is no such run.
     """
     with database.reading() as session:
-        found(runs.get(session, run_id), run_id)
+        thinned_at = found(runs.get(session, run_id), run_id).thinned_at
         records, more = store.page(session, run_id, after, limit, layer)
         shown = [{name: getattr(record, name) for name in RECORD} for record in records]
-    return shown, shown[-1]["epoch"] if more and shown else None
+    return shown, shown[-1]["epoch"] if more and shown else None, iso(thinned_at)
 
 
 def inspect(database: Database, settings: Settings, run_id: str, epoch: str, question: Question) -> Inspection:

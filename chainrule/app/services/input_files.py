@@ -10,7 +10,6 @@ import hashlib
 import json
 import logging
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -21,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chainrule.app.config import Settings
-from chainrule.app.services.dataset_files import CHUNK_BYTES, stamp
+from chainrule.app.services.dataset_files import CHUNK_BYTES, prune, stamp, used
 from chainrule.engine import Data
 from chainrule.engine.arrays import FloatArray, IntArray
 from chainrule.engine.preprocessing import BLOCK_VALUES, Preprocessing
@@ -114,7 +113,7 @@ def _open_or_make(settings: Settings, made: _Made) -> NDArray[Any] | None:
         with _alone(folder):
             if _open(path, made) is None:
                 _write(path, made)
-                _prune(folder, settings.max_cached_inputs_bytes, path)
+                prune(folder, settings.max_cache_bytes, path)
             return _open(path, made)
     except OSError as error:
         log.warning("cannot keep inputs as a file, each run holds them in memory: %s", error)
@@ -135,8 +134,7 @@ def _open(path: Path, made: _Made) -> NDArray[Any] | None:
             if not _matches_hash(file):
                 return None
             _intact[path] = stamp(file)
-        status = os.fstat(file.fileno())
-        os.utime(path, ns=(time.time_ns(), status.st_mtime_ns))  # when it was used last
+        used(path, file)
         file.seek(0)
         np.lib.format.read_magic(file)
         np.lib.format.read_array_header_1_0(file)
@@ -173,18 +171,3 @@ def _write(path: Path, made: _Made) -> None:
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
-
-
-def _prune(folder: Path, limit: int, kept: Path) -> None:
-    """Remove the files that were not used for longest while all together take more than the limit."""
-    found = []
-    for path in folder.glob("*.npy"):
-        with suppress(FileNotFoundError):
-            status = path.stat()
-            found.append((path == kept, status.st_atime_ns, status.st_size, path))
-    total = sum(size for _, _, size, _ in found)
-    for _, _, size, path in sorted(found)[:-1]:
-        if total <= limit:
-            break
-        path.unlink(missing_ok=True)  # those who have mapped it keep what they see
-        total -= size

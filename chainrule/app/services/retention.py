@@ -1,11 +1,14 @@
 """Retention: what is kept for how long, and is removed then; a little at a time."""
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 
+from sqlalchemy.orm import Session
+
 from chainrule.app.config import Settings
-from chainrule.app.store import deletions, idempotency
+from chainrule.app.errors import StorageFull
+from chainrule.app.store import deletions, idempotency, storage
 from chainrule.app.store.database import Database, now
 
 AT_ONCE = 100
@@ -23,15 +26,47 @@ def tidy(database: Database, settings: Settings, stopping: threading.Event | Non
     with database.reading() as session:
         condemned = deletions.condemned(session, AT_ONCE)
     purge(database, condemned, stopping)
-    return len(condemned) == AT_ONCE
+    old: Sequence[str] = ()
+    if settings.bulk_retention_s is not None:
+        with database.reading() as session:
+            old = storage.to_thin(session, now() - timedelta(seconds=settings.bulk_retention_s), AT_ONCE)
+        _in_pieces(database, storage.thin_some, old, stopping)
+    with database.reading() as session:
+        unmeasured = storage.unmeasured(session, AT_ONCE)
+    for run_id in unmeasured:
+        with database.writing(announce=False) as session:
+            storage.measure(session, run_id)
+    return AT_ONCE in (len(condemned), len(old), len(unmeasured))
+
+
+def admit(session: Session, settings: Settings, more_bytes: int) -> None:
+    """Refuse what there is no room for.
+
+    Concurrency: of several that are let in at the same time the last may be over the limit by what it takes.
+
+    Raises:
+        StorageFull: with what else is stored it would be over the limit of the service.
+    """
+    limit = settings.max_total_storage_bytes
+    if limit is not None and (taken := storage.total_bytes(session)) + more_bytes > limit:
+        raise StorageFull(taken, more_bytes, limit)
 
 
 def purge(database: Database, run_ids: Iterable[str], stopping: threading.Event | None = None) -> None:
     """Remove condemned runs with all they recorded, in as many transactions as that takes."""
+    _in_pieces(database, deletions.remove_some, run_ids, stopping)
+
+
+def _in_pieces(
+    database: Database,
+    do_some: Callable[[Session, str], bool],
+    run_ids: Iterable[str],
+    stopping: threading.Event | None,
+) -> None:
     for run_id in run_ids:
-        removed = False
-        while not removed:
+        done = False
+        while not done:
             if stopping is not None and stopping.is_set():
                 return
             with database.writing(announce=False) as session:
-                removed = deletions.remove_some(session, run_id)
+                done = do_some(session, run_id)

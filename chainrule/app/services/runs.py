@@ -57,6 +57,7 @@ def create(
 
     Raises:
         QueueFull: too many runs wait.
+        StorageFull: there is no room for what it will store.
         IdempotencyMismatch, IdempotencyInFlight: the key belongs to another request.
     """
     with idempotency.in_flight(key):
@@ -72,6 +73,7 @@ def create(
             queued = store.count_queued(session, settings.max_queued_runs)
             if queued >= settings.max_queued_runs:
                 raise QueueFull(queued, settings.max_queued_runs, RETRY_AFTER_S)
+            retention.admit(session, settings, run.estimated_bytes or 0)
             store.add(session, run)
             if run.config["inputs"] is not None:
                 inputs_store.add(session, run.id, plan.inputs.to_dict())
@@ -287,6 +289,7 @@ def view(run: Run, transitions: list[RunTransition] | None = None) -> dict[str, 
         "failures": run.failures,
         "worker": run.worker,
         "builds": run.builds,
+        "thinned_at": iso(run.thinned_at),
         "deleted_at": iso(run.deleted_at),
         "created_at": iso(run.created_at),
         "started_at": iso(run.started_at),
@@ -346,6 +349,7 @@ def new_run(plan: plans.Plan) -> Run:
         epochs_total=config["epochs"],
         steps_per_epoch=plan.steps_per_epoch,
         parameters=plan.estimate["parameters"],
+        estimated_bytes=plan.estimate.get("storage_bytes", 0),
         revision=1,
         cancel_requested=False,
         pause_requested=False,

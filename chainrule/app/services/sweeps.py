@@ -99,6 +99,7 @@ def submit(
     Raises:
         InvalidInput: the spec of a member is wrong or over a limit.
         QueueFull: too many runs would wait.
+        StorageFull: there is no room for what they will store.
         IdempotencyMismatch, IdempotencyInFlight: the key belongs to another request.
     """
     with idempotency.in_flight(key):
@@ -124,6 +125,7 @@ def submit(
             queued = runs_store.count_queued(session, settings.max_queued_runs)
             if queued + len(made) > settings.max_queued_runs:
                 raise QueueFull(queued, settings.max_queued_runs, RETRY_AFTER_S)
+            retention.admit(session, settings, sum(plan.estimate["storage_bytes"] for _, plan in made))
             store.add(session, sweep)
             store.add_members(
                 session,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, CursorResult, and_, delete, func, select, update
+from sqlalchemy import ColumnElement, CursorResult, and_, delete, func, select, true, update
 from sqlalchemy.orm import Session
 
 from chainrule.app.run_status import RunStatus
@@ -75,10 +75,7 @@ def remove_some(session: Session, run_id: str) -> bool:
     if drop_checkpoints(session, Checkpoint.run_id == run_id):
         return False
     for table in (GradientRecord, Epoch):
-        of_run = table.run_id == run_id
-        beyond = select(table.epoch).where(of_run).order_by(table.epoch).offset(MOST_ROWS).limit(1)
-        if (end := session.scalar(beyond)) is not None:
-            session.execute(_quietly(delete(table).where(of_run, table.epoch <= end)))
+        if drop_rows(session, table, table.run_id == run_id):
             return False
     session.execute(_quietly(delete(Run).where(Run.id == run_id, Run.purging)))
     return True
@@ -96,6 +93,13 @@ def drop_checkpoints(session: Session, which: ColumnElement[bool]) -> int:
     if last is None:
         return 0
     return _touched(session, delete(Checkpoint).where(which, Checkpoint.epoch <= last))
+
+
+def drop_rows(session: Session, table: type[Epoch | GradientRecord], which: ColumnElement[bool]) -> int:
+    """Drop some of one run's rows, whole epochs of about `MOST_ROWS` together, the first ones; tell how many."""
+    beyond = select(table.epoch).where(which).order_by(table.epoch).offset(MOST_ROWS).limit(1)
+    end = session.scalar(beyond)
+    return _touched(session, delete(table).where(which, true() if end is None else table.epoch <= end))
 
 
 def _mark(session: Session, which: ColumnElement[bool], at: datetime, *, for_good: bool) -> int:

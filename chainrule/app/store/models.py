@@ -181,6 +181,12 @@ class Run(Base):
     deleted_at: Mapped[datetime | None]
     purging: Mapped[bool] = mapped_column(default=False)
 
+    # The room it was estimated to take, and the room it takes; the latter is measured when it has ended.
+    estimated_bytes: Mapped[int | None]
+    stored_bytes: Mapped[int | None]
+    # Since when it has only its last, best and final weights.
+    thinned_at: Mapped[datetime | None]
+
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]

@@ -77,6 +77,6 @@ def test_what_is_stored_damaged_is_not_opened_and_leaves_no_file(tmp_path: Path)
     chunks = list(content.chunks())
     for damaged in (chunks[:-1], [], [*chunks, b"!"], [chunks[0], *chunks[:0:-1]]):
         with pytest.raises(AppError, match="does not match its hash"):
-            open_copy(tmp_path / "copy", NAMES, sha256, damaged.__iter__)
+            open_copy(tmp_path / "copy", NAMES, sha256, damaged.__iter__, 0)
         assert list(tmp_path.iterdir()) == []
-    assert open_copy(tmp_path / "copy", NAMES, sha256, content.chunks)["X"].tolist() == [[1], [1]]
+    assert open_copy(tmp_path / "copy", NAMES, sha256, content.chunks, 0)["X"].tolist() == [[1], [1]]

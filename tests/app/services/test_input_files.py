@@ -207,7 +207,7 @@ def test_a_damaged_file_is_made_again(settings: Settings, damage: str) -> None:
 @pytest.mark.usefixtures("_all_as_files")
 def test_the_files_used_least_recently_go_first_and_whoever_has_mapped_them_reads_on(settings: Settings) -> None:
     fitted = fit(NUMBERS, "min_max")
-    settings = settings.model_copy(update={"max_cached_inputs_bytes": 3 * NUMBERS.X.nbytes + 1000})
+    settings = settings.model_copy(update={"max_cache_bytes": 3 * NUMBERS.X.nbytes + 1000})
 
     def use(dataset: str) -> np.ndarray:
         return open_inputs(settings, Part(dataset, NUMBERS), fitted, np.float64).X
@@ -222,7 +222,7 @@ def test_the_files_used_least_recently_go_first_and_whoever_has_mapped_them_read
     use("ds_6")
     assert "ds_1" not in [path.name[:4] for path in files(settings)]
     assert np.array_equal(first, second)
-    none = settings.model_copy(update={"max_cached_inputs_bytes": 0})
+    none = settings.model_copy(update={"max_cache_bytes": 0})
     open_inputs(none, Part("ds_7", NUMBERS), fitted, np.float64)
     assert [path.name[:4] for path in files(settings)] == ["ds_7"]  # the one in use stays
 

@@ -1,5 +1,6 @@
 """Gradients on the wire: recorded statistics, quantities on demand, gradient checks."""
 
+from datetime import datetime
 from typing import Any, Self
 
 from pydantic import ConfigDict, Field, model_validator
@@ -33,6 +34,10 @@ class GradientRecords(Answer):
 
     items: list[GradientRecord] = Field(description="By epoch, layer, dW before db.")
     next_after: int | None = Field(description="Pass as `after` for more; null if there is none.")
+    thinned_at: datetime | None = Field(
+        default=None,
+        description="When those of all but the run's last, best and final epochs were removed; null if they were not.",
+    )
 
 
 class GradientsRequest(Request):

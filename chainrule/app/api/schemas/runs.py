@@ -474,6 +474,11 @@ class Run(Answer):
         description="Versions of Python, NumPy, BLAS and, where it is installed, Numba, the processor, and what NumPy "
         "and BLAS have chosen for it, on which the exact weights depend; set when first taken."
     )
+    thinned_at: datetime | None = Field(
+        default=None,
+        description="When checkpoints and gradient statistics of all but its last, best and final epochs were removed, "
+        "as the service is set to do some time after a run's end; null if they were not.",
+    )
     deleted_at: datetime | None = Field(
         default=None, description="When it was deleted; of those listed with `deleted`, else null."
     )
