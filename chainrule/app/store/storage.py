@@ -10,6 +10,7 @@ from chainrule.app.run_status import RunStatus
 from chainrule.app.store import checkpoints, deletions
 from chainrule.app.store.database import now
 from chainrule.app.store.models import Checkpoint, Dataset, GradientRecord, ResumePoint, Run
+from chainrule.app.store.visibility import EVERYBODY
 
 EPOCH_BYTES = 150
 RECORD_BYTES = 130
@@ -17,10 +18,10 @@ _ENDED = [status for status in RunStatus if status.terminal]
 
 
 def total_bytes(session: Session) -> int:
-    """Sum up what datasets and runs take; runs that have not been measured, what was estimated."""
+    """Sum up what datasets and runs of all owners take; runs that have not been measured, what was estimated."""
     of_runs = select(func.sum(func.coalesce(Run.stored_bytes, Run.estimated_bytes, 0)))
     of_datasets = select(func.sum(Dataset.size_bytes))
-    return sum(int(session.scalar(query) or 0) for query in (of_runs, of_datasets))
+    return sum(int(session.scalar(query, execution_options=EVERYBODY) or 0) for query in (of_runs, of_datasets))
 
 
 def unmeasured(session: Session, most: int) -> Sequence[str]:
@@ -35,7 +36,7 @@ def measure(session: Session, run_id: str) -> None:
     point = session.scalar(select(func.length(ResumePoint.content)).where(ResumePoint.run_id == run_id))
     records = session.scalar(select(func.count()).where(GradientRecord.run_id == run_id))
     size = int(weights or 0) + (point or 0) + RECORD_BYTES * (records or 0)
-    measured = update(Run).where(Run.id == run_id, Run.stored_bytes.is_(None))
+    measured = update(Run).where(Run.id == run_id, Run.stored_bytes.is_(None), Run.status.in_(_ENDED))
     session.execute(
         measured.values(stored_bytes=size + EPOCH_BYTES * (Run.epochs_done + 1)).execution_options(
             synchronize_session=False
