@@ -182,17 +182,16 @@ def softmax_of_labels(Z: FloatArray, labels: IntArray) -> tuple[FloatArray, Bool
         E⁽ⁱ⁾, (…), and whether the first of the largest activations is another class's, (…).
     """
     with np.errstate(over="ignore"):
-        below = np.maximum.reduce(Z, axis=0) - Z
-        A = np.exp(-below)
-        sums = np.add.reduce(A, axis=0)
-        A /= sums
-    largest = np.maximum.reduce(A, axis=0)
+        above = Z - np.maximum.reduce(Z, axis=0)
+    powers = np.exp(above)
+    sums = np.add.reduce(powers, axis=0)
     # Where each sample's label lies in what is as long as Z.
     places = labels * labels.size + np.arange(labels.size).reshape(labels.shape)
-    errors = np.minimum(below.take(places), np.finfo(Z.dtype).max).astype(np.float64) + np.log(sums)
-    wrong = A.take(places) != largest
-    if np.count_nonzero(largest == A) != labels.size:  # several are largest, or a number is none
-        wrong = np.argmax(A, axis=0) != labels
+    errors = np.log(sums) - np.maximum(above.take(places), np.finfo(Z.dtype).min).astype(np.float64)
+    wrong = powers.take(places) != 1
+    if np.count_nonzero(powers > 1 - 4 * np.finfo(Z.dtype).eps) != labels.size:
+        # Several are largest, or nearly, or a number is none: what is the first of them shows when it is divided.
+        wrong = np.argmax(powers / sums, axis=0) != labels
     return errors, wrong
 
 

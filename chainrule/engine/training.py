@@ -599,10 +599,13 @@ def _side_by_side(arrays: Sequence[Any]) -> Any:
 
     There are two at least, maybe one of zeros: a single number in each row NumPy would sum up in another order.
     """
-    moved = [np.moveaxis(array, -2, 0) for array in arrays]
+    units_first = {3: (1, 0, 2), 4: (2, 0, 1, 3)}[arrays[0].ndim]
+    moved = [array.transpose(units_first) for array in arrays]
     widths = [array.shape[-2] * array.shape[-1] for array in moved]
-    room = np.empty((*moved[0].shape[:-2], max(sum(widths), 2)), moved[0].dtype)
-    room[..., sum(widths) :] = 0
+    width = sum(widths)
+    room = np.empty((*moved[0].shape[:-2], max(width, 2)), moved[0].dtype)
+    if width < 2:
+        room[..., width:] = 0
     start = 0
     for array, width in zip(moved, widths, strict=True):
         room[..., start : start + width].reshape(array.shape)[...] = array
