@@ -9,12 +9,12 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import inspect, text
+from sqlalchemy import func, inspect, select, text
 from sqlalchemy.exc import IntegrityError
 
 from chainrule.app.store import migrations
 from chainrule.app.store.database import Database
-from chainrule.app.store.models import Base
+from chainrule.app.store.models import Base, Dataset, DatasetChunk, IdempotencyKey, Run
 
 OLD_RUN = """
 INSERT INTO runs (id, name, status, reason, detail, priority, config, dataset, epochs_total, steps_per_epoch,
@@ -23,12 +23,17 @@ INSERT INTO runs (id, name, status, reason, detail, priority, config, dataset, e
 VALUES ('r', '', 'queued', 'submitted', '', 0, '{}', 'xor', 1, 1, 1, 1, FALSE, 0, 0, 0, 0, 0, 0, CURRENT_TIMESTAMP)
 """
 
+OLD_DATASET = """
+INSERT INTO datasets (id, name, sha256, samples, features, targets, classes, size_bytes, report, created_at)
+VALUES ('{}', '', 'same', 1, 1, 1, '[]', 1, '{{}}', CURRENT_TIMESTAMP)
+"""
+
 
 def migrate(database: Database, how: Callable[[Config, str], Any], revision: str) -> None:
-    with database.writing() as session:
+    with database.migrating() as connection:
         config = Config()
         config.set_main_option("script_location", "chainrule:app/store/migrations")
-        config.attributes["connection"] = session.connection()
+        config.attributes["connection"] = connection
         how(config, revision)
 
 
@@ -78,4 +83,29 @@ def test_runs_stored_before_they_could_be_paused_keep_all_they_recorded_and_can_
             assert session.execute(text("PRAGMA integrity_check")).scalar_one() == "ok"
     with pytest.raises(IntegrityError), database.writing() as session:
         session.execute(text("UPDATE runs SET status = 'paused'"))
+    database.dispose()
+
+
+def test_what_was_stored_before_there_were_owners_is_local_and_whole(database_url: str) -> None:
+    database = Database(database_url)
+    migrate(database, command.downgrade, "0006")
+    with database.writing() as session:
+        session.execute(text(OLD_RUN))
+        session.execute(text(OLD_DATASET.format("ds")))
+        session.execute(text("INSERT INTO dataset_chunks (dataset_id, position, content) VALUES ('ds', 0, 'bytes')"))
+        session.execute(
+            text(
+                "INSERT INTO idempotency_keys (key, request_sha256, status_code, location, body, created_at) "
+                "VALUES ('k', '', 201, '', '{}', CURRENT_TIMESTAMP)"
+            )
+        )
+    migrations.upgrade(database)
+    with database.of("local").reading() as session:
+        for table in (Dataset, DatasetChunk, IdempotencyKey, Run):
+            assert session.scalar(select(func.count()).select_from(table)) == 1, table
+    with pytest.raises(IntegrityError), database.writing() as session:
+        session.execute(text(OLD_DATASET.format("again")))
+    with database.writing() as session:  # keys from table to table are there as before
+        session.execute(text("DELETE FROM datasets"))
+        assert session.scalar(text("SELECT count(*) FROM dataset_chunks")) == 0
     database.dispose()

@@ -30,6 +30,7 @@ from chainrule.app.api.access import KnowCallers, permitted
 from chainrule.app.api.bodies import LimitBodies
 from chainrule.app.api.dependencies import Parts, known_parameters
 from chainrule.app.api.head import AnswerHead
+from chainrule.app.api.headers import StrictHeaders
 from chainrule.app.api.hosts import KnowHosts, is_loopback
 from chainrule.app.config import Settings
 from chainrule.app.execution.dispatcher import Dispatcher
@@ -86,11 +87,12 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,  # a redirect would name the scheme and host we see, not those the client sees
     )
     problems.install(app)
-    docs.install(app)
+    docs.install(app, keys=settings.auth == "keys")
     app.add_middleware(LimitBodies, settings=settings)
     app.add_middleware(AnswerHead)
     app.add_middleware(KnowCallers, settings=settings)
     app.add_middleware(KnowHosts, settings=settings)
+    app.add_middleware(StrictHeaders)
     app.include_router(docs.router)
     app.include_router(health.router, prefix="/v1")
     for router in ROUTERS:
@@ -122,7 +124,7 @@ def serve(settings: Settings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         # The server takes both while it runs, and raises them once more when it has ended.
         signal.signal(number, lambda *_: None)
-    config = uvicorn.Config(create_app(settings), lifespan="on", log_config=None, access_log=False)
+    config = uvicorn.Config(create_app(settings), lifespan="on", log_config=None, access_log=False, server_header=False)
     server = _Server(config)
     server.run(sockets=[listening])
     return 0 if server.started else 1

@@ -79,13 +79,15 @@ TAGS = [
 ]
 
 
-def install(app: FastAPI) -> None:
-    """Give the application its OpenAPI document, made once."""
+def install(app: FastAPI, *, keys: bool) -> None:
+    """Give the application its OpenAPI document, made once; with `keys` it says that they are asked for."""
     made: dict[str, Any] = {}
 
     def openapi() -> dict[str, Any]:
         if not made:
-            made.update(_document(app))
+            made.update(_document(app) | ({"security": [{"key": []}]} if keys else {}))
+            for path in [path for path in made["paths"] if keys and path.startswith("/v1/health/")]:
+                made["paths"][path]["get"]["security"] = []
         return made
 
     app.openapi = openapi  # type: ignore[method-assign]
@@ -154,4 +156,11 @@ def _document(app: FastAPI) -> dict[str, Any]:
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas.update(schema.pop("$defs", {}))
         schemas[model.__name__] = schema
+    document["components"]["securitySchemes"] = {
+        "key": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "A key of this service, where it asks for one: `chainrule keys create` makes it.",
+        }
+    }
     return document

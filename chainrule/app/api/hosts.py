@@ -1,8 +1,8 @@
 """Hosts and origins: no web page elsewhere reaches, by way of its reader's browser, a service that asks no key."""
 
 import ipaddress
+import re
 from collections.abc import Iterable
-from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -10,6 +10,7 @@ from chainrule.app.api.problems import response
 from chainrule.app.config import Settings
 from chainrule.app.errors import AppError, CrossOrigin, Misdirected
 
+_HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::[0-9]{1,5})?")
 SAFE = ("GET", "HEAD", "OPTIONS")
 OWN = (b"same-origin", b"none")
 """What a browser says in `Sec-Fetch-Site` of requests that its user or our own page makes."""
@@ -49,8 +50,9 @@ class KnowHosts:
         return None
 
     def _known(self, host: str) -> bool:
-        name = urlsplit(f"//{host}").hostname or ""
-        return self._any or is_loopback(name) or name.lower() in self._names
+        form = _HOST.fullmatch(host)
+        name = (form.group(1) or form.group(2)).lower() if form else ""
+        return self._any or is_loopback(name) or name in self._names
 
 
 def is_loopback(name: str) -> bool:
@@ -66,4 +68,4 @@ def _of_our_own(headers: dict[bytes, bytes], host: str) -> bool:
     site, origin = headers.get(b"sec-fetch-site"), headers.get(b"origin")
     if site is not None:
         return site in OWN
-    return origin is None or urlsplit(origin.decode("latin-1")).netloc == host
+    return origin is None or origin.decode("latin-1").partition("://")[2] == host

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
+from chainrule.app.api.headers import complete
 from chainrule.app.errors import (
     AppError,
     CrossOrigin,
@@ -272,4 +273,6 @@ async def _unreachable(request: Request, error: Exception) -> Response:
 
 async def _broken(request: Request, error: Exception) -> Response:
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return response(AppError("Something went wrong on our side; it was written to the service's log."))
+    answer = response(AppError("Something went wrong on our side; it was written to the service's log."))
+    complete(answer.headers, private=True)  # this one is made outside of all that would do it
+    return answer

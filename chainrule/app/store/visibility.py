@@ -3,8 +3,8 @@
 The one place where owners are told apart. Every statement of such a session gets a condition for each table in
 it: the owner's name where the table has one, else a row of its own in the table it hangs on (epochs on runs, chunks on
 datasets). The conditions are made of the tables themselves, so a new table has its own; one that neither has an
-owner nor hangs on one that has is refused. A session without an owner sees everything: workers, migrations, `keys` of
-the command line.
+owner nor hangs on one that has is refused, and so is a statement that cannot be narrowed. A session without an owner
+sees everything: workers, migrations, `keys` of the command line.
 """
 
 from functools import lru_cache
@@ -22,10 +22,19 @@ EVERYBODY = {"everybody": True}
 
 
 def only_own(state: ORMExecuteState) -> None:
-    """Narrow a statement to what belongs to the session's owner."""
+    """Narrow a statement to what belongs to the session's owner.
+
+    Raises:
+        TypeError: the statement names tables and not the classes mapped to them, so it cannot be narrowed.
+    """
     owner = state.session.info.get(OWNER)
-    if owner is not None and not state.is_insert and not state.execution_options.get("everybody"):
-        state.statement = state.statement.options(*_conditions(owner))
+    if owner is None or state.execution_options.get("everybody"):
+        return
+    if state.is_orm_statement:
+        if not state.is_insert:
+            state.statement = state.statement.options(*_conditions(owner))
+    elif state.is_select or state.is_update or state.is_delete:
+        raise TypeError("a session of an owner is asked by mapped classes, not by tables")
 
 
 def stamp(session: Session, _context: UOWTransaction, _instances: Any) -> None:

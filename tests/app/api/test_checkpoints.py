@@ -209,7 +209,9 @@ def test_weights_that_are_there_already_are_not_sent_again(
         f"{path(xor_run, 6)}/weights", params={"format": form}, headers={"If-None-Match": first.headers["etag"]}
     )
     assert other.status_code == 200
-    assert client.get(f"{path(xor_run)}/weights", params={"format": form}).headers["cache-control"] == "no-cache"
+    assert (
+        client.get(f"{path(xor_run)}/weights", params={"format": form}).headers["cache-control"] == "private, no-cache"
+    )
 
 
 def test_formats_have_etags_of_their_own(client: httpx.Client, xor_run: dict[str, Any]) -> None:
@@ -529,7 +531,7 @@ def test_final_is_what_everything_asks_for_by_the_weights_a_run_ended_with(
             assert (answer.status_code, answer.json()["epoch"]) == (200, epoch)
         fetched = client.get(f"{path(run, 'final')}/weights")
         assert fetched.headers["content-location"] == f"{path(run, epoch)}/weights"
-        assert fetched.headers["cache-control"] == "no-cache"
+        assert fetched.headers["cache-control"] == "private, no-cache"
         assert fetched.headers["etag"] == client.get(f"{path(run, epoch)}/weights").headers["etag"]
     assert digits_run["best_epoch"] is None
 

@@ -182,10 +182,10 @@ def test_metrics_of_a_numbered_epoch_last_and_are_not_computed_for_those_who_hav
 def test_metrics_under_a_name_that_moves_are_asked_for_again(client: httpx.Client, digits_run: dict[str, Any]) -> None:
     numbered = client.get(address(digits_run, 12))
     for epoch in ("last", "best"):
-        assert client.get(address(digits_run, epoch)).headers["cache-control"] == "no-cache"
+        assert client.get(address(digits_run, epoch)).headers["cache-control"] == "private, no-cache"
     assert client.get(address(digits_run, "last")).headers["etag"] == numbered.headers["etag"]
     finished(client, XOR)
-    assert client.get(address({"id": "latest"}, 0)).headers["cache-control"] == "no-cache"
+    assert client.get(address({"id": "latest"}, 0)).headers["cache-control"] == "private, no-cache"
 
 
 def test_what_is_not_there_is_refused_as_by_the_other_readings(

@@ -19,5 +19,5 @@ handed_in = context.config.attributes.get("connection")
 if handed_in is not None:
     migrate(handed_in)
 else:
-    with Database(Settings().database_url).writing() as session:
-        migrate(session.connection())
+    with Database(Settings().database_url).migrating() as connection:
+        migrate(connection)

@@ -14,6 +14,7 @@ def upgrade() -> None:
     for table in ("runs", "sweeps"):
         op.add_column(table, _owner())
         op.create_index(f"ix_{table}_owner_id", table, ["owner", "id"])
+    _check()
     with op.batch_alter_table("datasets") as datasets:
         datasets.add_column(_owner())
         datasets.drop_constraint("uq_datasets_sha256", type_="unique")
@@ -44,6 +45,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Undo; possible as long as no two owners have the same content or the same idempotency key."""
+    _check()
     op.drop_table("api_keys")
     with op.batch_alter_table("idempotency_keys") as answers:
         answers.drop_constraint("pk_idempotency_keys", type_="primary")
@@ -56,6 +58,13 @@ def downgrade() -> None:
     for table in ("sweeps", "runs"):
         op.drop_index(f"ix_{table}_owner_id", table_name=table)
         op.drop_column(table, "owner")
+
+
+def _check() -> None:
+    """Refuse to copy tables while dropping one would delete what refers to it: see `Database.migrating`."""
+    connection = op.get_bind()
+    if connection.dialect.name == "sqlite" and connection.exec_driver_sql("PRAGMA foreign_keys").scalar_one():
+        raise RuntimeError("turn foreign keys off before this migration, outside of the transaction")
 
 
 def _owner() -> sa.Column[str]:
