@@ -26,6 +26,7 @@ EXPORTS = (ROOT / "docs/guide/exports.md").read_text()
 INPUTS = (ROOT / "docs/guide/inputs.md").read_text()
 KEEPING = (ROOT / "docs/guide/keeping.md").read_text()
 LINEAGE = (ROOT / "docs/guide/lineage.md").read_text()
+MONITORING = (ROOT / "docs/guide/monitoring.md").read_text()
 METRICS = (ROOT / "docs/guide/metrics.md").read_text()
 NORMALIZATION = (ROOT / "docs/guide/normalization.md").read_text()
 SWEEPS = (ROOT / "docs/guide/sweeps.md").read_text()
@@ -120,8 +121,10 @@ def test_networks_compute_the_same_elsewhere_as_the_guide_shows(
     [
         (METRICS, 3), (NORMALIZATION, 4), (TRAINING, 3), (LINEAGE, 3), (SWEEPS, 1), (INPUTS, 4),
         (VERIFICATION, 2), (KEEPING, 1),
+        (MONITORING, 4),
     ],
-    ids=["metrics", "normalization", "training", "lineage", "sweeps", "inputs", "verification", "keeping"],
+    ids=["metrics", "normalization", "training", "lineage", "sweeps", "inputs", "verification", "keeping",
+         "monitoring"],
 )  # fmt: skip
 def test_a_page_of_the_guide_prints_what_it_shows(server: Service, tmp_path: Path, page: str, count: int) -> None:
     shown = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", page, flags=re.DOTALL)

@@ -60,6 +60,13 @@ class Settings(BaseSettings):
         default=1, ge=1, le=256, description="BLAS threads of each slot; part of what repeatability needs."
     )
     log_level: str = Field(default="INFO", description="Level of the log on standard error.")
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="Form of the log: text for people, or json, one object a line."
+    )
+    access_log: bool = Field(default=True, description="Whether each request is logged; probes only at level DEBUG.")
+    min_free_bytes: int = Field(
+        default=128 * MIB, ge=0, description="With less room on the disks it needs, the service is not ready."
+    )
 
     flush_interval_s: float = Field(
         default=0.25, gt=0, description="Longest time between two writes of a training run."

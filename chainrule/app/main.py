@@ -5,13 +5,17 @@ import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
 
 import uvicorn
 from fastapi import Depends, FastAPI
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.exc import SQLAlchemyError
+from starlette.types import ASGIApp
 
 import chainrule
+from chainrule.app import logs
 from chainrule.app.api import (
     checkpoints,
     datasets,
@@ -23,6 +27,7 @@ from chainrule.app.api import (
     keys,
     metrics,
     problems,
+    prometheus,
     runs,
     sweeps,
 )
@@ -32,9 +37,11 @@ from chainrule.app.api.dependencies import Parts, known_parameters
 from chainrule.app.api.head import AnswerHead
 from chainrule.app.api.headers import StrictHeaders
 from chainrule.app.api.hosts import KnowHosts, is_loopback
+from chainrule.app.api.requests import RequestFigures, Requests
 from chainrule.app.config import Settings
 from chainrule.app.execution.dispatcher import Dispatcher
 from chainrule.app.execution.reaper import Reaper
+from chainrule.app.services.monitoring import Monitoring
 from chainrule.app.services.watching import Watching
 from chainrule.app.store.changes import Changes
 from chainrule.app.store.database import Database
@@ -66,10 +73,14 @@ def create_app(settings: Settings) -> FastAPI:
             dispatcher.start()
         if reaper is not None:
             reaper.start()
-        app.state.parts = Parts(database, settings, watching)
+        threads = dispatcher.threads if dispatcher else lambda: {"reaper": reaper is not None and reaper.alive}
+        monitoring = Monitoring(database, settings, threads)
+        monitoring.start()
+        app.state.parts = Parts(database, settings, watching, monitoring)
         try:
             yield
         finally:
+            monitoring.stop()
             await watching.stop()
             if dispatcher is not None:
                 await run_in_threadpool(dispatcher.drain)
@@ -78,7 +89,10 @@ def create_app(settings: Settings) -> FastAPI:
             await run_in_threadpool(changes.stop)
             database.dispose()
 
-    app = FastAPI(
+    registry = prometheus.new_registry()
+    app = _Service(
+        settings=settings,
+        figures=RequestFigures(registry),
         title="Chainrule",
         version=chainrule.__version__,
         lifespan=lifespan,
@@ -86,6 +100,7 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,  # a redirect would name the scheme and host we see, not those the client sees
     )
+    app.state.registry = registry
     problems.install(app)
     docs.install(app, keys=settings.auth == "keys")
     app.add_middleware(LimitBodies, settings=settings)
@@ -95,6 +110,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(StrictHeaders)
     app.include_router(docs.router)
     app.include_router(health.router, prefix="/v1")
+    app.include_router(prometheus.router)
     for router in ROUTERS:
         app.include_router(router, prefix="/v1", dependencies=[Depends(permitted), Depends(known_parameters)])
     return app
@@ -102,8 +118,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 def serve(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT, then drain; return the exit status."""
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logs.install(settings.log_level, settings.log_format)
     if settings.auth == "off" and not is_loopback(settings.host):
         log.error(
             "%s is no loopback address: whoever reaches it could do anything. Set CHAINRULE_AUTH=keys and make the "
@@ -135,6 +150,18 @@ def _upgrade(url: str) -> None:
     database = Database(url)
     upgrade(database)
     database.dispose()
+
+
+class _Service(FastAPI):
+    """Has every request noted from outside all else, so that nothing is answered unnoted."""
+
+    def __init__(self, *, settings: Settings, figures: RequestFigures, **options: Any) -> None:
+        super().__init__(**options)
+        self._noted = partial(Requests, settings=settings, figures=figures)
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Put everything together."""
+        return self._noted(super().build_middleware_stack())
 
 
 class _Server(uvicorn.Server):

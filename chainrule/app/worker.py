@@ -6,6 +6,7 @@ from queue import SimpleQueue
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from chainrule.app import logs
 from chainrule.app.config import Settings
 from chainrule.app.execution.dispatcher import Dispatcher
 from chainrule.app.store.changes import Changes
@@ -17,8 +18,7 @@ log = logging.getLogger(__name__)
 
 def run(settings: Settings) -> None:
     """Train waiting runs until SIGTERM or SIGINT, then put running ones back with their resume points."""
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logs.install(settings.log_level, settings.log_format)
     endings: SimpleQueue[int] = SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: endings.put(number))

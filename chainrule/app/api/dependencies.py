@@ -16,6 +16,7 @@ from chainrule.app.api.access import caller_of
 from chainrule.app.config import Settings
 from chainrule.app.errors import InvalidInput, NotFound, PreconditionFailed, UnsupportedMediaType
 from chainrule.app.services import idempotency, runs
+from chainrule.app.services.monitoring import Monitoring
 from chainrule.app.services.watching import Watching
 from chainrule.app.store.database import Database
 
@@ -32,9 +33,10 @@ class Parts:
     database: Database
     settings: Settings
     watching: Watching
+    monitoring: Monitoring
 
 
-def _parts(request: Request) -> Parts:
+async def _parts(request: Request) -> Parts:
     parts: Parts = request.app.state.parts
     return replace(parts, database=parts.database.of(caller_of(request).owner))
 

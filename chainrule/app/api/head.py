@@ -20,4 +20,8 @@ class AnswerHead:
                 await send(message)
                 await send({"type": "http.response.body"})
 
-        await self._app({**scope, "method": "GET"}, receive, headers_only)
+        asked = {**scope, "method": "GET"}
+        try:
+            await self._app(asked, receive, headers_only)
+        finally:
+            scope["route"] = asked.get("route")

@@ -17,11 +17,13 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from chainrule.app import logs
 from chainrule.app.config import MIB, Settings
 from chainrule.app.execution.writer import Assignment, Ending, RunLost, Writer
 from chainrule.app.run_status import Reason, RunStatus, Wish
 from chainrule.app.services import training
 from chainrule.app.services.comparing import Hashed
+from chainrule.app.services.tally import Flush
 from chainrule.app.services.weights import NetworkEncoder
 from chainrule.app.store import checkpoints, runs
 from chainrule.app.store.database import Database
@@ -47,6 +49,7 @@ from chainrule.engine.stopping import Watched
 DRAIN = "drain"
 WRITTEN = "written"
 MOVED = "moved"
+FLUSHED = "flushed"
 READY = "ready"
 ENDED = "ended"
 CRASHED = "crashed"
@@ -78,6 +81,12 @@ class Order:
 
     assignments: tuple[Assignment, ...]
 
+    @property
+    def ids(self) -> dict[str, str]:
+        """What it is known by in the log."""
+        attempts = [assignment.attempt for assignment in self.assignments]
+        return {"run_id": ",".join(a.run_id for a in attempts), "attempt_id": attempts[0].attempt_id}
+
 
 class _Supervisor:
     """The child's end of the pipe: hears orders and wishes, tells of writes, and dies when the other end does.
@@ -107,7 +116,7 @@ class _Supervisor:
         """Tell what is wished of a run."""
         return self.wished.get(attempt.run_id, DRAIN if self.drain else None)
 
-    def tell(self, word: str, detail: str = "") -> None:
+    def tell(self, word: str, detail: str | Flush = "") -> None:
         with contextlib.suppress(OSError), self._guard:
             self._pipe.send((word, detail))
 
@@ -174,12 +183,16 @@ def main(settings: Settings, pipe: Connection) -> None:
     """Obey one order after another, each from its resume points to its end, or until told to stop."""
     _leave_signals_to_supervisor()
     supervisor = _Supervisor(pipe)
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logs.install(settings.log_level, settings.log_format)
     database = _prepared.get(settings.database_url) or _database(settings.database_url)
     database.on_commit(lambda: supervisor.tell(WRITTEN))
     for left in range(MOST_ATTEMPTS - 1, -1, -1):
         order = supervisor.orders.get()
-        if order is None or not _obey(database, settings, order, supervisor, last=left == 0):
+        if order is None:
+            break
+        with logs.concerning(**order.ids):
+            again = _obey(database, settings, order, supervisor, last=left == 0)
+        if not again:
             break
     pipe.close()
     os._exit(0)  # all is committed; the interpreter's farewell would only take time
@@ -258,9 +271,14 @@ def _train(database: Database, settings: Settings, order: Order, supervisor: _Su
 
     supervisor.pulse.begin(settings.blind_s)
     order, trainees = patiently(opened, settings.blind_s, _tell_of)
-    writer = Writer(database, settings, order.assignments, due=supervisor.attention)
+    writer = Writer(
+        database, settings, order.assignments, due=supervisor.attention, told=partial(supervisor.tell, FLUSHED)
+    )
     supervisor.pulse.begin(_longest_step_s(trainees.values()), lambda: writer.writing)
     for place, trainee in trainees.items():
+        if trainee.resume is not None:
+            per_epoch = order.assignments[place].steps_per_epoch
+            writer.goes_on_at(place, trainee.resume.epoch * per_epoch + trainee.resume.step)
         if trainee.resume is not None and trainee.resume.watched is not None:
             writer.begins_at(place, Watched.from_array(trainee.resume.watched).best_epoch)
     # Those at the same place go on together; who was lost at another place is trained by itself.

@@ -9,6 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from chainrule.app.config import Settings
 from chainrule.app.execution.housekeeping import Housekeeping
 from chainrule.app.execution.placement import make_executor
+from chainrule.app.execution.presence import Presence
 from chainrule.app.execution.reaper import Reaper
 from chainrule.app.execution.standby import Standby
 from chainrule.app.execution.supervisor import supervise_once
@@ -27,6 +28,7 @@ class Dispatcher:
         self._settings = settings
         self._changes = changes
         self._executor = make_executor(settings.slots)
+        self._presence = Presence(database, settings, settings.slots)
         self._reaper = Reaper(database, settings)
         self._housekeeping = Housekeeping(database, settings)
         self._standby = Standby(settings)
@@ -47,6 +49,7 @@ class Dispatcher:
     def start(self) -> None:
         """Begin to train what waits."""
         self._standby.start()
+        self._presence.start()
         self._reaper.start()
         self._housekeeping.start()
         self._thread.start()
@@ -54,12 +57,18 @@ class Dispatcher:
     def drain(self) -> None:
         """Claim nothing more, put running runs back into the queue with their resume points, and end."""
         self._stopping.set()
+        self._presence.drain()
         self._changes.notify()
         self._thread.join()
         self._executor.shutdown(wait=True)
         self._standby.close()
         self._reaper.stop()
         self._housekeeping.stop()
+        self._presence.stop()
+
+    def threads(self) -> dict[str, bool]:
+        """Tell of each thread without which nothing is trained whether it lives."""
+        return {"dispatcher": self._thread.is_alive(), "reaper": self._reaper.alive}
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -79,7 +88,9 @@ class Dispatcher:
             return 0
 
     def _send_pilot(self) -> None:
-        pilot = self._executor.submit(supervise_once, self._database, self._settings, self._standby, self._stopping)
+        pilot = self._executor.submit(
+            supervise_once, self._database, self._settings, self._standby, self._stopping, self._presence
+        )
         self._pilots.add(pilot)
         pilot.add_done_callback(self._land)
 

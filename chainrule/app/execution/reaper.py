@@ -10,14 +10,18 @@ import time
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from chainrule.app import logs
 from chainrule.app.config import Settings
 from chainrule.app.run_status import Reason
 from chainrule.app.services import sweeps
-from chainrule.app.store import runs
+from chainrule.app.services.tally import LOST
+from chainrule.app.store import runs, workers
 from chainrule.app.store.database import Database
 from chainrule.app.store.runs import Attempt, Heartbeat
 
 LOOKS_PER_TIMEOUT = 5
+WORKER_FORGOTTEN_S = 3600.0
+"""A worker that has not beaten for so long is listed no more."""
 log = logging.getLogger(__name__)
 
 
@@ -47,6 +51,7 @@ class Reaper:
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
+        self._workers = Observation(WORKER_FORGOTTEN_S)
         self._settings = settings
         self._observation = Observation(settings.attempt_timeout_s)
         self._stopping = threading.Event()
@@ -55,6 +60,11 @@ class Reaper:
     def start(self) -> None:
         """Begin to observe."""
         self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it observes."""
+        return self._thread.is_alive()
 
     def stop(self) -> None:
         """Stop observing."""
@@ -68,6 +78,7 @@ class Reaper:
             except SQLAlchemyError as error:
                 log.warning("cannot observe attempts: %s", error)
                 self._observation.forget()
+                self._workers.forget()
             try:
                 sweeps.advance(self._database, self._settings)  # whoever was to do it may be gone
             except SQLAlchemyError as error:
@@ -77,6 +88,8 @@ class Reaper:
         # Where no transaction can write, no heart can beat: then this look waits, and nobody is judged by it.
         with self._database.writing(announce=False) as session:
             beats = runs.heartbeats(session)
+            gone = self._workers.look(workers.heartbeats(session), time.monotonic())
+            workers.leave(session, [worker.run_id for worker in gone])
         for lost in self._observation.look(beats, time.monotonic()):
             detail = f"no heartbeat for {self._settings.attempt_timeout_s:g} s"
             with self._database.writing() as session:
@@ -88,5 +101,8 @@ class Reaper:
                     max_failures=self._settings.max_failures,
                     heartbeat=lost.heartbeat,
                 )
+                if status is not None:
+                    workers.count(session, {(LOST, Reason.WORKER_LOST): 1})
             if status is not None:
-                log.warning("%s: %s; now %s", lost.run_id, detail, status)
+                with logs.concerning(run_id=lost.run_id, attempt_id=lost.attempt_id):
+                    log.warning("%s: %s; now %s", lost.run_id, detail, status)

@@ -3,9 +3,7 @@
 import contextlib
 import logging
 import math
-import os
 import signal
-import socket
 import threading
 import time
 import uuid
@@ -16,16 +14,19 @@ from multiprocessing.process import BaseProcess
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from chainrule.app import logs
 from chainrule.app.config import Settings
 from chainrule.app.execution import child
+from chainrule.app.execution.presence import Presence, worker_name
 from chainrule.app.execution.standby import Child, Standby
 from chainrule.app.execution.writer import Assignment
 from chainrule.app.run_status import Reason, RunStatus, Wish
 from chainrule.app.services import sweeps
 from chainrule.app.services.comparing import Comparison
+from chainrule.app.services.tally import ENDED, LOST, WAIT
 from chainrule.app.services.training import builds
 from chainrule.app.store import runs
-from chainrule.app.store.database import Database
+from chainrule.app.store.database import Database, now
 from chainrule.app.store.models import Run
 from chainrule.app.store.outages import in_a_line, patiently
 from chainrule.app.store.runs import Attempt
@@ -34,7 +35,9 @@ LOOK_INTERVAL_S = 0.1
 log = logging.getLogger(__name__)
 
 
-def supervise_once(database: Database, settings: Settings, standby: Standby, stopping: threading.Event) -> list[str]:
+def supervise_once(
+    database: Database, settings: Settings, standby: Standby, stopping: threading.Event, presence: Presence
+) -> list[str]:
     """Claim the best waiting run, and those that can be trained with it, and see their attempts through.
 
     Carries no run: where and when this is called decides nothing about what is trained next, the
@@ -50,20 +53,24 @@ def supervise_once(database: Database, settings: Settings, standby: Standby, sto
     ours = standby.take()  # before the run: none is claimed that nobody could train
     claimed: list[Run] = []
     try:
-        claimed = _claim(database, settings, attempt_id, stopping)
+        claimed = _claim(database, settings, attempt_id, stopping, presence)
     finally:
         if not claimed:
             standby.take_back(ours)
     if claimed:
-        _Order(database, settings, standby, stopping, claimed, attempt_id).see_through(ours)
+        order = _Order(database, settings, standby, stopping, presence, claimed, attempt_id)
+        with presence.at_work(), logs.concerning(**order.ids):
+            order.see_through(ours)
     if any(run.sweep_id is not None for run in claimed):
         sweeps.advance(database, settings, [run.id for run in claimed])
     return [run.id for run in claimed]
 
 
-def _claim(database: Database, settings: Settings, attempt_id: str, stopping: threading.Event) -> list[Run]:
+def _claim(
+    database: Database, settings: Settings, attempt_id: str, stopping: threading.Event, presence: Presence
+) -> list[Run]:
     """Claim runs; those of a claim whose answer was lost are found again by their attempt once the database is back."""
-    worker, of = f"{socket.gethostname()}:{os.getpid()}", builds(settings)
+    worker, of = worker_name(), builds(settings)
 
     def claim(again: bool) -> list[Run]:
         with database.writing(announce=False) as session:
@@ -76,7 +83,11 @@ def _claim(database: Database, settings: Settings, attempt_id: str, stopping: th
             database.announce(session)
         return [run, *alike]
 
-    return patiently(claim, settings.blind_s, _tell_of, stop=stopping.is_set)
+    claimed = patiently(claim, settings.blind_s, _tell_of, stop=stopping.is_set)
+    for first in (run for run in claimed if run.attempts == 1):
+        # Two machines' clocks may differ; a wait is never negative for that.
+        presence.tally.time(WAIT, max((now() - first.created_at).total_seconds(), 0.0))
+    return claimed
 
 
 class _Order:
@@ -88,6 +99,7 @@ class _Order:
         settings: Settings,
         standby: Standby,
         stopping: threading.Event,
+        presence: Presence,
         claimed: Sequence[Run],
         attempt_id: str,
     ) -> None:
@@ -95,6 +107,7 @@ class _Order:
         self._settings = settings
         self._standby = standby
         self._stopping = stopping
+        self._tally = presence.tally
         self._held = {run.id: Attempt(run.id, attempt_id) for run in claimed}
         self._alone = len(claimed) == 1
         self._name = claimed[0].id if len(claimed) == 1 else f"{claimed[0].id} and {len(claimed) - 1} more"
@@ -110,8 +123,14 @@ class _Order:
         self._moved_at = time.monotonic()
         self._stalled = False
 
+    @property
+    def ids(self) -> dict[str, str]:
+        """What it is known by in the log."""
+        return self._order.ids
+
     def see_through(self, ours: Child) -> None:
         """Give the child its order, watch it to its end, and take the runs back that the child did not end."""
+        log.info("an attempt begins")
         try:
             with contextlib.suppress(OSError):  # it has just died, as the pipe will tell
                 ours.pipe.send(self._order)
@@ -212,11 +231,15 @@ class _Order:
             self._database.wake()
         elif word == child.MOVED:
             pass
+        elif word == child.FLUSHED:
+            self._tally.flushed(detail)
+            if detail.endings:
+                log.info("the attempt is over: %s", ", ".join(detail.endings))
         elif word in (child.ENDED, child.READY):
             self._ended, self._ready = True, word == child.READY
         else:
             self._crash, self._faulty = detail, word == child.FAULTY
-        return word in (child.WRITTEN, child.MOVED)
+        return word in (child.WRITTEN, child.MOVED, child.FLUSHED)
 
     def _drain(self, pipe: Connection) -> None:
         try:
@@ -248,20 +271,25 @@ class _Order:
     def _give_up(self, session: Session, attempt: Attempt, detail: str) -> None:
         wish = self._wished.get(attempt.run_id)
         if wish is Wish.CANCEL:
-            runs.end_attempt(session, attempt, RunStatus.CANCELLED, Reason.CANCEL_REQUESTED, detail)
+            self._note(runs.end_attempt(session, attempt, RunStatus.CANCELLED, Reason.CANCEL_REQUESTED, detail))
         elif wish is Wish.PAUSE:
-            runs.end_attempt(session, attempt, RunStatus.PAUSED, Reason.PAUSE_REQUESTED, detail)
+            self._note(runs.end_attempt(session, attempt, RunStatus.PAUSED, Reason.PAUSE_REQUESTED, detail))
         elif self._asked:
             # Killed because something was to stop; that is no failure of those that were trained beside it.
-            runs.end_attempt(session, attempt, RunStatus.QUEUED, Reason.DRAINED, detail)
+            self._note(runs.end_attempt(session, attempt, RunStatus.QUEUED, Reason.DRAINED, detail))
         elif self._faulty and self._alone:
-            runs.end_attempt(session, attempt, RunStatus.FAILED, Reason.TRAINING_ERROR, detail)
+            self._note(runs.end_attempt(session, attempt, RunStatus.FAILED, Reason.TRAINING_ERROR, detail))
         else:
             # Of runs that were trained together, trying each by itself will tell whose fault it is.
             reason = (
                 Reason.TRAINING_ERROR if self._faulty else Reason.CHILD_STALLED if self._stalled else Reason.CHILD_LOST
             )
-            runs.lose_attempt(session, attempt, reason, detail, max_failures=self._settings.max_failures)
+            if runs.lose_attempt(session, attempt, reason, detail, max_failures=self._settings.max_failures):
+                self._tally.count(LOST, label=reason)
+
+    def _note(self, status: RunStatus | None) -> None:
+        if status is not None:
+            self._tally.count(ENDED, label=status)
 
 
 def _comparison(run: Run) -> Comparison | None:

@@ -8,8 +8,11 @@ training for resume points at the next step boundary.
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -18,6 +21,7 @@ from chainrule.app.config import MIB, Settings
 from chainrule.app.run_status import Reason, RunStatus
 from chainrule.app.services import comparing
 from chainrule.app.services.comparing import Comparison, Hashed
+from chainrule.app.services.tally import Flush
 from chainrule.app.services.training import encode_resume_point
 from chainrule.app.services.weights import NetworkEncoder, sha256
 from chainrule.app.store import checkpoints, epochs, gradients, runs
@@ -87,6 +91,7 @@ class _Run:
         self.steps_per_epoch = assignment.steps_per_epoch
         self.keep: int | None = self.config["checkpoints"]["keep"]
         self.best: int | None = None
+        self.steps_written = 0
         self.batch = _Batch()
         self.comparison, self.hashed = assignment.comparison, assignment.hashed
 
@@ -157,15 +162,23 @@ class Writer:
     Attributes:
         due: set when resume points are wanted.
         writing: whether a write is under way, or waits for the database.
+        told: told of each transaction.
         lost: the places of runs that belong to other attempts now; nothing more is written of them.
         over: the places of verifications that a write has ended; nothing more is written of them either.
     """
 
     def __init__(
-        self, database: Database, settings: Settings, assignments: Sequence[Assignment], *, due: threading.Event
+        self,
+        database: Database,
+        settings: Settings,
+        assignments: Sequence[Assignment],
+        *,
+        due: threading.Event,
+        told: Callable[[Flush], None] = lambda _: None,
     ) -> None:
         self.due = due
         self.writing = False
+        self.told = told
         self.lost: set[int] = set()
         self.over: set[int] = set()
         self._database, self._settings = database, settings
@@ -177,12 +190,17 @@ class Writer:
         self._condition = threading.Condition()
         self._closing = False
         self._problem: BaseException | None = None
-        self._thread = threading.Thread(target=self._write_in_turns, name="writer", daemon=True)
+        work = partial(copy_context().run, self._write_in_turns)  # its lines in the log name the runs, too
+        self._thread = threading.Thread(target=work, name="writer", daemon=True)
         self._thread.start()
 
     def begins_at(self, place: int, best_epoch: int | None) -> None:
         """Take note of the best epoch so far of a run that goes on from a resume point."""
         self._runs[place].best = best_epoch
+
+    def goes_on_at(self, place: int, steps: int) -> None:
+        """Take note of how many steps a run has done that goes on from a resume point."""
+        self._runs[place].steps_written = steps
 
     def add(self, place: int, epoch: Epoch) -> None:
         """Take one epoch of one run; copies what the training will overwrite."""
@@ -285,6 +303,7 @@ class Writer:
                     if not self._store(session, place, batch, *encoded[place], again=again)
                 }
 
+        started_ns, began = time.time_ns(), time.monotonic()
         self.writing = True
         try:
             lost = patiently(store, self._settings.blind_s, _tell_of)
@@ -298,6 +317,18 @@ class Writer:
             self.lost |= lost
             self.over |= over
             self.due.set()  # whoever trains is to hear of it
+        written = {place: batch for place, batch in batches.items() if place not in lost}
+        self.told(self._flush(written, started_ns, time.monotonic() - began))
+
+    def _flush(self, written: dict[int, _Batch], started_ns: int, seconds: float) -> Flush:
+        steps = 0
+        for place, batch in written.items():
+            run = self._runs[place]
+            done = run.progress(batch).get("steps_done", run.steps_written)
+            steps, run.steps_written = steps + done - run.steps_written, done
+        epochs = sum(row["epoch"] > 0 for batch in written.values() for row in batch.epochs)
+        endings = tuple(batch.ending.status for batch in written.values() if batch.ending is not None)
+        return Flush(started_ns, seconds, steps, epochs, endings)
 
     def _encoded(self, place: int, batch: _Batch) -> tuple[list[dict[str, Any]], bytes | None]:
         run_id = self._runs[place].attempt.run_id

@@ -24,6 +24,11 @@ def forget(session: Session, before: datetime) -> None:
     session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at < before))
 
 
+def touch(session: Session) -> None:
+    """Write without changing anything, which fails where nothing can be written."""
+    session.execute(delete(IdempotencyKey).where(IdempotencyKey.key == ""))
+
+
 def lock(session: Session, owner: str, key: str) -> bool:
     """Hold an owner's key until this transaction ends; False if another request holds it.
 

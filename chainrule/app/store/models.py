@@ -176,6 +176,8 @@ class Run(Base):
     validation_cost: Mapped[float | None]
     validation_error: Mapped[float | None]
     builds: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    # The W3C trace context of the request it was submitted by, where requests are traced.
+    trace_parent: Mapped[str | None] = mapped_column(String(64))
 
     # A deleted run can be restored until it is condemned, and is removed in pieces from then on.
     deleted_at: Mapped[datetime | None]
@@ -359,3 +361,31 @@ class ApiKey(Base):
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]
+
+
+class Worker(Base):
+    """A process that hosts slots, as it describes itself with each heartbeat."""
+
+    __tablename__ = "workers"
+    __table_args__ = {"info": {"service": True}}  # noqa: RUF012
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    name: Mapped[str] = mapped_column(String(200))
+    host: Mapped[str] = mapped_column(String(200))
+    version: Mapped[str] = mapped_column(String(64))
+    slots: Mapped[int]
+    busy: Mapped[int]
+    draining: Mapped[bool]
+    heartbeat: Mapped[int]
+    started_at: Mapped[datetime]
+
+
+class Total(Base):
+    """What all workers together have counted since the database was made; never less than before."""
+
+    __tablename__ = "totals"
+    __table_args__ = {"info": {"service": True}}  # noqa: RUF012
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    label: Mapped[str] = mapped_column(String(64), primary_key=True)
+    value: Mapped[float]

@@ -42,6 +42,18 @@ class Heartbeat:
     heartbeat: int
 
 
+@dataclass(frozen=True)
+class Trained:
+    """A run in training: whose it is, who trains it, and how far it has come."""
+
+    owner: str
+    worker: str | None
+    id: str
+    name: str
+    epochs_done: int
+    epochs_total: int
+
+
 def add(session: Session, run: Run) -> None:
     """Store a new run with its first transition."""
     session.add(run)
@@ -119,6 +131,25 @@ def count_claimable(session: Session, limit: int) -> int:
     """Count the waiting runs whose time has come, up to `limit`."""
     waiting = select(Run.id).where(_claimable()).limit(limit).subquery()
     return session.scalar(select(func.count()).select_from(waiting)) or 0
+
+
+def oldest_waiting(session: Session) -> datetime | None:
+    """Tell when the run was submitted that waits longest of those whose time has come."""
+    return session.scalar(select(func.min(Run.created_at)).where(_claimable()))
+
+
+def count_by_status(session: Session) -> dict[str, int]:
+    """Count the runs in each status that any is in."""
+    query = select(Run.status, func.count()).where(Run.deleted_at.is_(None)).group_by(Run.status)
+    counted = session.execute(query)
+    return {status: number for status, number in counted}  # noqa: C416
+
+
+def running(session: Session, limit: int) -> list[Trained]:
+    """Read what is trained now, the oldest first."""
+    query = select(Run.owner, Run.worker, Run.id, Run.name, Run.epochs_done, Run.epochs_total)
+    found = session.execute(query.where(Run.status == RunStatus.RUNNING).order_by(Run.id).limit(limit))
+    return [Trained(*row) for row in found]
 
 
 def uses_dataset(session: Session, dataset: str) -> bool:

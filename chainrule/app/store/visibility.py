@@ -1,22 +1,25 @@
 """Visibility: a session of an owner reads, changes and makes what belongs to that owner, and nothing else.
 
-The one place where owners are told apart. Every statement of such a session gets a condition for each table in
-it: the owner's name where the table has one, else a row of its own in the table it hangs on (epochs on runs, chunks on
-datasets). The conditions are made of the tables themselves, so a new table has its own; one that neither has an
-owner nor hangs on one that has is refused, and so is a statement that cannot be narrowed. A session without an owner
-sees everything: workers, migrations, `keys` of the command line.
+The one place where owners are told apart. Every statement of such a session gets a condition for each table in it:
+the owner's name where the table has one, else a row of its own in the table it hangs on (epochs on runs, chunks on
+datasets). The conditions are made of the tables themselves, so a new table has its own; one that neither has an owner
+nor hangs on one that has is refused, unless it is said to be the service's own, which no owner sees, and so is a
+statement that cannot be narrowed. A session without an owner sees everything: workers, migrations, `keys` of the
+command line.
 """
 
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, exists
+from sqlalchemy import ColumnElement, exists, false
 from sqlalchemy.orm import ORMExecuteState, Session, UOWTransaction, with_loader_criteria
 
 from chainrule.app.store.models import Base
 
 OWNER = "owner"
 """Whose a session is, in its `info`."""
+SERVICE = "service"
+"""In the `info` of a table whose rows are of the service itself."""
 EVERYBODY = {"everybody": True}
 """Execution options of a statement that counts what belongs to anybody: for limits that all share."""
 
@@ -53,11 +56,13 @@ def _conditions(owner: str) -> tuple[Any, ...]:
 
 
 def belongs(table: Any, owner: str) -> ColumnElement[bool]:
-    """Say what makes a row belong to an owner.
+    """Say what makes a row belong to an owner; nothing makes the service's own rows.
 
     Raises:
-        TypeError: nothing does.
+        TypeError: the table says nothing of whose its rows are.
     """
+    if table.__table__.info.get(SERVICE):
+        return false()
     if OWNER in table.__table__.columns:
         own: ColumnElement[bool] = table.owner == owner
         return own

@@ -11,6 +11,7 @@ from sqlalchemy import text
 
 from chainrule.app.config import Settings
 from chainrule.app.execution.dispatcher import Dispatcher
+from chainrule.app.execution.presence import Presence
 from chainrule.app.execution.standby import Standby
 from chainrule.app.execution.supervisor import supervise_once
 from chainrule.app.services import runs as services
@@ -85,7 +86,9 @@ def test_a_run_whose_claim_was_stored_and_whose_answer_was_lost_is_trained_by_th
     standby = Standby(settings)
     standby.start()
     database.losing = 1
-    assert supervise_once(database, settings, standby, threading.Event()) == [run["id"]]
+    assert supervise_once(database, settings, standby, threading.Event(), Presence(database, settings, 1)) == [
+        run["id"]
+    ]
     standby.close()
     shown = services.get(database, run["id"])
     assert (shown["status"], shown["attempts"], shown["failures"]) == ("succeeded", 1, 0)

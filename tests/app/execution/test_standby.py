@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from chainrule.app.config import Settings
-from chainrule.app.execution.child import ENDED, MOVED, READY, WRITTEN, Order
+from chainrule.app.execution.child import ENDED, FLUSHED, MOVED, READY, WRITTEN, Order
 from chainrule.app.execution.standby import Child, Standby
 from chainrule.app.execution.writer import Assignment
 from chainrule.app.services import runs as services
@@ -69,9 +69,9 @@ def give(standby: Standby, order: Order) -> Child:
 
 
 def farewell(child: Child) -> str:
-    while child.pipe.poll(30):
+    while child.pipe.poll(30):  # what it wrote is told in between
         word: str = child.pipe.recv()[0]
-        if word not in (WRITTEN, MOVED):
+        if word not in (WRITTEN, MOVED, FLUSHED):
             return word
     raise AssertionError("the child says nothing")
 

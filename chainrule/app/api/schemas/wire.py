@@ -101,4 +101,7 @@ class Problem(BaseModel):
     setting: str | None = Field(
         default=None, description="For `limit_exceeded` and `queue_full`: the setting an operator can change."
     )
+    checks: list[dict[str, str | bool]] | None = Field(
+        default=None, description="For a service that is not ready: each check with `name`, `ok` and `detail`."
+    )
     current_status: str | None = Field(default=None, description="For `conflict` of a run: its present status.")
