@@ -57,4 +57,6 @@ class Reason(StrEnum):
     CHILD_STALLED = "child_stalled"
     TRAINING_ERROR = "training_error"
     WORKER_LOST = "worker_lost"
+    DEADLINE_EXCEEDED = "deadline_exceeded"
+    MEMORY_EXCEEDED = "memory_exceeded"
     ATTEMPTS_EXHAUSTED = "attempts_exhausted"

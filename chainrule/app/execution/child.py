@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.connection import Connection
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
@@ -54,6 +56,7 @@ READY = "ready"
 ENDED = "ended"
 CRASHED = "crashed"
 FAULTY = "faulty"
+TOO_LARGE = "too_large"
 
 _ENDINGS = {
     Wish.CANCEL: Ending(RunStatus.CANCELLED, Reason.CANCEL_REQUESTED),
@@ -202,13 +205,14 @@ def _obey(database: Database, settings: Settings, order: Order, supervisor: _Sup
     """Obey one order and say how it went; whether another may come."""
     small = False
     try:
-        small = _train(database, settings, order, supervisor)
+        with _bounded(_own_memory(order)):
+            small = _train(database, settings, order, supervisor)
     except RunLost as lost:
         supervisor.pulse.rest()
         log.warning("%s: another attempt holds what was ordered; stopping", lost)
     except Exception as error:
         log.exception("attempt on %s failed", ", ".join(each.attempt.run_id for each in order.assignments))
-        supervisor.tell(_fault(error), "".join(traceback.format_exception_only(error)).strip())
+        supervisor.tell(_fault(error, _own_memory(order)), "".join(traceback.format_exception_only(error)).strip())
         return False
     supervisor.pulse.rest()
     supervisor.attention.clear()  # before looking for a wish: one that comes later is for the next order
@@ -217,8 +221,10 @@ def _obey(database: Database, settings: Settings, order: Order, supervisor: _Sup
     return ready
 
 
-def _fault(error: Exception) -> str:
-    """Tell what trying again may mend (database, files, memory) from what it would only repeat."""
+def _fault(error: Exception, own_memory: int | None) -> str:
+    """Tell what trying again may mend (database, files, a machine short of memory) from what it would only repeat."""
+    if isinstance(error, MemoryError) and own_memory is not None:
+        return TOO_LARGE
     return CRASHED if isinstance(error, (SQLAlchemyError, OSError, MemoryError)) else FAULTY
 
 
@@ -295,6 +301,32 @@ def _train(database: Database, settings: Settings, order: Order, supervisor: _Su
     return sum(sizes) <= SMALL_BYTES
 
 
+def _own_memory(order: Order) -> int | None:
+    """Tell how much memory the runs of an order may take together; None if one of them has no limit."""
+    limits: list[int] = [assignment.config.get("max_memory_bytes") or 0 for assignment in order.assignments]
+    return sum(limits) if all(limits) else None
+
+
+@contextlib.contextmanager
+def _bounded(own_memory: int | None) -> Iterator[None]:
+    """Let this process take so much more memory of its own than it has now, where the system can be told so.
+
+    It is of the data segment, not of all addresses: files that are mapped, and that all runs share, do not count.
+    """
+    if own_memory is None or not sys.platform.startswith("linux"):
+        yield
+        return
+    import resource
+
+    pages = int(Path("/proc/self/statm").read_text().split()[5])
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (pages * resource.getpagesize() + own_memory, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
 def _longest_step_s(trainees: Iterable[Trainee]) -> float:
     """Tell how long a step, or judging an epoch, may take on a slow machine."""
     operations = 0
@@ -348,6 +380,7 @@ def _follow(
     """
     attention, pulse, places = supervisor.attention, supervisor.pulse, list(group)
     living = dict.fromkeys(places)
+    writer.trains(living)
 
     def due() -> bool:
         pulse.steps += 1
@@ -379,9 +412,10 @@ def _follow(
             at = {place: point() for place, point in points.items()}
             for place in list(living):
                 wish = supervisor.wish(order.assignments[place].attempt)
-                if wish is not None:
-                    writer.end(place, _ENDINGS[wish], at.pop(place))
-                if wish is not None or place in writer.lost | writer.over:
+                ending = writer.overtime(place) if wish is None else _ENDINGS[wish]
+                if ending is not None:
+                    writer.end(place, ending, at.pop(place))
+                if ending is not None or place in writer.lost | writer.over:
                     del living[place]
                     at.pop(place, None)
             writer.hand_over(at)

@@ -32,6 +32,8 @@ from chainrule.app.store.outages import in_a_line, patiently
 from chainrule.app.store.runs import Attempt
 
 LOOK_INTERVAL_S = 0.1
+_FAULTS = {child.FAULTY: Reason.TRAINING_ERROR, child.TOO_LARGE: Reason.MEMORY_EXCEEDED}
+"""What is a fault of the run itself, and would only be repeated."""
 log = logging.getLogger(__name__)
 
 
@@ -112,11 +114,14 @@ class _Order:
         self._alone = len(claimed) == 1
         self._name = claimed[0].id if len(claimed) == 1 else f"{claimed[0].id} and {len(claimed) - 1} more"
         self._order = child.Order(
-            tuple(Assignment(self._held[run.id], run.config, run.steps_per_epoch, _comparison(run)) for run in claimed)
+            tuple(
+                Assignment(self._held[run.id], run.config, run.steps_per_epoch, _comparison(run), None, run.trained_s)
+                for run in claimed
+            )
         )
         self._ended = self._ready = False
         self._crash = ""
-        self._faulty = False
+        self._fault: Reason | None = None
         self._drained = False
         self._wished: dict[str, Wish] = {}
         self._kill_at = math.inf
@@ -238,7 +243,7 @@ class _Order:
         elif word in (child.ENDED, child.READY):
             self._ended, self._ready = True, word == child.READY
         else:
-            self._crash, self._faulty = detail, word == child.FAULTY
+            self._crash, self._fault = detail, _FAULTS.get(word)
         return word in (child.WRITTEN, child.MOVED, child.FLUSHED)
 
     def _drain(self, pipe: Connection) -> None:
@@ -277,13 +282,11 @@ class _Order:
         elif self._asked:
             # Killed because something was to stop; that is no failure of those that were trained beside it.
             self._note(runs.end_attempt(session, attempt, RunStatus.QUEUED, Reason.DRAINED, detail))
-        elif self._faulty and self._alone:
-            self._note(runs.end_attempt(session, attempt, RunStatus.FAILED, Reason.TRAINING_ERROR, detail))
+        elif self._fault is not None and self._alone:
+            self._note(runs.end_attempt(session, attempt, RunStatus.FAILED, self._fault, detail))
         else:
             # Of runs that were trained together, trying each by itself will tell whose fault it is.
-            reason = (
-                Reason.TRAINING_ERROR if self._faulty else Reason.CHILD_STALLED if self._stalled else Reason.CHILD_LOST
-            )
+            reason = self._fault or (Reason.CHILD_STALLED if self._stalled else Reason.CHILD_LOST)
             if runs.lose_attempt(session, attempt, reason, detail, max_failures=self._settings.max_failures):
                 self._tally.count(LOST, label=reason)
 

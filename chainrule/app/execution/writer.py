@@ -7,9 +7,10 @@ training for resume points at the next step boundary.
 """
 
 import logging
+import math
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
@@ -45,6 +46,7 @@ class Assignment:
     """One run of an order: for which attempt it is trained, its config, and the steps of its epochs.
 
     A verification has a comparison too, and the epochs whose weights it takes: what it comes to is not stored.
+    `trained_s` is how long attempts before this one have trained.
     """
 
     attempt: Attempt
@@ -52,6 +54,7 @@ class Assignment:
     steps_per_epoch: int
     comparison: Comparison | None = None
     hashed: Hashed | None = None
+    trained_s: float = 0.0
 
     def ends_with(self, epoch: Epoch) -> bool:
         """Tell whether nothing comes after an epoch: of a verification there may be more to train, not to compare."""
@@ -81,6 +84,7 @@ class _Batch:
     ending: Ending | None = None
     compared: Comparison | None = None
     over: bool = False
+    trained_s: float = 0.0
 
 
 class _Run:
@@ -94,6 +98,17 @@ class _Run:
         self.steps_written = 0
         self.batch = _Batch()
         self.comparison, self.hashed = assignment.comparison, assignment.hashed
+        self.limit_s: float = math.inf if assignment.comparison else self.config.get("max_duration_s") or math.inf
+        self._trained_s, self._since = assignment.trained_s, math.inf
+
+    @property
+    def trained_s(self) -> float:
+        """How long it has trained, all attempts together."""
+        return self._trained_s + max(0.0, time.monotonic() - self._since)
+
+    def trains(self, now: bool) -> None:
+        """Start or stop its clock."""
+        self._trained_s, self._since = self.trained_s, time.monotonic() if now else math.inf
 
     def kept(self, epoch: int) -> bool:
         """Whether the weights of an epoch are kept whatever it came to."""
@@ -142,11 +157,11 @@ class _Run:
 
     def progress(self, batch: _Batch) -> dict[str, Any]:
         """Tell how far the run is with a batch."""
-        values: dict[str, Any] = {}
+        values: dict[str, Any] = {"trained_s": batch.trained_s}
         if batch.epochs:
             newest = batch.epochs[-1]
             names = ("cost", "error", "validation_cost", "validation_error")
-            values = {name: newest[name] for name in names}
+            values |= {name: newest[name] for name in names}
             values["epochs_done"] = newest["epoch"]
             values["steps_done"] = newest["epoch"] * self.steps_per_epoch
         if batch.best_epoch is not None:
@@ -201,6 +216,19 @@ class Writer:
     def goes_on_at(self, place: int, steps: int) -> None:
         """Take note of how many steps a run has done that goes on from a resume point."""
         self._runs[place].steps_written = steps
+
+    def trains(self, places: Container[int]) -> None:
+        """Take note of which runs are trained from now on; the others wait."""
+        for place, run in enumerate(self._runs):
+            run.trains(place in places)
+
+    def overtime(self, place: int) -> Ending | None:
+        """Tell how a run ends that has trained for as long as it may."""
+        run = self._runs[place]
+        if run.trained_s < run.limit_s:
+            return None
+        detail = f"trained for {run.trained_s:.1f} s, and max_duration_s is {run.limit_s:g}"
+        return Ending(RunStatus.FAILED, Reason.DEADLINE_EXCEEDED, detail)
 
     def add(self, place: int, epoch: Epoch) -> None:
         """Take one epoch of one run; copies what the training will overwrite."""
@@ -260,6 +288,7 @@ class Writer:
             if place in points:
                 run.batch.point = points[place]
             if run.batch.point is not None or run.batch.ending is not None:
+                run.batch.trained_s = run.trained_s
                 batches[place], run.batch = run.batch, _Batch()
         return batches
 

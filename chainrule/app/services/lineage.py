@@ -22,7 +22,7 @@ from chainrule.app.store.database import Database
 from chainrule.app.store.models import Run
 from chainrule.engine import SCHEDULES
 
-EXTENDABLE = (Reason.COMPLETED, Reason.CANCEL_REQUESTED, Reason.ATTEMPTS_EXHAUSTED)
+EXTENDABLE = (Reason.COMPLETED, Reason.CANCEL_REQUESTED, Reason.DEADLINE_EXCEEDED, Reason.ATTEMPTS_EXHAUSTED)
 """Endings that cut a training off between two steps; what ended for another reason would end again, or differ."""
 
 

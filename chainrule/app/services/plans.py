@@ -107,6 +107,10 @@ def make(database: Database, settings: Settings, spec: dict[str, Any], fitted: F
         for made in (samples, validating):
             estimate["memory_bytes"] += in_memory_bytes(made, engine.network.inputs, itemsize)
     _limit(settings, estimate)
+    own = config["max_memory_bytes"]
+    if own is not None and own < estimate["memory_bytes"]:
+        needs = f"This run needs an estimated {estimate['memory_bytes']:,} bytes; allow it more, or leave this out."
+        raise InvalidInput.at("/max_memory_bytes", needs)
     _check_targets(database, settings, config)
     alike = json.dumps([config[name] for name in ("dataset", "validation", "inputs")])
     fitted = {} if fitted is None else fitted
@@ -164,6 +168,8 @@ def _complete(spec: dict[str, Any], info: datasets.DatasetInfo) -> dict[str, Any
         "checkpoints": {"every": 1, "keep": None, **(spec.get("checkpoints") or {})},
         "gradients": {"every": training.default_gradients_every(spec["epochs"]) if every is None else every},
         "priority": spec.get("priority", 0),
+        "max_duration_s": spec.get("max_duration_s"),
+        "max_memory_bytes": spec.get("max_memory_bytes"),
     }
 
 

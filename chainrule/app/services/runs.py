@@ -287,6 +287,7 @@ def view(run: Run, transitions: list[RunTransition] | None = None) -> dict[str, 
         "validation_error": run.validation_error,
         "attempts": run.attempts,
         "failures": run.failures,
+        "trained_s": round(run.trained_s, 3),
         "worker": run.worker,
         "builds": run.builds,
         "thinned_at": iso(run.thinned_at),
@@ -353,6 +354,7 @@ def new_run(plan: plans.Plan) -> Run:
         revision=1,
         cancel_requested=False,
         pause_requested=False,
+        trained_s=0.0,
         attempts=0,
         failures=0,
         heartbeat=0,
@@ -406,10 +408,9 @@ def _eta_s(run: Run, steps_total: int) -> float | None:
     if RunStatus(run.status).terminal:
         return 0.0
     own = run.steps_done - run.steps_inherited
-    if run.started_at is None or own <= 0:
+    if own <= 0 or not run.trained_s:
         return None
-    elapsed_s = (now() - run.started_at).total_seconds()
-    return round(elapsed_s * (steps_total - run.steps_done) / own, 2)
+    return round(run.trained_s * (steps_total - run.steps_done) / own, 2)
 
 
 def iso(moment: Any) -> str | None:

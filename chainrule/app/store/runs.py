@@ -409,7 +409,7 @@ def resume(session: Session, run_id: str) -> bool:
 def rehearse(session: Session) -> None:
     """Prepare the statements of an attempt by running them for a run that does not exist."""
     nobody = Attempt("", "")
-    names = ("cost", "error", "validation_cost", "validation_error", "epochs_done", "steps_done")
+    names = ("trained_s", "cost", "error", "validation_cost", "validation_error", "epochs_done", "steps_done")
     progress = dict.fromkeys(names, 0)
     advance(session, nobody, progress)
     end_attempt(session, nobody, RunStatus.SUCCEEDED, Reason.COMPLETED, progress=progress)

@@ -117,6 +117,8 @@ def test_the_config_of_a_run_has_every_default_filled_in(xor_run: dict[str, Any]
         "checkpoints": {"every": 1, "keep": None},
         "gradients": {"every": 1},
         "priority": 0,
+        "max_duration_s": None,
+        "max_memory_bytes": None,
     }
 
 
@@ -167,6 +169,8 @@ def test_a_run_with_validation_has_its_cost_and_error(digits_run: dict[str, Any]
         ({"seed": -1}, "/seed", ["at least 0"]),
         ({"seed": 2**63}, "/seed", ["at most"]),
         ({"priority": 1001}, "/priority", ["1000"]),
+        ({"max_duration_s": 0}, "/max_duration_s", ["0"]),
+        ({"max_memory_bytes": 1024}, "/max_memory_bytes", ["67108864"]),
         ({"checkpoints": {"every": 0}}, "/checkpoints/every", ["at least 1"]),
         ({"checkpoints": {"keep": 0}}, "/checkpoints/keep", ["at least 1"]),
         ({"optimizer": {"name": "sgd", "momentum": 0.5}}, "/optimizer/momentum", ["does not use", "learning_rate"]),

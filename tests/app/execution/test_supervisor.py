@@ -1,15 +1,18 @@
 """The supervisor: whose fault an attempt's end was, and what becomes of its run."""
 
 import sqlite3
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from sqlalchemy import update
 
 from chainrule.app.config import Settings
-from chainrule.app.services import datasets
+from chainrule.app.execution import child
+from chainrule.app.services import datasets, lineage
 from chainrule.app.services import runs as services
 from chainrule.app.store.database import Database
 from chainrule.app.store.models import Run
@@ -24,7 +27,12 @@ SPOILT: dict[str, Any] = {"name": "no_such_optimizer"}
 
 def spoil(database: Database, run_id: str) -> None:
     """Make a run one that no attempt can train."""
-    config = services.get(database, run_id)["config"] | {"optimizer": SPOILT}
+    change(database, run_id, optimizer=SPOILT)
+
+
+def change(database: Database, run_id: str, **fields: Any) -> None:
+    """Change a run's config after it was found good."""
+    config = services.get(database, run_id)["config"] | fields
     with database.writing() as session:
         session.execute(update(Run).where(Run.id == run_id).values(config=config))
 
@@ -87,6 +95,63 @@ def test_to_wait_for_the_database_is_no_hang(database: Database, settings: Setti
         elsewhere.close()
         wait_for(lambda: services.get(database, run_id)["progress"]["epochs_done"] > 500)
         assert attempts_of(database, [run_id]) == {("running", 1, 0)}
+
+
+def test_a_run_that_has_trained_for_as_long_as_it_may_fails_and_can_be_extended(
+    database: Database, settings: Settings
+) -> None:
+    spec = LONG | {"epochs": 10**6, "max_duration_s": 0.5, "checkpoints": {"every": 1000, "keep": None}}
+    run_id = services.submit(database, settings, spec, key=None).run["id"]
+    with dispatching(database, one_slot(settings, flush_interval_s=0.05)):
+        wait_for(lambda: services.get(database, run_id)["progress"]["epochs_done"] > 0)
+        services.pause(database, run_id, if_match=None)
+        wait_for(lambda: services.get(database, run_id)["status"] != "running")
+        paused_at = services.get(database, run_id)["trained_s"]
+        time.sleep(0.6)  # what does not count
+        services.resume(database, settings, run_id, if_match=None)
+        wait_for(lambda: ended(database, [run_id]))
+        run = services.get(database, run_id)
+        assert (run["status"], run["reason"], run["failures"]) == ("failed", "deadline_exceeded", 0)
+        assert "max_duration_s is 0.5" in run["detail"]
+        assert 0.0 < paused_at < run["trained_s"]
+        assert run["trained_s"] >= 0.5
+        assert [reason for _, reason in ends_of(database, run_id)] == ["pause_requested", "deadline_exceeded"]
+        done = run["progress"]["epochs_done"]
+        assert 0 < done < 10**6
+        longer = lineage.extend(database, settings, run_id, lineage.Length(epochs=1), key=None).run
+        assert (longer["trained_s"], longer["progress"]["epochs_done"]) == (0.0, done)
+        wait_for(lambda: ended(database, [longer["id"]]))
+        assert services.get(database, longer["id"])["status"] == "succeeded"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux bounds the data segment")
+@pytest.mark.parametrize("stacked", [False, True])
+def test_a_run_that_takes_more_memory_than_it_may_fails_and_says_so(
+    database: Database, settings: Settings, stacked: bool
+) -> None:
+    ids = submit(database, settings, stacked=stacked)
+    for run_id in ids:
+        change(database, run_id, max_memory_bytes=1024)  # less than any training takes; submitted it would be refused
+    with dispatching(database, one_slot(settings)):
+        wait_for(lambda: ended(database, ids))
+        after = services.submit(database, settings, LONG | {"epochs": 1}, key=None).run["id"]
+        wait_for(lambda: ended(database, [after]))
+    for run_id in ids:
+        run = services.get(database, run_id)
+        assert (run["status"], run["reason"], run["failures"]) == ("failed", "memory_exceeded", int(stacked))
+        assert "MemoryError" in run["detail"]
+    assert attempts_of(database, [after]) == {("succeeded", 1, 0)}
+
+
+def test_a_bound_of_memory_holds_for_one_order_only_and_not_for_what_is_mapped(tmp_path: Path) -> None:
+    (tmp_path / "samples").write_bytes(bytes(2**27))
+    with child._bounded(2**25):
+        mapped = np.memmap(tmp_path / "samples", mode="r")
+        assert mapped.sum() == 0
+        if sys.platform.startswith("linux"):
+            with pytest.raises(MemoryError):
+                np.ones(2**24)
+    assert np.ones(2**24).sum() == 2**24
 
 
 def test_what_trying_again_may_mend_is_tried_again(database: Database, settings: Settings, tmp_path: Path) -> None:

@@ -82,6 +82,8 @@ def test_a_plan_says_all_that_determines_the_run(database: Database, settings: S
         "checkpoints": {"every": 1, "keep": None},
         "gradients": {"every": 1},
         "priority": 0,
+        "max_duration_s": None,
+        "max_memory_bytes": None,
     }
     assert plan.estimate["parameters"] == 6
     assert plan.estimate["steps"] == 1

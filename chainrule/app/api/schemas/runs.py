@@ -314,6 +314,20 @@ class RunSpec(Request):
     priority: int = Field(
         default=0, ge=-1000, le=1000, description="Larger is trained sooner; among equals the one submitted first."
     )
+    max_duration_s: float | None = Field(
+        default=None,
+        gt=0,
+        le=MOST,
+        description="Seconds it may train, all attempts together, waiting and pauses not counted; then it fails with "
+        "`deadline_exceeded`, keeps what it recorded and can be extended. No limit by default.",
+    )
+    max_memory_bytes: int | None = Field(
+        default=None,
+        ge=64 * 1024**2,
+        le=2**50,
+        description="How much memory its training may take, beside samples mapped from files that all runs share; then "
+        "it fails with `memory_exceeded`. No limit of its own by default. Held on Linux.",
+    )
 
 
 class Extension(Request):
@@ -436,7 +450,7 @@ class Run(Answer):
         description="Why it is in this state: submitted, claimed, completed, early_stopped, diverged, "
         "verified, different, nothing_to_compare, "
         "cancel_requested, pause_requested, resumed, drained, child_lost, child_stalled, worker_lost, training_error, "
-        "attempts_exhausted; be ready for more."
+        "deadline_exceeded, memory_exceeded, attempts_exhausted; be ready for more."
     )
     detail: str = Field(description="More about the reason, if there is more.")
     done: bool = Field(description="Whether it has ended; then nothing changes any more.")
@@ -469,6 +483,7 @@ class Run(Answer):
     validation_error: float | None = Field(description="Share of the validation samples got wrong.")
     attempts: int = Field(description="How often a worker took it.")
     failures: int = Field(description="How many of its attempts were lost.")
+    trained_s: float = Field(description="Seconds it has trained, all attempts together, as recorded.")
     worker: str | None = Field(description="The worker that took it last.")
     builds: dict[str, Any] | None = Field(
         description="Versions of Python, NumPy, BLAS and, where it is installed, Numba, the processor, and what NumPy "
@@ -509,7 +524,7 @@ class Attempt(Answer):
         "the run. resumed: it was to be paused and was resumed before it had stopped. worker_lost: no sign of life "
         "from the worker, its machine or its network. child_lost: the training process was killed or could not go on. "
         "child_stalled: it took no step for too long and was killed. training_error: a fault of the run itself, which "
-        "is not tried again. "
+        "is not tried again. deadline_exceeded, memory_exceeded: over a limit of the run's own. "
         "attempts_exhausted: lost, once too often."
     )
     detail: str = Field(description="More about the reason, if there is more.")
