@@ -158,14 +158,15 @@ class Regression:
 Metrics = Classification | MultiLabel | Regression
 
 
-def measure(network: Network, data: Data) -> Metrics:
+def measure(network: Network, cost_name: str, data: Data) -> Metrics:
     """Put samples through a network, block by block, and tell how good its outputs are.
 
-    Class labels are measured as classes; targets that are all 0 or 1, under sigmoid outputs, as labels;
+    Class labels are measured as classes; targets that are all 0 or 1, learned by binary cross-entropy, as labels;
     other targets as numbers.
 
     Args:
         network: with the weights to be measured.
+        cost_name: of the cost it learns by.
         data: features and targets as the network takes them.
 
     Raises:
@@ -181,7 +182,7 @@ def measure(network: Network, data: Data) -> Metrics:
     assert data.Y is not None
     Y = data.Y
     blocks = ((predict(network, data.X[block]), Y[block]) for block in rows)
-    if spec.layers[-1].activation == "sigmoid" and all(_are_labels(Y[block]) for block in rows):
+    if cost_name == "binary_cross_entropy" and all(_are_labels(Y[block]) for block in rows):
         return multi_label(blocks)
     return regression(blocks)
 

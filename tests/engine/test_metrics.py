@@ -204,7 +204,7 @@ def test_what_is_too_large_for_a_float_is_infinite_and_no_warning() -> None:
 def test_a_network_is_measured_as_training_evaluates_it(dtype: str) -> None:
     data = digits()
     network = initialize(dense(64, (7, "tanh"), (10, "softmax")), 3, dtype)
-    found = measure(network, data)
+    found = measure(network, "cross_entropy", data)
     assert isinstance(found, Classification)
     _, error = evaluate(network, "cross_entropy", data.X, targets(data, 10), data.labels, 10)
     assert found.error == error
@@ -221,9 +221,9 @@ def test_how_many_rows_are_taken_at_once_changes_no_count(monkeypatch: pytest.Mo
         return predict(network, X)
 
     monkeypatch.setattr(module, "predict", recorded)
-    whole = measure(network, digits())
+    whole = measure(network, "cross_entropy", digits())
     monkeypatch.setattr(module, "BLOCK_VALUES", 2 * (64 + 7 + 10) * 100)
-    blocks = measure(network, digits())
+    blocks = measure(network, "cross_entropy", digits())
     assert isinstance(whole, Classification)
     assert isinstance(blocks, Classification)
     assert rows == [1797, *[100] * 17, 97]
@@ -235,18 +235,19 @@ def test_the_kind_is_that_of_the_targets() -> None:
     X = np.random.default_rng(0).normal(size=(20, 3))
     numbers, labels = X[:, :2] * 3, (X[:, :2] > 0).astype(float)
     sigmoid, linear = (initialize(dense(3, (2, name)), 0) for name in ("sigmoid", "linear"))
-    assert isinstance(measure(sigmoid, Data(X, Y=labels)), MultiLabel)
-    assert isinstance(measure(sigmoid, Data(X, Y=labels / 2)), Regression)
-    assert isinstance(measure(linear, Data(X, Y=labels)), Regression)
-    assert isinstance(measure(linear, Data(X, Y=numbers)), Regression)
-    assert isinstance(measure(initialize(dense(2, (1, "sigmoid")), 0), xor()), Classification)
+    assert isinstance(measure(sigmoid, "binary_cross_entropy", Data(X, Y=labels)), MultiLabel)
+    assert isinstance(measure(sigmoid, "binary_cross_entropy", Data(X, Y=labels / 2)), Regression)
+    assert isinstance(measure(sigmoid, "mse", Data(X, Y=labels)), Regression)
+    assert isinstance(measure(linear, "mse", Data(X, Y=labels)), Regression)
+    assert isinstance(measure(linear, "mse", Data(X, Y=numbers)), Regression)
+    assert isinstance(measure(initialize(dense(2, (1, "sigmoid")), 0), "cross_entropy", xor()), Classification)
 
 
 def test_half_the_squared_rmse_of_one_target_is_the_mean_squared_error_cost() -> None:
     X = np.random.default_rng(1).normal(size=(50, 3))
     data = Data(X, Y=X[:, :1] - 2 * X[:, 1:2] ** 2)
     network = initialize(dense(3, (4, "tanh"), (1, "linear")), 2, "float64")
-    found = measure(network, data)
+    found = measure(network, "mse", data)
     assert isinstance(found, Regression)
     assert found.rmse**2 / 2 == pytest.approx(mean_cost(network, "mse", X, data.Y))  # type: ignore[arg-type]
 
@@ -262,7 +263,7 @@ def test_outputs_and_targets_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ShapeError, match="at least one sample"):
         classification([], ("a", "b"))
     with pytest.raises(ShapeError, match="10 classes and the output layer 3 units"):
-        measure(initialize(dense(64, (3, "softmax")), 0), digits())
+        measure(initialize(dense(64, (3, "softmax")), 0), "cross_entropy", digits())
 
 
 def test_every_metric_has_its_equation() -> None:

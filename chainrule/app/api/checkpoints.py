@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 import chainrule
-from chainrule.app.api.dependencies import After, EpochName, IfNoneMatch, RunId, Service, json_only, matches
+from chainrule.app.api.dependencies import After, EpochName, IfNoneMatch, RunId, Service, json_only, matches, names_one
 from chainrule.app.api.problems import documented
 from chainrule.app.api.representations import JSON, NPZ, ONNX, SAFETENSORS, choose, json_response, listed, partial
 from chainrule.app.api.schemas.checkpoints import Checkpoint, CheckpointPage, Predictions, PredictRequest
@@ -101,7 +101,7 @@ def fetch_weights(
     kept = checkpoints.weights(service.database, run_id, epoch)
     etag = f'"{kept.sha256}"' if chosen == "safetensors" else f'"{kept.sha256}-{chosen}-{chainrule.__version__}"'
     place = f"/v1/runs/{kept.run_id}/checkpoints/{kept.epoch}/weights"
-    lasting = epoch not in checkpoints.ALIASES
+    lasting = names_one(request, epoch)
     headers = {
         "Content-Location": place,
         "Cache-Control": "private, max-age=31536000, immutable" if lasting else "no-cache",

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from chainrule.app.api.access import caller_of
 from chainrule.app.config import Settings
 from chainrule.app.errors import InvalidInput, NotFound, PreconditionFailed, UnsupportedMediaType
-from chainrule.app.services import idempotency, runs
+from chainrule.app.services import checkpoints, idempotency, runs
 from chainrule.app.services.monitoring import Monitoring
 from chainrule.app.services.watching import Watching
 from chainrule.app.store.database import Database
@@ -175,6 +175,11 @@ def matches(header: str | None, etag: str) -> bool:
         return False
     given = [tag.strip().removeprefix("W/") for tag in header.split(",")]
     return "*" in given or etag.removeprefix("W/") in given
+
+
+def names_one(request: Request, epoch: str) -> bool:
+    """Tell whether a path names one epoch of one run for good, so that what is said of it stays."""
+    return epoch not in checkpoints.ALIASES and request.path_params["run_id"] != LATEST
 
 
 def to_cursor(last_id: str) -> str:

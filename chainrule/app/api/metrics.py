@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request, Response
 
 import chainrule
-from chainrule.app.api.dependencies import LATEST, EpochName, IfNoneMatch, RunId, Service, matches
+from chainrule.app.api.dependencies import EpochName, IfNoneMatch, RunId, Service, matches, names_one
 from chainrule.app.api.problems import documented
 from chainrule.app.api.representations import finite, json_response
 from chainrule.app.api.schemas.metrics import Metrics
@@ -40,14 +40,14 @@ def read_metrics(
     ] = None,
     if_none_match: IfNoneMatch = None,
 ) -> Any:
-    """Classification: error, confusion matrix, precision, recall and F1 of each class. Targets of 0 and 1 under
-    sigmoid outputs: the same for each label. Regression: RMSE, MAE and R² of each target. Computed over all samples
-    of the split from the weights that are kept; what is undefined is null.
+    """Classification: error, confusion matrix, precision, recall and F1 of each class. Targets of 0 and 1
+    learned by binary cross-entropy: the same for each label. Regression: RMSE, MAE and R² of each target. Computed
+    over all samples of the split from the weights that are kept; what is undefined is null.
     """
     kept = checkpoints.weights(service.database, run_id, epoch)
     chosen = metrics.split_of(kept, split)
     etag = f'"{kept.sha256}-{kept.run_id}-{chosen}-{chainrule.__version__}"'
-    lasting = epoch not in checkpoints.ALIASES and request.path_params["run_id"] != LATEST
+    lasting = names_one(request, epoch)
     headers = {
         "Content-Location": f"/v1/runs/{kept.run_id}/checkpoints/{kept.epoch}/metrics?split={chosen}",
         "Cache-Control": "private, max-age=31536000, immutable" if lasting else "no-cache",

@@ -45,7 +45,7 @@ def of_checkpoint(database: Database, settings: Settings, kept: checkpoints.Kept
         data = held_out
     # What overflows is shown as it is: an infinity here is a finding, and no warning would say more.
     with np.errstate(over="ignore", invalid="ignore"):
-        return measure(network, data)
+        return measure(network, kept.config["cost"], data)
 
 
 def _limit(database: Database, settings: Settings, config: dict[str, Any], spec: NetworkSpec, split: str) -> None:

@@ -38,13 +38,13 @@ def predicted(client: httpx.Client, run: dict[str, Any], X: Any) -> dict[str, An
     return found
 
 
-def numbers(client: httpx.Client, Y: Any, output: str) -> tuple[dict[str, Any], Any, Any]:
+def numbers(client: httpx.Client, Y: Any, output: str, cost: str = "mse") -> tuple[dict[str, Any], Any, Any]:
     """Train on two features and as many numeric targets as Y has columns."""
     X = np.random.default_rng(0).normal(size=(len(Y), 2)).round(3)
     body = {"samples": X.tolist(), "targets": np.asarray(Y).tolist()}
     dataset = client.post("/v1/datasets", json=body).json()["id"]
     layers = [{"units": 5, "activation": "tanh"}, {"units": len(Y[0]), "activation": output}]
-    run = finished(client, XOR | {"dataset": dataset, "network": {"layers": layers}, "cost": "mse", "epochs": 5})
+    run = finished(client, XOR | {"dataset": dataset, "network": {"layers": layers}, "cost": cost, "epochs": 5})
     return run, X, np.asarray(predicted(client, run, X)["outputs"])
 
 
@@ -140,9 +140,10 @@ def test_a_target_that_does_not_vary_has_no_r2(client: httpx.Client) -> None:
     assert found.rmse > 0
 
 
-def test_zeros_and_ones_under_sigmoid_outputs_are_labels(client: httpx.Client) -> None:
+def test_zeros_and_ones_are_labels_by_binary_cross_entropy_and_numbers_by_another_cost(client: httpx.Client) -> None:
     Y = np.random.default_rng(2).integers(0, 2, (40, 3))
-    run, _, outputs = numbers(client, Y.tolist(), "sigmoid")
+    assert read(client, numbers(client, Y.tolist(), "sigmoid")[0]).kind == "regression"
+    run, _, outputs = numbers(client, Y.tolist(), "sigmoid", "binary_cross_entropy")
     found = read(client, run)
     wrong = (outputs > 0.5) != (Y == 1)
     assert found.kind == "multi_label"

@@ -92,7 +92,9 @@ class ClassificationMetrics(_About):
 
 
 class MultiLabelMetrics(_About):
-    """Metrics of samples that have any number of labels each: targets of 0 and 1 under sigmoid outputs."""
+    """Metrics of samples that have any number of labels each: targets of 0 and 1 learned by
+    binary cross-entropy.
+    """
 
     kind: Literal["multi_label"] = Field(description="Each sample has any number of labels.")
     error: float = Field(description="Share of the samples with at least one label told wrong.")
