@@ -139,7 +139,7 @@ def test_a_page_of_the_guide_prints_what_it_shows(server: Service, tmp_path: Pat
 @pytest.mark.parametrize("kind", KINDS)
 def test_owners_are_told_apart_as_the_guide_shows(fresh: Any, cache_dir: Path, tmp_path: Path, kind: str) -> None:
     shown = re.findall(r"```(sh|python)\n(.*?)```\n\n```text\n(.*?)```", ACCESS, flags=re.DOTALL)
-    assert len(shown) == len(blocks(ACCESS, "sh") + blocks(ACCESS, "python")) == 4
+    assert len(shown) == len(blocks(ACCESS, "sh") + blocks(ACCESS, "python")) == 5
     python = "".join(block for language, block, _ in shown if language == "python")
     (tmp_path / "access.py").write_text(python)
     script = "\n".join(block for language, block, _ in shown if language == "sh")

@@ -463,6 +463,10 @@ class Client:
         """Make a key worthless from now on."""
         return Resource(self._send("POST", f"keys/{key_id}/revoke").json())
 
+    def audit(self) -> Iterator[Resource]:
+        """List the changes that keys of this key's owner have asked for, newest first."""
+        return self._pages("audit", {})
+
     # Requests
 
     def _get(self, path: str, **options: Any) -> httpx.Response:

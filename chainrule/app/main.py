@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 import chainrule
 from chainrule.app import logs
 from chainrule.app.api import (
+    audit,
     checkpoints,
     datasets,
     docs,
@@ -32,6 +33,7 @@ from chainrule.app.api import (
     sweeps,
 )
 from chainrule.app.api.access import KnowCallers, permitted
+from chainrule.app.api.audit import KeepAudit
 from chainrule.app.api.bodies import LimitBodies
 from chainrule.app.api.dependencies import Parts, known_parameters
 from chainrule.app.api.head import AnswerHead
@@ -51,7 +53,7 @@ log = logging.getLogger(__name__)
 BACKLOG = 2048
 ROUTERS = (
     datasets.router, runs.router, inputs.router, epochs.router, checkpoints.router, metrics.router, gradients.router,
-    sweeps.router, keys.router,
+    sweeps.router, keys.router, audit.router,
 )  # fmt: skip
 
 
@@ -105,6 +107,7 @@ def create_app(settings: Settings) -> FastAPI:
     docs.install(app, keys=settings.auth == "keys")
     app.add_middleware(LimitBodies, settings=settings)
     app.add_middleware(AnswerHead)
+    app.add_middleware(KeepAudit, settings=settings)
     app.add_middleware(KnowCallers, settings=settings)
     app.add_middleware(KnowHosts, settings=settings)
     app.add_middleware(StrictHeaders)

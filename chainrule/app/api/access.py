@@ -4,6 +4,7 @@ from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from chainrule.app.api.hosts import SAFE
 from chainrule.app.api.problems import response, unreachable
 from chainrule.app.config import Settings
 from chainrule.app.errors import Forbidden, Unauthenticated
@@ -71,6 +72,12 @@ def needed(request: Request) -> str:
         return keys.ADMIN
     computing: bool = request.method == "POST" and request.scope["route"].path.endswith(COMPUTING)
     return keys.READ if request.method == "GET" or computing else keys.SUBMIT
+
+
+def changes_something(scope: Scope) -> bool:
+    """Tell whether a request that has been let in asks for a change of what there is."""
+    computing = scope["method"] == "POST" and scope["path"].endswith(COMPUTING)
+    return scope["method"] not in SAFE and not computing and "route" in scope and "caller" in scope["state"]
 
 
 def caller_of(request: Request) -> Caller:

@@ -51,6 +51,7 @@ class Requests:
         headers = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"")
         request_id = given if ID.fullmatch(given) else uuid.uuid4().hex.encode()
+        scope.setdefault("state", {})["request_id"] = request_id.decode()
         began = time.perf_counter()
         status, size, begun, stream = 0, 0, 0.0, False
 

@@ -389,3 +389,22 @@ class Total(Base):
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
     label: Mapped[str] = mapped_column(String(64), primary_key=True)
     value: Mapped[float]
+
+
+class AuditEntry(Base):
+    """A request for a change, by whom and with what outcome."""
+
+    __tablename__ = "audit_entries"
+    __table_args__ = (Index("ix_audit_entries_owner_id", "owner", "id"),)
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(64))
+    # Entries outlive keys, should keys ever be removed, so this is no foreign key.
+    key_id: Mapped[str | None] = mapped_column(String(64))
+    at: Mapped[datetime]
+    method: Mapped[str] = mapped_column(String(16))
+    route: Mapped[str] = mapped_column(String(200))
+    object_id: Mapped[str | None] = mapped_column(String(64))
+    client: Mapped[str | None] = mapped_column(String(64))
+    status: Mapped[int]
+    request_id: Mapped[str] = mapped_column(String(64))

@@ -102,6 +102,7 @@ LISTS = ("/v1/runs", "/v1/datasets", "/v1/sweeps", "/v1/keys")
 """What is read without an id, and must show one's own only."""
 MADE = {"/v1/runs", "/v1/datasets", "/v1/sweeps", "/v1/keys", "/v1/gradient-checks"}
 """What is posted to without an id in the path; the ids in bodies have tests of their own, below."""
+LOG = "/v1/audit"
 NOBODYS = {"/v1/health/live", "/v1/health/ready"}
 SERVICES = {"/v1/status", "/metrics"}
 """What tells of the service as a whole."""
@@ -127,7 +128,7 @@ def test_to_another_owner_everything_is_as_if_it_were_not_there(
     for method, path, operation in operations(document):
         named = re.findall(r"{(\w+)}", path)
         if not named:
-            assert path in {*LISTS, *MADE, *NOBODYS, *SERVICES}, f"{method} {path} has no case here"
+            assert path in {*LISTS, *MADE, *NOBODYS, *SERVICES, LOG}, f"{method} {path} has no case here"
             continue
         missing = nowhere(alice.ids)
         assert set(named) <= {*alice.ids, *PLAIN}, f"{method} {path}: what should stand in it?"
@@ -384,3 +385,34 @@ def test_when_a_key_was_used_is_known_to_the_hour(guarded: Service, stranger: Ow
     used = stranger.client.get(f"/v1/keys/{key['id']}").json()["last_used_at"]
     assert datetime.fromisoformat(used).timestamp() % 3600 == 0
     assert abs(datetime.fromisoformat(used).timestamp() - time.time()) < 7200
+
+
+def test_every_change_is_in_the_audit_log_of_its_owner_alone(guarded: Service, alice: Owner, stranger: Owner) -> None:
+    run = finished(stranger.client, XOR)
+    key = stranger.keys["read"]
+    with guarded.client(headers=bearer(key["key"])) as reader:
+        refused(reader.post("/v1/runs", json=XOR), "forbidden")
+        reader.get("/v1/runs")
+        predicted = reader.post(f"/v1/runs/{run['id']}/checkpoints/final/predict", json={"samples": [[0.0, 1.0]]})
+        assert predicted.status_code == 200
+    refused(stranger.client.post(f"/v1/runs/{alice.ids['run_id']}/cancel"), "not_found")
+    refused(stranger.client.post("/v1/runs", content=b"{", headers={"Content-Type": "application/json"}), "malformed")
+    gone = stranger.client.delete(f"/v1/runs/{run['id']}")
+    assert gone.status_code == 204
+    refused(httpx.delete(f"{guarded.url}/v1/runs/{run['id']}"), "unauthenticated")
+    items = stranger.client.get(LOG).json()["items"]
+    shown = [(item["method"], item["route"], item["object_id"], item["status"], item["key_id"]) for item in items]
+    admin = stranger.keys["admin"]["id"]
+    assert shown == [
+        ("DELETE", "/v1/runs/{run_id}", run["id"], 204, admin),
+        ("POST", "/v1/runs", None, 400, admin),
+        ("POST", "/v1/runs/{run_id}/cancel", alice.ids["run_id"], 404, admin),
+        ("POST", "/v1/runs", None, 403, key["id"]),
+        ("POST", "/v1/runs", run["id"], 201, admin),
+    ]
+    assert items[0]["request_id"] == gone.headers["x-request-id"]
+    assert {(item["owner"], item["client"]) for item in items} == {(stranger.name, "127.0.0.1")}
+    page = stranger.client.get(LOG, params={"limit": 2}).json()
+    rest = stranger.client.get(LOG, params={"limit": 3, "cursor": page["next_cursor"]}).json()
+    assert [page["items"] + rest["items"], rest["next_cursor"]] == [items, None]
+    assert {item["owner"] for item in alice.client.get(LOG).json()["items"]} == {"alice"}

@@ -41,11 +41,27 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_api_keys"),
     )
     op.create_index("ix_api_keys_owner_id", "api_keys", ["owner", "id"])
+    op.create_table(
+        "audit_entries",
+        sa.Column("id", sa.String(64), nullable=False),
+        sa.Column("owner", sa.String(64), nullable=False),
+        sa.Column("key_id", sa.String(64), nullable=True),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("method", sa.String(16), nullable=False),
+        sa.Column("route", sa.String(200), nullable=False),
+        sa.Column("object_id", sa.String(64), nullable=True),
+        sa.Column("client", sa.String(64), nullable=True),
+        sa.Column("status", sa.BigInteger(), nullable=False),
+        sa.Column("request_id", sa.String(64), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_audit_entries"),
+    )
+    op.create_index("ix_audit_entries_owner_id", "audit_entries", ["owner", "id"])
 
 
 def downgrade() -> None:
     """Undo; possible as long as no two owners have the same content or the same idempotency key."""
     _check()
+    op.drop_table("audit_entries")
     op.drop_table("api_keys")
     with op.batch_alter_table("idempotency_keys") as answers:
         answers.drop_constraint("pk_idempotency_keys", type_="primary")

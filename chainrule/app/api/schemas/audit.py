@@ -1,0 +1,29 @@
+"""The audit log on the wire."""
+
+from datetime import datetime
+
+from pydantic import Field
+
+from chainrule.app.api.schemas.wire import Answer
+
+
+class AuditEntry(Answer):
+    """A request for a change, and what came of it."""
+
+    id: str = Field(description="Its id; ids are in the order of time.")
+    at: datetime = Field(description="When it was answered.")
+    owner: str = Field(description="Whose key was shown.")
+    key_id: str | None = Field(description="Which key was shown.")
+    method: str = Field(description="The HTTP method.")
+    route: str = Field(description="The path, with names in place of ids.")
+    object_id: str | None = Field(description="What it was about, or what it made.")
+    client: str | None = Field(description="The address it came from; a proxy's, unless that is on loopback.")
+    status: int = Field(description="The HTTP status it was answered with.")
+    request_id: str = Field(description="The `X-Request-Id` of the answer.")
+
+
+class AuditPage(Answer):
+    """A page of the audit log."""
+
+    items: list[AuditEntry] = Field(description="The newest first.")
+    next_cursor: str | None = Field(description="Pass it as `cursor` for the next page; null if this is the last.")
