@@ -105,6 +105,7 @@ def serve(
 ) -> None:
     """Serve the API and train runs. Settings are CHAINRULE_* variables."""
     settings = _settings(slots=slots, host=host, port=port, database_url=database_url)
+    _trace(settings.traces)
     from chainrule.app import main as service
 
     raise typer.Exit(service.serve(settings))
@@ -120,6 +121,7 @@ def worker(
     if settings.slots < 1:
         typer.echo("a worker needs at least one slot: --slots 1", err=True)
         raise typer.Exit(REFUSED)
+    _trace(settings.traces)
     from chainrule.app import worker as service
 
     service.run(settings)
@@ -644,6 +646,17 @@ def _settings(**given: Any) -> Any:
     except ValidationError as error:
         for problem in error.errors():
             typer.echo(f"CHAINRULE_{'_'.join(map(str, problem['loc'])).upper()}: {problem['msg']}", err=True)
+        raise typer.Exit(REFUSED) from error
+
+
+def _trace(where: str) -> None:
+    """Begin to trace, where that is asked for; refuse what cannot be done here."""
+    from chainrule.app import tracing
+
+    try:
+        tracing.install(where)
+    except ModuleNotFoundError as error:
+        typer.echo(str(error), err=True)
         raise typer.Exit(REFUSED) from error
 
 

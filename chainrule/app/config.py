@@ -64,6 +64,10 @@ class Settings(BaseSettings):
         default="text", description="Form of the log: text for people, or json, one object a line."
     )
     access_log: bool = Field(default=True, description="Whether each request is logged; probes only at level DEBUG.")
+    traces: Literal["off", "otlp"] = Field(
+        default="off",
+        description="Where traces go: off, or otlp, to where OpenTelemetry's own variables say (`chainrule[otel]`).",
+    )
     min_free_bytes: int = Field(
         default=128 * MIB, ge=0, description="With less room on the disks it needs, the service is not ready."
     )

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from chainrule.app import logs
+from chainrule.app import logs, tracing
 from chainrule.app.config import Settings
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -68,12 +68,17 @@ class Requests:
             size += len(message.get("body", b""))
             await send(message)
 
-        with logs.concerning(request_id=request_id.decode()):
+        parent = headers.get(b"traceparent", b"").decode("latin-1")
+        with (
+            logs.concerning(request_id=request_id.decode()),
+            tracing.span("request", parent, request_id=request_id.decode()) as span,
+        ):
             try:
                 await self._app(scope, receive, answered)
             finally:
                 if stream:
                     self._figures.streams.dec()
+                span.tell(f"{scope['method']} {_template(scope)}", status=status)
                 self._count(scope, status, begun, waits=b"wait" in headers.get(b"prefer", b""))
                 if self._settings.access_log:
                     _note(scope, status, size, time.perf_counter() - began)

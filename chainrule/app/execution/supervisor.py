@@ -14,7 +14,7 @@ from multiprocessing.process import BaseProcess
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from chainrule.app import logs
+from chainrule.app import logs, tracing
 from chainrule.app.config import Settings
 from chainrule.app.execution import child
 from chainrule.app.execution.presence import Presence, worker_name
@@ -61,7 +61,8 @@ def supervise_once(
             standby.take_back(ours)
     if claimed:
         order = _Order(database, settings, standby, stopping, presence, claimed, attempt_id)
-        with presence.at_work(), logs.concerning(**order.ids):
+        parents = [run.trace_parent for run in claimed]
+        with presence.at_work(), logs.concerning(**order.ids), tracing.span("attempt", *parents, **order.ids):
             order.see_through(ours)
     if any(run.sweep_id is not None for run in claimed):
         sweeps.advance(database, settings, [run.id for run in claimed])
@@ -85,7 +86,11 @@ def _claim(
             database.announce(session)
         return [run, *alike]
 
+    started_ns, began = time.time_ns(), time.monotonic()
     claimed = patiently(claim, settings.blind_s, _tell_of, stop=stopping.is_set)
+    if claimed:
+        parents = [run.trace_parent for run in claimed]
+        tracing.record("claim", started_ns, time.monotonic() - began, *parents, worker=worker, runs=len(claimed))
     for first in (run for run in claimed if run.attempts == 1):
         # Two machines' clocks may differ; a wait is never negative for that.
         presence.tally.time(WAIT, max((now() - first.created_at).total_seconds(), 0.0))
@@ -238,6 +243,7 @@ class _Order:
             pass
         elif word == child.FLUSHED:
             self._tally.flushed(detail)
+            tracing.record("flush", detail.started_ns, detail.seconds, steps=detail.steps, epochs=detail.epochs)
             if detail.endings:
                 log.info("the attempt is over: %s", ", ".join(detail.endings))
         elif word in (child.ENDED, child.READY):

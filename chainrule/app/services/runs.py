@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from chainrule.app import tracing
 from chainrule.app.config import Settings
 from chainrule.app.errors import (
     Conflict,
@@ -345,6 +346,7 @@ def new_run(plan: plans.Plan) -> Run:
         detail="",
         priority=config["priority"],
         config=config,
+        trace_parent=tracing.current(),
         dataset=config["dataset"],
         validation_dataset=validation.get("dataset"),
         epochs_total=config["epochs"],
