@@ -31,6 +31,7 @@ METRICS = (ROOT / "docs/guide/metrics.md").read_text()
 NORMALIZATION = (ROOT / "docs/guide/normalization.md").read_text()
 SWEEPS = (ROOT / "docs/guide/sweeps.md").read_text()
 TRAINING = (ROOT / "docs/guide/training.md").read_text()
+WEBHOOKS = (ROOT / "docs/guide/webhooks.md").read_text()
 VERIFICATION = (ROOT / "docs/guide/verification.md").read_text()
 
 
@@ -121,10 +122,10 @@ def test_networks_compute_the_same_elsewhere_as_the_guide_shows(
     [
         (METRICS, 3), (NORMALIZATION, 4), (TRAINING, 3), (LINEAGE, 3), (SWEEPS, 1), (INPUTS, 4),
         (VERIFICATION, 2), (KEEPING, 1),
-        (MONITORING, 4),
+        (MONITORING, 4), (WEBHOOKS, 1),
     ],
     ids=["metrics", "normalization", "training", "lineage", "sweeps", "inputs", "verification", "keeping",
-         "monitoring"],
+         "monitoring", "webhooks"],
 )  # fmt: skip
 def test_a_page_of_the_guide_prints_what_it_shows(server: Service, tmp_path: Path, page: str, count: int) -> None:
     shown = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", page, flags=re.DOTALL)

@@ -342,6 +342,37 @@ class Client:
         """See how raw features become a run's input: scaling and one-hot columns, as fitted to its training samples."""
         return Resource(self._get(f"runs/{run_id}/inputs").json())
 
+    # Webhooks
+
+    def add_webhook(self, url: str, *, events: Sequence[str] | None = None, name: str = "") -> Resource:
+        """Have changes of runs posted to an address; the answer has the secret they are signed by, this once."""
+        body: dict[str, Any] = {"url": url, "name": name} | ({} if events is None else {"events": list(events)})
+        return Resource(self._send("POST", "webhooks", json=body).json())
+
+    def webhooks(self) -> Iterator[Resource]:
+        """List webhooks, newest first."""
+        return self._pages("webhooks", {})
+
+    def test_webhook(self, webhook_id: str) -> Resource:
+        """Post a test message to a webhook, and tell how that went."""
+        return Resource(self._send("POST", f"webhooks/{webhook_id}/test").json())
+
+    def rotate_webhook(self, webhook_id: str, *, grace_s: int = 86400) -> Resource:
+        """Give a webhook a new secret; messages are signed by the old one too, for `grace_s` more."""
+        return Resource(self._send("POST", f"webhooks/{webhook_id}/rotate", json={"grace_s": grace_s}).json())
+
+    def enable_webhook(self, webhook_id: str) -> Resource:
+        """Enable a webhook again whose receiver answered 410."""
+        return Resource(self._send("POST", f"webhooks/{webhook_id}/enable").json())
+
+    def deliveries(self, webhook_id: str) -> Iterator[Resource]:
+        """List what a webhook was told and is to be told, newest first."""
+        return self._pages(f"webhooks/{webhook_id}/deliveries", {})
+
+    def delete_webhook(self, webhook_id: str) -> None:
+        """Delete a webhook, with what it has not been told yet."""
+        self._send("DELETE", f"webhooks/{webhook_id}")
+
     # What a run recorded
 
     def epochs(self, run_id: str, *, after: int = -1) -> dict[str, NDArray[Any]]:

@@ -106,6 +106,13 @@ class Settings(BaseSettings):
     deleted_retention_s: float = Field(
         default=7 * DAY_S, ge=0, description="How long a deleted run or sweep can be restored before it is removed."
     )
+    webhook_allow_private: bool = Field(
+        default=False,
+        description="Whether webhooks may lead into private networks and to this machine, and over plain http.",
+    )
+    webhook_history_s: float = Field(
+        default=7 * DAY_S, ge=0, description="How long a webhook's deliveries that are over can be looked at."
+    )
     bulk_retention_s: float | None = Field(
         default=None,
         ge=0,

@@ -31,6 +31,7 @@ from chainrule.app.api import (
     prometheus,
     runs,
     sweeps,
+    webhooks,
 )
 from chainrule.app.api.access import KnowCallers, permitted
 from chainrule.app.api.audit import KeepAudit
@@ -39,6 +40,7 @@ from chainrule.app.api.dependencies import Parts, known_parameters
 from chainrule.app.api.head import AnswerHead
 from chainrule.app.api.headers import StrictHeaders
 from chainrule.app.api.hosts import KnowHosts, is_loopback
+from chainrule.app.api.outgoing import Outgoing
 from chainrule.app.api.requests import RequestFigures, Requests
 from chainrule.app.config import Settings
 from chainrule.app.execution.dispatcher import Dispatcher
@@ -53,7 +55,7 @@ log = logging.getLogger(__name__)
 BACKLOG = 2048
 ROUTERS = (
     datasets.router, runs.router, inputs.router, epochs.router, checkpoints.router, metrics.router, gradients.router,
-    sweeps.router, keys.router, audit.router,
+    sweeps.router, webhooks.router, keys.router, audit.router,
 )  # fmt: skip
 
 
@@ -78,11 +80,14 @@ def create_app(settings: Settings) -> FastAPI:
         threads = dispatcher.threads if dispatcher else lambda: {"reaper": reaper is not None and reaper.alive}
         monitoring = Monitoring(database, settings, threads)
         monitoring.start()
+        outgoing = Outgoing(database, settings)
+        outgoing.start()
         app.state.parts = Parts(database, settings, watching, monitoring)
         try:
             yield
         finally:
             monitoring.stop()
+            await outgoing.stop()
             await watching.stop()
             if dispatcher is not None:
                 await run_in_threadpool(dispatcher.drain)

@@ -74,6 +74,7 @@ TAGS = [
     {"name": "checkpoints", "description": "The weights at the end of an epoch, and what they predict."},
     {"name": "gradients", "description": "Backpropagation from the inside: every quantity, with its equation."},
     {"name": "sweeps", "description": "Many runs of one spec with some fields varied, trained together."},
+    {"name": "webhooks", "description": "Who is told of changes of runs, and how that went."},
     {"name": "keys", "description": "Who may call, if the service asks for keys, and what each key may do."},
     {"name": "health", "description": "For those who operate the service."},
 ]

@@ -8,10 +8,11 @@ from sqlalchemy.orm import Session
 
 from chainrule.app.config import Settings
 from chainrule.app.errors import StorageFull
-from chainrule.app.store import deletions, idempotency, storage
+from chainrule.app.store import deletions, idempotency, storage, webhooks
 from chainrule.app.store.database import Database, now
 
 AT_ONCE = 100
+MOST_DELIVERIES = 10_000
 
 
 def tidy(database: Database, settings: Settings, stopping: threading.Event | None = None) -> bool:
@@ -22,6 +23,7 @@ def tidy(database: Database, settings: Settings, stopping: threading.Event | Non
     before = now() - timedelta(seconds=settings.deleted_retention_s)
     with database.writing(announce=False) as session:
         deletions.condemn(session, before, AT_ONCE)
+        webhooks.forget(session, now() - timedelta(seconds=settings.webhook_history_s), MOST_DELIVERIES)
         idempotency.forget(session, now() - timedelta(seconds=settings.idempotency_retention_s))
     with database.reading() as session:
         condemned = deletions.condemned(session, AT_ONCE)

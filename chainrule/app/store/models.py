@@ -408,3 +408,52 @@ class AuditEntry(Base):
     client: Mapped[str | None] = mapped_column(String(64))
     status: Mapped[int]
     request_id: Mapped[str] = mapped_column(String(64))
+
+
+class Webhook(Base):
+    """Where an owner is told of changes of runs, and the secret that shows who tells."""
+
+    __tablename__ = "webhooks"
+    __table_args__ = (Index("ix_webhooks_owner_id", "owner", "id"),)
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(64), default=LOCAL)
+    name: Mapped[str] = mapped_column(String(200))
+    url: Mapped[str] = mapped_column(String(2000))
+    events: Mapped[list[str]]
+    enabled: Mapped[bool] = mapped_column(default=True)
+    disabled_reason: Mapped[str] = mapped_column(String(200), default="")
+    # What signs has to be there as it is: a hash of it could not sign.
+    secret: Mapped[str] = mapped_column(String(100))
+    previous_secret: Mapped[str | None] = mapped_column(String(100))
+    previous_until: Mapped[datetime | None]
+    created_at: Mapped[datetime]
+
+
+class WebhookDelivery(Base):
+    """Something a webhook is to be told, stored with what it tells of, and sent under the same id each time."""
+
+    __tablename__ = "webhook_deliveries"
+    __table_args__ = (
+        Index("ix_webhook_deliveries_webhook_id_id", "webhook_id", "id"),
+        Index(
+            "ix_webhook_deliveries_next_at",
+            "next_at",
+            postgresql_where=text("next_at IS NOT NULL"),
+            sqlite_where=text("next_at IS NOT NULL"),
+        ),
+    )
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    webhook_id: Mapped[str] = mapped_column(ForeignKey("webhooks.id", ondelete="CASCADE"))
+    type: Mapped[str] = mapped_column(String(32))
+    # The run may be gone by the time somebody looks, so this is no foreign key.
+    run_id: Mapped[str | None] = mapped_column(String(64))
+    body: Mapped[str] = mapped_column(String(4000))
+    state: Mapped[str] = mapped_column(String(16), default="pending")
+    attempts: Mapped[int] = mapped_column(default=0)
+    status_code: Mapped[int | None]
+    error: Mapped[str] = mapped_column(String(500), default="")
+    created_at: Mapped[datetime]
+    last_at: Mapped[datetime | None]
+    next_at: Mapped[datetime | None]

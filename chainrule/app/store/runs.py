@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, CursorResult, and_, func, insert, literal,
 from sqlalchemy.orm import Session
 
 from chainrule.app.run_status import TRANSITIONS, Reason, RunStatus, Wish
+from chainrule.app.store import webhooks
 from chainrule.app.store.database import from_now, now
 from chainrule.app.store.models import Run, RunAttempt, RunTransition
 from chainrule.app.store.visibility import EVERYBODY
@@ -553,6 +554,7 @@ def _record(
     # Of a run that is there: rehearsed for one that is not, it records nothing.
     of_run = select(Run.id, position, *values).where(Run.id == run_id)
     session.execute(insert(RunTransition).from_select(["run_id", "position", *given], of_run))
+    webhooks.note(session, run_id, status, reason, at)
 
 
 def _touched(session: Session, statement: Any) -> bool:

@@ -74,6 +74,7 @@ def alice(guarded: Service) -> Iterator[Owner]:
             "dataset_id": dataset["id"],
             "sweep_id": sweep["id"],
             "key_id": owner.keys["read"]["id"],
+            "webhook_id": client.post("/v1/webhooks", json={"url": "https://hooks.example/"}).json()["id"],
         }
         yield owner
 
@@ -98,9 +99,9 @@ def document(guarded: Service) -> dict[str, Any]:
 
 PLAIN = {"epoch": "1"}
 """What else stands in paths, and is nobody's."""
-LISTS = ("/v1/runs", "/v1/datasets", "/v1/sweeps", "/v1/keys")
+LISTS = ("/v1/runs", "/v1/datasets", "/v1/sweeps", "/v1/keys", "/v1/webhooks")
 """What is read without an id, and must show one's own only."""
-MADE = {"/v1/runs", "/v1/datasets", "/v1/sweeps", "/v1/keys", "/v1/gradient-checks"}
+MADE = {"/v1/runs", "/v1/datasets", "/v1/sweeps", "/v1/keys", "/v1/webhooks", "/v1/gradient-checks"}
 """What is posted to without an id in the path; the ids in bodies have tests of their own, below."""
 LOG = "/v1/audit"
 NOBODYS = {"/v1/health/live", "/v1/health/ready"}

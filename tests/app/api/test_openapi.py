@@ -45,6 +45,9 @@ def parts(value: Any, place: str = "#") -> Iterator[tuple[str, Any]]:
 
 def filled(client: httpx.Client, path: str) -> str:
     """Fill the parameters of a path with their documented examples; of what has none, one is made."""
+    if "{webhook_id}" in path:
+        wanted = {"url": "https://hooks.example/", "events": ["run.paused"]}
+        return path.format(webhook_id=client.post("/v1/webhooks", json=wanted).json()["id"])
     if "{key_id}" in path:
         return path.format(key_id=client.post("/v1/keys", json={"scope": "read"}).json()["id"])
     return path.format(run_id="latest", sweep_id="latest", epoch="last", dataset_id="xor")
