@@ -112,7 +112,8 @@ def claim(session: Session, most: int, lease_s: float, delivery_id: str | None =
     session.execute(leased.values(**values).execution_options(synchronize_session=False))
     query = select(WebhookDelivery, Webhook).join(Webhook, Webhook.id == WebhookDelivery.webhook_id)
     session.expire_all()
-    found = session.execute(query.where(WebhookDelivery.id.in_(ids))).all()
+    in_order = query.where(WebhookDelivery.id.in_(ids)).order_by(WebhookDelivery.created_at)
+    found = session.execute(in_order).all()
     return [
         Due(one.id, webhook.id, one.attempts, webhook.url, one.body, _good_secrets(webhook)) for one, webhook in found
     ]
