@@ -2,8 +2,10 @@
 
 import json
 import os
+import sqlite3
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import wraps
 from itertools import islice
@@ -133,15 +135,66 @@ def migrate(
 ) -> None:
     """Bring the database's schema up to date."""
     settings = _settings(database_url=database_url)
+    from sqlalchemy.exc import SQLAlchemyError
+
     from chainrule.app.store import migrations
     from chainrule.app.store.database import Database
+    from chainrule.app.store.troubles import explained
+
+    try:
+        database = Database(settings.database_url)
+        before, _ = migrations.revisions(database)
+        migrations.upgrade(database)
+        after, _ = migrations.revisions(database)
+        database.dispose()
+    except (OSError, SQLAlchemyError, migrations.NewerSchema) as error:
+        typer.echo(f"cannot migrate the database: {explained(error)}", err=True)
+        raise typer.Exit(REFUSED) from error
+    typer.echo(f"schema {after}" if before == after else f"schema {before or 'none'} → {after}")
+
+
+@app.command()
+def backup(
+    file: Annotated[Path, typer.Argument(help="Where the copy goes; there must be nothing yet.")],
+    database_url: Annotated[str | None, typer.Option(help="sqlite:///file; the service may be using it.")] = None,
+) -> None:
+    """Copy a SQLite database as it is at this moment, while it is in use."""
+    with _kept(database_url) as (database, backups):
+        backups.backup(database, file)
+    typer.echo(f"{file}: {file.stat().st_size:,} bytes, checked")
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(help="A file that `chainrule backup` wrote.")],
+    database_url: Annotated[str | None, typer.Option(help="sqlite:///file; there must be nothing yet.")] = None,
+) -> None:
+    """Put a backup in the place of the SQLite database; runs that were being trained are queued again."""
+    with _kept(database_url) as (database, backups):
+        queued = backups.restore(database, file)
+        where = database.url.database
+    typer.echo(f"{where}: restored; {queued} runs that were being trained wait to go on")
+
+
+@contextmanager
+def _kept(database_url: str | None) -> Iterator[tuple[Any, Any]]:
+    """Open the database and what keeps it; where that refuses, end with one line."""
+    settings = _settings(database_url=database_url)
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from chainrule.app.store import backups
+    from chainrule.app.store.database import Database
+    from chainrule.app.store.migrations import NewerSchema
+    from chainrule.app.store.troubles import explained
 
     database = Database(settings.database_url)
-    before, _ = migrations.revisions(database)
-    migrations.upgrade(database)
-    after, _ = migrations.revisions(database)
-    database.dispose()
-    typer.echo(f"schema {after}" if before == after else f"schema {before or 'none'} → {after}")
+    try:
+        yield database, backups
+    except (OSError, sqlite3.Error, SQLAlchemyError, NewerSchema, backups.Refused) as error:
+        typer.echo(f"refused: {explained(error)}", err=True)
+        raise typer.Exit(REFUSED) from error
+    finally:
+        database.dispose()
 
 
 @app.command()

@@ -206,3 +206,9 @@ class StorageFull(AppError):
             "checkpoints.keep).",
             extra={"limit": limit, "value": taken + more, "setting": "CHAINRULE_MAX_TOTAL_STORAGE_BYTES"},
         )
+
+
+class DiskFull(AppError):
+    """There is no room left on a disk of the service; what was acknowledged is kept."""
+
+    status, code, title = 507, "disk_full", "No room left on a disk"

@@ -3,9 +3,11 @@
 import logging
 import signal
 import socket
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -47,9 +49,11 @@ from chainrule.app.execution.dispatcher import Dispatcher
 from chainrule.app.execution.reaper import Reaper
 from chainrule.app.services.monitoring import Monitoring
 from chainrule.app.services.watching import Watching
+from chainrule.app.store import backups
 from chainrule.app.store.changes import Changes
 from chainrule.app.store.database import Database
-from chainrule.app.store.migrations import upgrade
+from chainrule.app.store.migrations import NewerSchema, upgrade
+from chainrule.app.store.troubles import explained
 
 log = logging.getLogger(__name__)
 BACKLOG = 2048
@@ -136,8 +140,8 @@ def serve(settings: Settings) -> int:
         return 1
     try:
         _upgrade(settings.database_url)
-    except (OSError, SQLAlchemyError) as error:
-        log.error("cannot open the database: %s", error)
+    except (OSError, sqlite3.Error, SQLAlchemyError, NewerSchema, backups.Refused) as error:
+        log.error("cannot open the database: %s", explained(error))
         return 1
     try:
         listening = _listen(settings.host, settings.port)
@@ -156,6 +160,9 @@ def serve(settings: Settings) -> int:
 def _upgrade(url: str) -> None:
     """Bring the schema up to date, however long that takes."""
     database = Database(url)
+    file = Path(database.url.database or "")
+    if database.sqlite and file.exists() and file.stat().st_size <= backups.CHECKED_BYTES:
+        backups.check(file)
     upgrade(database)
     database.dispose()
 

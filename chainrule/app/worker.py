@@ -11,7 +11,8 @@ from chainrule.app.config import Settings
 from chainrule.app.execution.dispatcher import Dispatcher
 from chainrule.app.store.changes import Changes
 from chainrule.app.store.database import Database
-from chainrule.app.store.migrations import upgrade
+from chainrule.app.store.migrations import NewerSchema, upgrade
+from chainrule.app.store.troubles import explained
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +26,8 @@ def run(settings: Settings) -> None:
     try:
         database = Database(settings.database_url)
         upgrade(database)
-    except (OSError, SQLAlchemyError) as error:
-        log.error("cannot open the database: %s", error)
+    except (OSError, SQLAlchemyError, NewerSchema) as error:
+        log.error("cannot open the database: %s", explained(error))
         raise SystemExit(1) from error
     changes = Changes(database)
     dispatcher = Dispatcher(database, settings, changes)

@@ -1,7 +1,10 @@
 """Every refusal as `application/problem+json` (RFC 9457)."""
 
+import errno
 import json
 import logging
+import os
+import tempfile
 from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any, get_args
@@ -10,6 +13,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic import BaseModel, ValidationError
+from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
@@ -18,6 +22,7 @@ from chainrule.app.api.headers import complete
 from chainrule.app.errors import (
     AppError,
     CrossOrigin,
+    DiskFull,
     FieldError,
     Forbidden,
     InvalidInput,
@@ -28,13 +33,15 @@ from chainrule.app.errors import (
     Unauthenticated,
     Unavailable,
 )
-from chainrule.app.store.database import UNREACHABLE
+from chainrule.app.store.outages import UNREACHABLE
+from chainrule.app.store.troubles import explained, trouble
 
 MEDIA_TYPE = "application/problem+json"
 MOST_ERRORS = 20
 MOST_POINTER = 200
 METHODS = ("GET", "POST", "DELETE")
 RETRY_AFTER_S = 5
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 PLAIN = {
     "missing": "This field is required.",
     "model_type": "This must be a JSON object.",
@@ -82,8 +89,9 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(ClientDisconnect, _hung_up)
-    for unreachable in UNREACHABLE:
-        app.add_exception_handler(unreachable, _unreachable)
+    for refused in (*UNREACHABLE, DBAPIError):
+        app.add_exception_handler(refused, _unreachable)
+    app.add_exception_handler(OSError, _no_room)
     app.add_exception_handler(Exception, _broken)
 
 
@@ -91,7 +99,7 @@ def documented(*refusals: type[AppError]) -> dict[int | str, dict[str, Any]]:
     """Describe for OpenAPI the refusals an operation may answer with."""
     found: dict[int | str, dict[str, Any]] = {}
     anywhere: tuple[type[AppError], ...] = (Unauthenticated, Forbidden, CrossOrigin, Misdirected, InvalidInput)
-    every: tuple[type[AppError], ...] = (*refusals, *anywhere, Unavailable)
+    every: tuple[type[AppError], ...] = (*refusals, *anywhere, Unavailable, DiskFull)
     for kind in dict.fromkeys(every):
         shown = {
             "summary": kind.title,
@@ -256,18 +264,39 @@ def _unreadable(error: HTTPException) -> str:
 
 
 def unreachable(method: str, error: Exception) -> Response:
-    """Write down that the database cannot be reached."""
-    log.warning("the database cannot be reached: %s", error)
+    """Write down why the database cannot be asked, and the way out."""
+    log.warning("the database cannot be asked: %s", explained(error))
+    known = trouble(error)
+    why = known.detail if known else "The database cannot be reached just now."
     unsure = "" if method == "GET" else " It may have been done: repeat it under the same Idempotency-Key."
+    kind = DiskFull if known and known.full else Unavailable
     return response(
-        Unavailable(
-            f"The database cannot be reached just now; try again in {RETRY_AFTER_S} s.{unsure}",
+        kind(
+            f"{why} Try again in {RETRY_AFTER_S} s.{unsure}",
             headers={"Retry-After": str(RETRY_AFTER_S)},
+            extra={"cause": known.cause if known else "unreachable"},
+        )
+    )
+
+
+async def _no_room(request: Request, error: Exception) -> Response:
+    assert isinstance(error, OSError)
+    if error.errno not in NO_ROOM:
+        return await _broken(request, error)
+    log.warning("%s %s: %s", request.method, request.url.path, error)
+    return response(
+        DiskFull(
+            f"Nothing can be written to {tempfile.gettempdir()}, where uploads are kept while they are read: "
+            f"{os.strerror(error.errno)}. Make room there, or start the service with TMPDIR naming another folder.",
+            headers={"Retry-After": str(RETRY_AFTER_S)},
+            extra={"cause": "temporary_storage_full"},
         )
     )
 
 
 async def _unreachable(request: Request, error: Exception) -> Response:
+    if trouble(error) is None and not isinstance(error, UNREACHABLE):
+        return await _broken(request, error)
     return unreachable(request.method, error)
 
 

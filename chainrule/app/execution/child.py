@@ -29,8 +29,9 @@ from chainrule.app.services.tally import Flush
 from chainrule.app.services.weights import NetworkEncoder
 from chainrule.app.store import checkpoints, runs
 from chainrule.app.store.database import Database
-from chainrule.app.store.outages import in_a_line, patiently
+from chainrule.app.store.outages import patiently
 from chainrule.app.store.runs import Attempt
+from chainrule.app.store.troubles import explained
 from chainrule.engine import (
     Data,
     DivergedError,
@@ -448,4 +449,4 @@ def _succeeded(last: Epoch, trainee: Trainee, assignment: Assignment) -> Ending:
 
 
 def _tell_of(error: Exception) -> None:
-    log.warning("cannot read what is to be trained, trying again: %s", in_a_line(error))
+    log.warning("cannot read what is to be trained, trying again: %s", explained(error))

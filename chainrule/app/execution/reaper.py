@@ -85,8 +85,10 @@ class Reaper:
                 log.warning("cannot take sweeps on: %s", error)
 
     def _look(self) -> None:
-        # Where no transaction can write, no heart can beat: then this look waits, and nobody is judged by it.
+        # Where nothing can be written (the disk is full, another holds the lock), no heart can beat: then this look
+        # waits or fails, and nobody is judged by it.
         with self._database.writing(announce=False) as session:
+            runs.touch(session)
             beats = runs.heartbeats(session)
             gone = self._workers.look(workers.heartbeats(session), time.monotonic())
             workers.leave(session, [worker.run_id for worker in gone])

@@ -28,8 +28,9 @@ from chainrule.app.services.training import builds
 from chainrule.app.store import runs
 from chainrule.app.store.database import Database, now
 from chainrule.app.store.models import Run
-from chainrule.app.store.outages import in_a_line, patiently
+from chainrule.app.store.outages import patiently
 from chainrule.app.store.runs import Attempt
+from chainrule.app.store.troubles import explained
 
 LOOK_INTERVAL_S = 0.1
 _FAULTS = {child.FAULTY: Reason.TRAINING_ERROR, child.TOO_LARGE: Reason.MEMORY_EXCEEDED}
@@ -313,4 +314,4 @@ def _how_it_died(process: BaseProcess) -> str:
 
 
 def _tell_of(error: Exception) -> None:
-    log.warning("the database is away, trying again: %s", in_a_line(error))
+    log.warning("the database is away, trying again: %s", explained(error))

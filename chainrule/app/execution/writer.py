@@ -27,8 +27,9 @@ from chainrule.app.services.training import encode_resume_point
 from chainrule.app.services.weights import NetworkEncoder, sha256
 from chainrule.app.store import checkpoints, epochs, gradients, runs
 from chainrule.app.store.database import Database
-from chainrule.app.store.outages import in_a_line, patiently
+from chainrule.app.store.outages import patiently
 from chainrule.app.store.runs import Attempt
+from chainrule.app.store.troubles import explained
 from chainrule.engine import Epoch, Network, ResumePoint
 
 MOST_WAITING_BYTES = 64 * MIB
@@ -462,4 +463,4 @@ def _is_stored(session: Session, run_id: str, point: ResumePoint | None) -> bool
 
 
 def _tell_of(error: Exception) -> None:
-    log.warning("cannot write, trying again: %s", in_a_line(error))
+    log.warning("cannot write, trying again: %s", explained(error))

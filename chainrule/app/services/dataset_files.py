@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import itertools
 import json
+import logging
 import os
 import struct
 import tempfile
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 from chainrule.app.errors import AppError
 
 CHUNK_BYTES = 1 << 20
+log = logging.getLogger(__name__)
 _TYPES = {"U8": np.uint8, "I32": np.int32, "F32": np.float32, "F64": np.float64}
 _TYPE_NAMES = {np.dtype(dtype): name for name, dtype in _TYPES.items()}
 
@@ -116,13 +118,17 @@ def open_copy(
     Raises:
         AppError: what is stored is damaged itself.
     """
-    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
-        if _is_intact(path, file, names, sha256):
-            used(path, file)
+    try:
+        with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+            if _is_intact(path, file, names, sha256):
+                used(path, file)
+                return _map(file)
+        with _fetch(path, names, sha256, stored()) as file:
+            prune(path.parent, most_bytes, path)
             return _map(file)
-    with _fetch(path, names, sha256, stored()) as file:
-        prune(path.parent, most_bytes, path)
-        return _map(file)
+    except OSError as error:
+        log.warning("cannot keep a copy of a dataset in %s, it is held in memory: %s", path.parent, error)
+        return _held(names, sha256, stored())
 
 
 def used(path: Path, file: BinaryIO) -> None:
@@ -167,8 +173,7 @@ def _fetch(path: Path, names: Names, sha256: str, chunks: Iterator[bytes]) -> Bi
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
     file = os.fdopen(descriptor, "w+b")
     try:
-        if names.sha256(_written(file, chunks)) != sha256:
-            raise AppError("The dataset as it is stored does not match its hash; delete it and upload it again.")
+        _insist(names.sha256(_written(file, chunks)) == sha256)
         file.flush()
         _intact[path] = stamp(file)
         Path(temporary).replace(path)
@@ -186,6 +191,11 @@ def _written(file: BinaryIO, chunks: Iterator[bytes]) -> Iterator[bytes]:
         yield chunk
 
 
+def _insist(matches: bool) -> None:
+    if not matches:
+        raise AppError("The dataset as it is stored does not match its hash; delete it and upload it again.")
+
+
 def _map(file: BinaryIO) -> dict[str, NDArray[Any]]:
     file.seek(0)
     (length,) = struct.unpack("<Q", file.read(8))
@@ -200,3 +210,16 @@ def _map(file: BinaryIO) -> dict[str, NDArray[Any]]:
         )
         for name, entry in entries.items()
     }
+
+
+def _held(names: Names, sha256: str, chunks: Iterator[bytes]) -> dict[str, NDArray[Any]]:
+    """Read the file into memory, where no copy of it can be kept."""
+    content = b"".join(chunks)
+    _insist(names.sha256([content]) == sha256)
+    (length,) = struct.unpack("<Q", content[:8])
+    arrays = {}
+    for name, entry in json.loads(content[8 : 8 + length]).items():
+        dtype, (start, end) = np.dtype(_TYPES[entry["dtype"]]), entry["data_offsets"]
+        found = np.frombuffer(content, dtype, (end - start) // dtype.itemsize, 8 + length + start)
+        arrays[name] = found.reshape(entry["shape"])
+    return arrays

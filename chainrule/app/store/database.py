@@ -55,9 +55,17 @@ def _from_now_postgresql(element: from_now, compiler: SQLCompiler, **options: An
     return f"statement_timestamp() + make_interval(secs => {compiler.process(element.clauses, **options)})"
 
 
+_newest_ms = 0
+
+
 def new_id(prefix: str) -> str:
-    """Make an identifier that sorts by its time of making: 48 bits of milliseconds, 80 of randomness."""
-    number = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
+    """Make an identifier that sorts by its time of making: 48 bits of milliseconds, 80 of randomness.
+
+    Of one process they sort so even if its clock is put back meanwhile.
+    """
+    global _newest_ms
+    _newest_ms = max(_newest_ms, time.time_ns() // 1_000_000)
+    number = _newest_ms << 80 | secrets.randbits(80)
     return f"{prefix}_" + "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))
 
 

@@ -16,6 +16,8 @@ from sqlalchemy import URL, Engine, event
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from chainrule.app.store.troubles import DAMAGED, trouble
+
 CONNECT_S = 3
 SILENCE_S = 10
 """After so long without an acknowledgement a connection is broken, on either side."""
@@ -57,11 +59,6 @@ def is_away(error: BaseException) -> bool:
     if state is None:
         return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
     return bool(str(state).startswith(_AWAY))
-
-
-def in_a_line(error: Exception) -> str:
-    """Say what the database said, without the statement it said it of."""
-    return " ".join(str(getattr(error, "orig", None) or error).split())
 
 
 class Outage:
@@ -116,8 +113,9 @@ def patiently(
         try:
             return do(again)
         except (*UNREACHABLE, DBAPIError) as error:
-            refused = isinstance(error, DBAPIError) and not isinstance(error, OperationalError) and not is_away(error)
-            if refused or stop() or time.monotonic() > deadline:
+            known = trouble(error)
+            passes = known is not DAMAGED if known else isinstance(error, OperationalError) or is_away(error)
+            if not passes or stop() or time.monotonic() > deadline:
                 raise
             told(error)
         again = True

@@ -418,6 +418,14 @@ def rehearse(session: Session) -> None:
     _record(session, "", RunStatus.SUCCEEDED, Reason.COMPLETED, "", None, None, now())
 
 
+def touch(session: Session) -> None:
+    """Write to a running run and change nothing: fails where no heart can beat."""
+    first = select(func.min(Run.id)).where(Run.status == RunStatus.RUNNING).scalar_subquery()
+    session.execute(
+        update(Run).where(Run.id == first).values(heartbeat=Run.heartbeat).execution_options(synchronize_session=False)
+    )
+
+
 def heartbeats(session: Session) -> list[Heartbeat]:
     """Read every running attempt's heartbeat, for an observer."""
     query = select(Run.id, Run.attempt_id, Run.heartbeat).where(Run.status == RunStatus.RUNNING)
