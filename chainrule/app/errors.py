@@ -20,7 +20,8 @@ AppError
 │   └── IdempotencyMismatch     idempotency_mismatch
 ├── QueueFull              429  queue_full
 ├── Unavailable            503  unavailable
-└── StorageFull            507  storage_full
+├── StorageFull            507  storage_full
+└── DiskFull               507  disk_full
 """
 
 from dataclasses import dataclass

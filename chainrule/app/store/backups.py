@@ -90,7 +90,7 @@ def restore(database: Database, source: Path) -> int:
     with database.writing() as session:
         running = session.execute(select(Run.id, Run.attempt_id).where(Run.status == RunStatus.RUNNING)).all()
         for run_id, attempt_id in running:
-            attempt = Attempt(run_id, attempt_id)
+            attempt = Attempt(run_id, attempt_id or "")
             runs.end_attempt(session, attempt, RunStatus.QUEUED, Reason.DRAINED, "restored from a backup")
     return len(running)
 

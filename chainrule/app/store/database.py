@@ -23,6 +23,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from chainrule.app.store import visibility
 from chainrule.app.store.outages import UNREACHABLE as UNREACHABLE
 from chainrule.app.store.outages import Outage, limit_waiting
+from chainrule.app.store.troubles import READ_ONLY, trouble
 
 CHANNEL = "chainrule"
 BUSY_TIMEOUT_S = 60.0
@@ -64,7 +65,7 @@ def new_id(prefix: str) -> str:
     Of one process they sort so even if its clock is put back meanwhile.
     """
     global _newest_ms
-    _newest_ms = max(_newest_ms, time.time_ns() // 1_000_000)
+    _newest_ms = max(_newest_ms + 1, time.time_ns() // 1_000_000)
     number = _newest_ms << 80 | secrets.randbits(80)
     return f"{prefix}_" + "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))
 
@@ -141,7 +142,7 @@ class Database:
     @contextmanager
     def writing(self, *, announce: bool = True) -> Iterator[Session]:
         """Open a transaction that writes; on commit wake whoever follows the database, if `announce`."""
-        with self._outage(), self._writing(info=self._info()) as session:
+        with self._outage(), self._leaving_those_who_cannot_write(), self._writing(info=self._info()) as session:
             with session.begin():
                 yield session
                 if announce:
@@ -167,6 +168,16 @@ class Database:
             finally:
                 if self.sqlite:
                     driver.execute("PRAGMA foreign_keys=ON")
+
+    @contextmanager
+    def _leaving_those_who_cannot_write(self) -> Iterator[None]:
+        """Connect anew where only reading is allowed: another server may be the one that takes writes by now."""
+        try:
+            yield
+        except DBAPIError as error:
+            if trouble(error) is READ_ONLY and not self.sqlite:
+                self.engine.dispose()
+            raise
 
     def announce(self, session: Session) -> None:
         """Have this transaction's commit wake whoever follows the database."""

@@ -1,6 +1,7 @@
 """The queue: claims, fencing, transitions."""
 
 import multiprocessing
+import time
 from collections import Counter
 from datetime import timedelta
 
@@ -359,3 +360,9 @@ def test_ids_sort_by_time_of_making() -> None:
     made = [new_id("run") for _ in range(3)]
     assert len(set(made)) == 3
     assert all(len(run_id) == 30 and run_id.startswith("run_") for run_id in made)
+
+
+def test_a_clock_that_is_put_back_changes_no_order(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, then = queued_run(database), time.time_ns()
+    monkeypatch.setattr(time, "time_ns", lambda: then - 3600 * 10**9)
+    assert first < queued_run(database) < queued_run(database)
