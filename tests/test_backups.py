@@ -32,7 +32,7 @@ def test_runs_go_on_from_a_backup_to_the_same_weights(fresh: Any, cache_dir: Pat
         assert f"{file}: " in chainrule("backup", str(file), "--database-url", url)
         undisturbed = {ended(client, run_id)["status"] and last_weights(client, run_id) for run_id in run_ids}
         assert len(undisturbed) == 1
-    assert "2 runs that were being trained" in chainrule("restore", str(file), "--database-url", elsewhere)
+    assert "2 runs that were being trained" in chainrule("restore-backup", str(file), "--database-url", elsewhere)
     with serving(database_url=elsewhere, cache_dir=tmp_path / "cache", slots=2) as service, service.client() as client:
         for run_id in run_ids:
             run = ended(client, run_id)
@@ -41,7 +41,9 @@ def test_runs_go_on_from_a_backup_to_the_same_weights(fresh: Any, cache_dir: Pat
             assert epochs_of(client, run_id) == list(range(801))
 
 
-@pytest.mark.parametrize("arguments", [["backup", "/nowhere/at/all.sqlite3"], ["restore", "/nowhere/at/all.sqlite3"]])
+@pytest.mark.parametrize(
+    "arguments", [["backup", "/nowhere/at/all.sqlite3"], ["restore-backup", "/nowhere/at/all.sqlite3"]]
+)
 def test_what_cannot_be_done_is_said_in_a_line(fresh: Any, arguments: list[str]) -> None:
     command = [sys.executable, "-m", "chainrule", *arguments, "--database-url", fresh.url("sqlite")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)

@@ -165,7 +165,7 @@ def backup(
 
 
 @app.command()
-def restore(
+def restore_backup(
     file: Annotated[Path, typer.Argument(help="A file that `chainrule backup` wrote.")],
     database_url: Annotated[str | None, typer.Option(help="sqlite:///file; there must be nothing yet.")] = None,
 ) -> None:

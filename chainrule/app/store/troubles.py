@@ -29,7 +29,7 @@ READ_ONLY = Trouble(
 DAMAGED = Trouble(
     "damaged",
     "The database file is damaged, or no SQLite database at all. Stop the service and restore a backup: "
-    "chainrule restore FILE.",
+    "chainrule restore-backup FILE.",
 )
 FAILING = Trouble(
     "disk_failing",

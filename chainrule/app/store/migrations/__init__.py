@@ -19,7 +19,7 @@ class NewerSchema(Exception):
         super().__init__(
             f"the database has schema {revision}, which Chainrule {chainrule.__version__} does not know: a newer "
             "version has migrated it. Install that version again, or restore the backup made before (chainrule "
-            "restore FILE)."
+            "restore-backup FILE)."
         )
 
 
