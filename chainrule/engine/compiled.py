@@ -12,7 +12,6 @@ a stretch of steps begins. It does not give those of NumPy, whose functions and 
 This is the only file that imports Numba, and only when it is asked to compile.
 """
 
-import ctypes
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -26,6 +25,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from chainrule.engine.blas import gemm_address
 from chainrule.engine.errors import ConfigError
 from chainrule.engine.recording import Array, Call, Recorder, key, overlap
 
@@ -37,8 +37,6 @@ STRETCH = 2**22
 """About so many elements are computed before it is asked whether to stop: some milliseconds."""
 SMALL = 2**11
 """A product of at most so many multiplications is a loop: calling BLAS would take longer."""
-GEMM = {"float32": ("scipy_cblas_sgemm64_", "cblas_sgemm64_"), "float64": ("scipy_cblas_dgemm64_", "cblas_dgemm64_")}
-"""The names a BLAS with 64-bit integers gives to its gemm."""
 _WRITTEN = {
     "add": "{} + {}", "subtract": "{} - {}", "multiply": "{} * {}", "divide": "{} / {}", "negative": "-{}",
     "positive": "{}", "reciprocal": "one / {}", "absolute": "abs({})", "exp": "math.exp({})",
@@ -355,7 +353,7 @@ def _product(dtype: str) -> Any:
         "zero": np.dtype(dtype).type(0),
         "one": np.dtype(dtype).type(1),
     }
-    large, address = "", _gemm(dtype)
+    large, address = "", gemm_address(dtype)
     if address is not None:
         large, symbol, matrix = _LARGE.format(small=SMALL), f"chainrule_gemm_{dtype}", (pointer, size)
         llvmlite.binding.add_symbol(symbol, address)
@@ -380,24 +378,3 @@ def _module(source: str, given: Mapping[str, Any]) -> Any:
     sys.modules[place.stem] = module  # where Numba looks when it finds its machine code again
     spec.loader.exec_module(module)
     return module
-
-
-def blas_kernel() -> str | None:
-    """Name the kind of processor whose code NumPy's OpenBLAS has chosen; None for a BLAS that does not tell."""
-    ask = getattr(_numpy_library(), "scipy_openblas_get_corename64_", None)
-    if ask is None:
-        return None
-    ask.restype = ctypes.c_char_p
-    name: bytes | None = ask()
-    return None if name is None else name.decode()
-
-
-def _numpy_library() -> ctypes.CDLL:
-    return ctypes.CDLL(importlib.import_module("numpy._core._multiarray_umath").__file__)
-
-
-def _gemm(dtype: str) -> int | None:
-    """Find the address of NumPy's gemm; None for a BLAS that calls it something else."""
-    library = _numpy_library()
-    found = (getattr(library, name, None) for name in GEMM[dtype])
-    return next((ctypes.cast(function, ctypes.c_void_p).value for function in found if function is not None), None)

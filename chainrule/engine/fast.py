@@ -31,6 +31,9 @@ from chainrule.engine.optimizers import OPTIMIZERS, fixed
 from chainrule.engine.recording import Loop, Recorder
 from chainrule.engine.regularization import MaxNorm, add_penalty, of_weights
 
+LARGE = 2**15
+"""A matrix of at least so many weights is changed while its gradient is computed, where nothing comes between."""
+
 
 def input_width(spec: NetworkSpec) -> int:
     """Tell how wide the rows of X must be: with a last column of ones where the first layer is folded."""
@@ -139,7 +142,8 @@ def record_gradient(
     scale: Any,
     *,
     training: bool,
-) -> None:
+    large: Collection[int] = (),
+) -> dict[int, Any]:
     """Write down forward and backward for one batch, the recorder's X, X_T, Y and Z.
 
     Args:
@@ -151,6 +155,10 @@ def record_gradient(
         R: (…, r) running statistics of batch normalization.
         scale: what dZ[L] is multiplied by; 1/m for the gradient of the mean.
         training: whether batch normalization takes μ and σ² of the batch, and moves R, or takes R.
+        large: the layers whose dW is to be returned, and not left in G.
+
+    Returns:
+        l to dW[l] of those.
     """
     watch, batch, last = recorder.watch, recorder.changing, len(spec.layers)
     lead, m = P.shape[:-1], batch["X"].shape[-2]
@@ -158,7 +166,7 @@ def record_gradient(
     product: Any = np.matmul if lead or 1 in (m, *spec.sizes) else np.dot
     of, gradient, running = views(spec, P), views(spec, G), running_views(spec, R)
     g = {number: activation(layer.activation) for number, layer in enumerate(spec.layers, start=1)}
-    A_ones, A, Z, normalized = {0: batch["X_T"]}, {}, {}, {}
+    A_ones, A, Z, normalized, dW = {0: batch["X_T"]}, {}, {}, {}, dict[int, Any]()
     for number in range(1, last + 1):
         units, layer = spec.sizes[number], of[number]
         Z[number] = batch["Z"] if number == last else watch(np.empty((*lead, units, m), P.dtype))
@@ -191,7 +199,10 @@ def record_gradient(
         if layer.folded is not None:
             product(dZ, A_prev, out=watch(layer.folded))
         else:
-            product(dZ, A_prev, out=watch(layer.W))
+            if number in large:
+                dW[number] = product(dZ, A_prev)
+            else:
+                product(dZ, A_prev, out=watch(layer.W))
             np.add.reduce(dZ, axis=-1, out=watch(layer.b))
         if training and number in running:
             db = watch(layer.b)
@@ -206,6 +217,7 @@ def record_gradient(
                 np.add.reduce(dZ * normalized[number - 1].Z_hat, axis=-1, out=watch(of_layer["gamma"]))
                 np.add.reduce(dZ, axis=-1, out=watch(of_layer["beta"]))
                 dZ = normalization.backward(dZ, normalized[number - 1])
+    return dW
 
 
 def gradient_loop(
@@ -274,7 +286,8 @@ class Steps:
         scale = given["scale"] if self._weighted else given["factor"]
         if self._weighted and self._at_once:
             scale = scale * given["factor"]
-        record_gradient(recorder, config.network, config.cost, P, G, R, scale, training=True)
+        large = _large(config.network) if self._at_once else {}
+        dW = record_gradient(recorder, config.network, config.cost, P, G, R, scale, training=True, large=large)
         watched_P, watched_G = watch(P), watch(G)
         l1, l2 = ([getattr(config.regularization, name) for config in configs] for name in ("l1", "l2"))
         add_penalty(
@@ -290,7 +303,12 @@ class Steps:
             if c.clip is not None and c.clip.norm is not None:
                 recorder.call(by_norm(c.clip.norm), of_member)
         if self._at_once:
-            watched_P -= watched_G
+            of, start = views(config.network, P), 0
+            for number, (begin, end) in large.items():
+                self._subtract(recorder, P[..., start:begin], G[..., start:begin])
+                self._subtract(recorder, of[number].W, dW[number])
+                start = end
+            self._subtract(recorder, P[..., start:], G[..., start:])
         else:
             numbers = {
                 name: watch(self._number([fixed(c.optimizer)[name] for c in configs], 1))
@@ -353,6 +371,11 @@ class Steps:
                 values.append(self._number([numbers[name] for numbers in of_members], 1))
         return list(found.values())
 
+    def _subtract(self, recorder: Recorder, P: FloatArray, G: FloatArray) -> None:
+        if P.size:
+            watched = recorder.watch(P)
+            watched -= recorder.watch(G)
+
     def _of_members(self, vector: FloatArray) -> list[FloatArray]:
         return list(vector) if self._lead else [vector]
 
@@ -365,6 +388,16 @@ class Steps:
     def _at_weights(self, of_members: Sequence[float]) -> FloatArray:
         vector: FloatArray = self._number(of_members, 1) * of_weights(self._configs[0].network, self._dtype)
         return vector
+
+
+def _large(spec: NetworkSpec) -> dict[int, tuple[int, int]]:
+    """Tell where in the vector of parameters W[l] begins and ends that are better changed one by one."""
+    found, start = {}, 0
+    for number, view in views(spec, np.empty(spec.parameter_count, np.bool_)).items():
+        if view.folded is None and view.W.size >= LARGE:
+            found[number] = start, start + view.W.size
+        start += sum(block.size for block in view.blocks.values())
+    return found
 
 
 def _each(values: Sequence[Any]) -> Iterable[Any]:

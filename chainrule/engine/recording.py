@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from chainrule.engine.blas import SubtractProduct, gemm_address
+
 Array = NDArray[Any]
 Loop = Callable[[Iterable[tuple[Any, ...]], Callable[[], bool] | None], int]
 _EXTREMES = (np.maximum, np.minimum)
@@ -47,7 +49,7 @@ class Recorded(np.ndarray[Any, Any]):
         return self.recorder.record(np.dot, args, options, out)
 
 
-@dataclass
+@dataclass(eq=False)
 class Call:
     """A call: of a ufunc, of its reduce, of dot, matmul or take, or of a function as a whole, which has no out."""
 
@@ -81,6 +83,8 @@ class Recorder:
 
     def watch(self, array: Array) -> Any:
         """Lend a view that is watched."""
+        if isinstance(array, Recorded):
+            return array
         view = array.view(Recorded)
         view.recorder = self
         return view
@@ -131,6 +135,7 @@ class Recorder:
         It takes the changing arrays of each repetition, in the order of `changing`, and a function that is
         asked after each one but the last whether to stop; it returns how many repetitions it did.
         """
+        self._fuse()
         self._reuse()
         names: dict[tuple[Any, ...], str] = {key(array): name for name, array in self.samples.items()}
         constants: dict[str, Any] = {}
@@ -182,6 +187,21 @@ class Recorder:
         if out is None or call.function not in _EXTREMES or value.ndim > 0 or out.size > _SPREAD:
             return value
         return self._numbers.setdefault((float(value), out.shape), np.full(out.shape, value, value.dtype))
+
+    def _fuse(self) -> None:
+        """Take a product from a matrix while it is computed, where nobody else reads it: one pass less over both."""
+        for call in [call for call in self.calls if call.function is np.subtract]:
+            taken, calls = call.inputs[1], self.calls
+            made = next((one for one in calls if one.out is taken and one.function in (np.dot, np.matmul)), None)
+            if made is None or not self.made(taken) or gemm_address(taken.dtype.name) is None:
+                continue
+            between = calls[calls.index(made) + 1 : calls.index(call)]
+            written = [one.out for one in between if one.out is not None]
+            alone = sum(_touches(one, taken) for one in calls) == 2
+            if alone and not any(overlap(operand, out) for operand in made.inputs for out in written):
+                assert call.out is not None
+                calls[calls.index(call)] = Call(SubtractProduct(), [*made.inputs, call.out], {}, None)
+                calls.remove(made)
 
     def _reuse(self) -> None:
         """Let a result overwrite an operand of its shape that nobody reads any more, so that less memory is touched."""

@@ -277,7 +277,7 @@ def test_without_numba_the_fix_is_named(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_without_a_known_blas_products_are_loops(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "_gemm", lambda dtype: None)
+    monkeypatch.setattr(compiled, "gemm_address", lambda dtype: None)
     config, data = CASES["products by BLAS, float32"]
     for made in (compiled._load, compiled._product):
         monkeypatch.setattr(compiled, made.__name__, made.__wrapped__)

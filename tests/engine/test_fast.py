@@ -115,7 +115,7 @@ def test_one_pass_gives_the_gradient_and_the_outputs_of_the_reading_path(
     X_rows = np.ones((1, len(X), input_width(network.spec)), X.dtype)
     X_rows[..., : X.shape[1]] = X
     batches = Batches(network.spec, X_rows)
-    batches.fill((), np.arange(len(X)), None, Y)
+    batches.fill((), np.arange(len(X))[None], None, Y)
     loop = gradient_loop(network.spec, problem.cost, network.parameters, gradient.parameters, network.running, batches)
     for _ in range(2):  # what the first pass leaves in the buffers must not matter to the second
         with np.errstate(over="ignore"):
@@ -193,7 +193,7 @@ def test_batches_take_samples_over_and_lay_targets_units_first() -> None:
     X, Y = np.arange(13.0 * input_width(spec)).reshape(13, -1), np.arange(13 * 3.0).reshape(13, 3)
     batches = Batches(spec, np.empty((2, 4, input_width(spec))), weighted=True)
     rows = np.array([3, 1, 4, 12, 5, 9, 2, 6])
-    batches.fill((), rows, X, Y, np.arange(13.0))
+    batches.fill((), rows.reshape(2, 4), X, Y, np.arange(13.0))
     np.testing.assert_array_equal(batches.X[1], X[rows[4:]])
     np.testing.assert_array_equal(batches.Y[1], Y[rows[4:]].T)
     assert batches.scale is not None

@@ -23,7 +23,9 @@ from chainrule.engine import (
     TrainingConfig,
     dense,
     digits,
+    fast,
     moons,
+    recording,
     stack_key,
     train,
     train_stacked,
@@ -188,6 +190,28 @@ def test_samples_gathered_by_each_step_give_the_bits_of_samples_put_in_place(
             assert isinstance(epoch, Epoch)
             of_stack[k].append(told(epoch))
     assert of_stack == in_place
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_weights_changed_while_their_gradient_is_computed_end_alike(
+    monkeypatch: pytest.MonkeyPatch, *, fused: bool
+) -> None:
+    config, data = CASES["wide, not folded"]
+    configs = [replace(each, optimizer=OptimizerSpec("sgd", 0.01 * (1 + k))) for k, each in enumerate(members(config))]
+    as_one_vector = [alone(config, data, None) for config in configs]
+    monkeypatch.setattr(fast, "LARGE", 0)
+    if not fused:
+        monkeypatch.setattr(recording, "gemm_address", lambda dtype: None)
+    one_by_one = [alone(config, data, None) for config in configs]
+    for found, expected in zip(one_by_one, as_one_vector, strict=True):
+        assert [epoch[1] for epoch in found] == pytest.approx([epoch[1] for epoch in expected], rel=1e-5)
+    of_stack: list[list[Any]] = [[] for _ in configs]
+    for found_of_all in train_stacked([Trainee(config, data) for config in configs]):
+        assert isinstance(found_of_all, dict)
+        for k, epoch in found_of_all.items():
+            assert isinstance(epoch, Epoch)
+            of_stack[k].append(told(epoch))
+    assert of_stack == one_by_one
 
 
 def test_networks_of_a_stack_may_have_data_of_their_own() -> None:

@@ -31,6 +31,7 @@ from chainrule.engine import (
     ResumePoint,
     ScheduleSpec,
     TrainingConfig,
+    blas,
     compiled,
     split_rows,
     split_size,
@@ -191,5 +192,5 @@ def _processor() -> dict[str, str]:
     return {
         "cpu": model.group(1).strip() if model else platform.processor(),
         "numpy_simd": simd[-1],
-        **({"blas_kernel": kernel} if (kernel := compiled.blas_kernel()) else {}),
+        **({"blas_kernel": kernel} if (kernel := blas.kernel()) else {}),
     }
