@@ -8,7 +8,7 @@ ARGS ?=
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format run worker migrate bench bench-smoke bench-service parity lock clean
+.PHONY: help demo test check audit format run worker migrate bench bench-smoke bench-service parity lock clean
 
 help:  ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ check: $(VENV)/dev  ## the quick half of `test`: format, lint, types, import con
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+audit:  ## look every pinned package up among the known vulnerabilities (needs the network)
+	@$(PYTHON) .ci/audit
 
 format: $(VENV)/dev  ## format the code and mend what the linter can
 	@$(BIN)/ruff check --quiet --fix . || true
@@ -62,7 +65,7 @@ LOCK := --quiet --upgrade --universal --python-version 3.11 --fork-strategy fewe
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate --extra service --extra onnx pyproject.toml
 
 clean:  ## remove the environment, caches and the demo's data
-	rm -rf $(VENV) $(BENCH) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build chainrule-demo
+	rm -rf $(VENV) $(BENCH) .venv-audit .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build chainrule-demo
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

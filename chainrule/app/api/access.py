@@ -1,8 +1,11 @@
 """Access: who calls, by the key that is shown, and what that key may do."""
 
+import time
+
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chainrule.app.api.hosts import SAFE
 from chainrule.app.api.problems import response, unreachable
@@ -16,6 +19,8 @@ OPEN = ("/", "/docs", "/openapi.json", "/v1/health")
 """Needs no key: it shows nothing of anybody."""
 COMPUTING = ("/predict", "/gradients", "/gradient-checks")
 """Endings of paths that are posted to and change nothing."""
+STREAM_CHECKED_S = 5.0
+"""How often the key of an open stream is looked at again."""
 ADMINISTRATION = ("/v1/keys", "/v1/audit")
 
 
@@ -48,6 +53,7 @@ class KnowCallers:
                 except UNREACHABLE as error:
                     await unreachable("GET", error)(scope, receive, send)
                     return
+                send = _while_valid(database, shown, send)
         await self._app(scope, receive, send)
 
 
@@ -84,6 +90,29 @@ def caller_of(request: Request) -> Caller:
     """Tell who calls."""
     caller: Caller = request.state.caller
     return caller
+
+
+def _while_valid(database: Database, shown: str, send: Send) -> Send:
+    """End an event stream when the key it was opened with is good no more."""
+    streams, over, looked_at = False, False, time.monotonic()
+
+    async def checked(message: Message) -> None:
+        nonlocal streams, over, looked_at
+        if message["type"] == "http.response.start":
+            streams = Headers(raw=message["headers"]).get("content-type", "").startswith("text/event-stream")
+        elif streams and time.monotonic() - looked_at > STREAM_CHECKED_S:
+            looked_at = time.monotonic()
+            try:
+                await run_in_threadpool(keys.authenticate, database, shown)
+            except Unauthenticated:
+                over = True
+                await send({"type": "http.response.body"})  # coming back they will be told
+            except UNREACHABLE:
+                pass
+        if not over:
+            await send(message)
+
+    return checked
 
 
 def _within(path: str, places: tuple[str, ...]) -> bool:

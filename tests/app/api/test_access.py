@@ -16,7 +16,7 @@ import pytest
 
 from chainrule.app.services import keys
 from chainrule.app.store.database import Database
-from tests.app.api.calls import FLOWERS, XOR, finished, refused, stream, submit, upload
+from tests.app.api.calls import FLOWERS, LONG, XOR, events, finished, refused, stop, stream, submit, upload
 from tests.app.api.test_openapi import example_bodies, operations
 from tests.conftest import KINDS
 from tests.service import Service, serving
@@ -344,6 +344,22 @@ def test_a_rotated_key_is_good_under_its_new_secret_and_for_a_while_under_the_ol
     refused(stranger.client.post(f"/v1/keys/{first['id']}/rotate", json={}), "conflict", None, "revoked")
     again = stranger.client.post(f"/v1/keys/{first['id']}/revoke")
     assert again.status_code == 200
+
+
+def test_a_stream_ends_when_its_key_is_revoked(guarded: Service, stranger: Owner) -> None:
+    key = stranger.client.post("/v1/keys", json={"scope": "submit"}).json()
+    run = submit(stranger.client, LONG)
+    with (
+        guarded.client(headers=bearer(key["key"])) as client,
+        client.stream("GET", f"/v1/runs/{run['id']}/events", timeout=60) as response,
+    ):
+        following = events(response)
+        assert next(following).name in ("epoch", "status")
+        assert stranger.client.post(f"/v1/keys/{key['id']}/revoke").status_code == 200
+        assert "end" not in [event.name for event in following]
+        refused(client.get(f"/v1/runs/{run['id']}/events"), "unauthenticated", None, "revoked")
+    assert not stranger.client.get(f"/v1/runs/{run['id']}").json()["done"]
+    stop(stranger.client, run["id"])
 
 
 def test_the_old_secret_ends_with_its_grace(guarded: Service, stranger: Owner) -> None:
