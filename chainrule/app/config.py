@@ -123,6 +123,15 @@ class Settings(BaseSettings):
         default=7 * DAY_S, gt=0, description="How long a request repeated under its idempotency key is recognised."
     )
 
+    rate_limit: int = Field(
+        default=0,
+        ge=0,
+        description="Requests a minute that each owner, or without keys each address, may send; 0 for any number.",
+    )
+    max_streams: int = Field(default=1000, ge=0, description="Event streams that may be open at once.")
+    max_streams_per_client: int = Field(
+        default=250, ge=0, description="Event streams that one owner, or without keys one address, may have open."
+    )
     max_queued_runs: int = Field(default=10_000, ge=1, description="Runs that may wait at once; more are answered 429.")
     max_request_bytes: int = Field(default=4 * MIB, ge=1024, description="Largest JSON body, datasets aside.")
     max_rows_bytes: int = Field(

@@ -8,6 +8,7 @@ AppError
 ├── NotFound               404  not_found
 ├── NotAllowed             405  not_allowed
 ├── NotAcceptable          406  not_acceptable
+├── RequestTimeout         408  request_timeout
 ├── Conflict               409  conflict
 │   └── IdempotencyInFlight     idempotency_in_flight
 ├── PreconditionFailed     412  precondition_failed
@@ -19,6 +20,7 @@ AppError
 │   ├── LimitExceeded           limit_exceeded
 │   └── IdempotencyMismatch     idempotency_mismatch
 ├── QueueFull              429  queue_full
+├── TooManyRequests        429  too_many_requests
 ├── Unavailable            503  unavailable
 ├── StorageFull            507  storage_full
 └── DiskFull               507  disk_full
@@ -97,6 +99,12 @@ class NotAcceptable(AppError):
     """The representation asked for by `Accept` is not offered."""
 
     status, code, title = 406, "not_acceptable", "Not acceptable"
+
+
+class RequestTimeout(AppError):
+    """The body did not come, or came too slowly."""
+
+    status, code, title = 408, "request_timeout", "The body came too slowly"
 
 
 class Conflict(AppError):
@@ -186,6 +194,12 @@ class QueueFull(AppError):
             headers={"Retry-After": str(retry_after_s)},
             extra={"limit": limit, "value": queued, "setting": "CHAINRULE_MAX_QUEUED_RUNS"},
         )
+
+
+class TooManyRequests(AppError):
+    """This client asks too often, or has too many event streams open; try again later."""
+
+    status, code, title = 429, "too_many_requests", "Too many requests"
 
 
 class Unavailable(AppError):

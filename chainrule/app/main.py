@@ -43,6 +43,7 @@ from chainrule.app.api.head import AnswerHead
 from chainrule.app.api.headers import StrictHeaders
 from chainrule.app.api.hosts import KnowHosts, is_loopback
 from chainrule.app.api.outgoing import Outgoing
+from chainrule.app.api.rates import LimitRates
 from chainrule.app.api.requests import RequestFigures, Requests
 from chainrule.app.config import Settings
 from chainrule.app.execution.dispatcher import Dispatcher
@@ -117,6 +118,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(LimitBodies, settings=settings)
     app.add_middleware(AnswerHead)
     app.add_middleware(KeepAudit, settings=settings)
+    app.add_middleware(LimitRates, settings=settings)
     app.add_middleware(KnowCallers, settings=settings)
     app.add_middleware(KnowHosts, settings=settings)
     app.add_middleware(StrictHeaders)

@@ -1,13 +1,19 @@
-"""Bodies larger than the service accepts are refused while they arrive, before anybody gathers them."""
+"""Bodies that are too large, or come too slowly, are refused while they arrive, before anybody gathers them."""
+
+import asyncio
+import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chainrule.app.api.problems import response
 from chainrule.app.config import MIB, Settings
-from chainrule.app.errors import TooLarge
+from chainrule.app.errors import RequestTimeout, TooLarge
 
 MULTIPART_BYTES = MIB
 """What the form around a file may take."""
+PATIENCE_S = 30.0
+SLOWEST_BYTES_S = 1024
+"""A body may take so long to come, and a second more for each so many bytes of it."""
 READ_ON_BYTES = 32 * MIB
 """So much of a refused body is still read, so that the client comes to read the answer."""
 
@@ -41,12 +47,19 @@ class LimitBodies:
                 refusal.headers["Connection"] = "close"  # what still comes of the body is no next request
             await refusal(scope, receive, send)
             return
-        received, over = 0, False
+        received, over, whole, began = 0, False, False, time.monotonic()
 
         async def counted() -> Message:
-            nonlocal received, over
-            message = await receive()
+            nonlocal received, over, whole, refusal
+            left_s = None if whole else began + PATIENCE_S + received / SLOWEST_BYTES_S - time.monotonic()
+            try:
+                async with asyncio.timeout(left_s):
+                    message = await receive()
+            except TimeoutError:
+                over, refusal = True, response(_too_slow(received))
+                return {"type": "http.disconnect"}
             received += len(message.get("body", b""))
+            whole = not message.get("more_body", False)
             if received > limit:
                 over = True
                 if message.get("more_body", False) and not await _read_to_end(receive):
@@ -73,6 +86,14 @@ class LimitBodies:
         if content_type.startswith(b"multipart/form-data"):
             return settings.max_upload_bytes + MULTIPART_BYTES, "CHAINRULE_MAX_UPLOAD_BYTES"
         return settings.max_rows_bytes, "CHAINRULE_MAX_ROWS_BYTES"
+
+
+def _too_slow(received: int) -> RequestTimeout:
+    return RequestTimeout(
+        f"Of the body {received:,} bytes have come, and the rest does not come, or too slowly: it must come with "
+        f"{SLOWEST_BYTES_S:,} bytes a second at least. Send it again.",
+        headers={"Connection": "close"},
+    )
 
 
 async def _read_to_end(receive: Receive) -> bool:

@@ -30,6 +30,9 @@ from chainrule.app.errors import (
     Misdirected,
     NotAllowed,
     NotFound,
+    RequestTimeout,
+    TooLarge,
+    TooManyRequests,
     Unauthenticated,
     Unavailable,
 )
@@ -99,7 +102,9 @@ def documented(*refusals: type[AppError]) -> dict[int | str, dict[str, Any]]:
     """Describe for OpenAPI the refusals an operation may answer with."""
     found: dict[int | str, dict[str, Any]] = {}
     anywhere: tuple[type[AppError], ...] = (Unauthenticated, Forbidden, CrossOrigin, Misdirected, InvalidInput)
-    every: tuple[type[AppError], ...] = (*refusals, *anywhere, Unavailable, DiskFull)
+    every: tuple[type[AppError], ...] = (*refusals, *anywhere, TooManyRequests, Unavailable, DiskFull)
+    if TooLarge in refusals:
+        every = (*every, RequestTimeout)
     for kind in dict.fromkeys(every):
         shown = {
             "summary": kind.title,
