@@ -233,6 +233,42 @@ def test_a_signal_to_all_processes_ends_the_service_as_one_to_the_service_does(f
             assert (run["attempts"], run["failures"]) == (1, 0)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_service_that_ends_under_load_puts_back_all_it_trains_with_nothing_lost(
+    fresh: Any, cache_dir: Path, kind: str
+) -> None:
+    common = {"database_url": fresh.url(kind), "cache_dir": cache_dir}
+    spec = LONG | {"epochs": 120}
+    sweep = {"run": spec, "strategy": {"kind": "seeds", "count": 6}}
+
+    def all_runs(client: httpx.Client) -> list[dict[str, Any]]:
+        runs: list[dict[str, Any]] = client.get("/v1/runs", params={"limit": 200}).json()["items"]
+        return runs
+
+    with serving(slots=3, **common) as service, service.client() as client:
+        submit(client, spec)
+        response = client.post("/v1/sweeps", json=sweep)
+        assert response.status_code == 201, response.text
+        wait_for(lambda: sum(run["progress"]["epochs_done"] > 3 for run in all_runs(client)) >= 3)
+        assert service.stop() == 0
+        assert "Traceback" not in service.log.read_text()
+    with serving(slots=0, **common) as service, service.client() as client:
+        stopped = all_runs(client)
+        assert {run["status"] for run in stopped} <= {"queued", "succeeded"}
+        drained = [run for run in stopped if run["reason"] == "drained"]
+        assert len(drained) >= 2
+        assert {(run["attempts"], run["failures"]) for run in drained} == {(1, 0)}
+        assert all(run["progress"]["steps_done"] > 0 for run in drained)
+    with serving(slots=3, **common) as service, service.client() as client:
+        for run in stopped:
+            finished = ended(client, run["id"])
+            assert (finished["status"], finished["failures"]) == ("succeeded", 0)
+            assert epochs_of(client, run["id"]) == list(range(121))
+        again = client.post(f"/v1/runs/{drained[0]['id']}/clone", json={}).json()["id"]
+        assert ended(client, again)["status"] == "succeeded"
+        assert last_weights(client, again) == last_weights(client, drained[0]["id"])
+
+
 def train_two_long_epochs(database_url: str, cache_dir: Path, *, kill: bool) -> tuple[str, list[float], list[float]]:
     """Train two epochs of many small steps, killing the training in the middle of the first if asked."""
     samples = [[float((i * j) % 17) / 17 for j in range(1, 21)] for i in range(12000)]
