@@ -11,12 +11,12 @@ from chainrule.app.config import Settings
 from chainrule.app.services import runs as services
 from chainrule.app.store.database import Database
 from chainrule.app.store.models import ResumePoint, Run, RunAttempt
-from tests.app.execution.test_dispatcher import wait_for
 from tests.app.execution.test_stacks import dispatching, ended, told
-from tests.app.execution.test_standby import children
+from tests.app.execution.test_standby import children, wait_for
 
 SEED = 4
-KILLS = 12
+KILLS = 8
+PATIENCE_S = 180.0
 
 
 def network(**hidden: Any) -> dict[str, Any]:
@@ -28,7 +28,7 @@ SPEC: dict[str, Any] = {
     "validation": {"fraction": 0.2, "seed": 0},
     "network": network(),
     "optimizer": {"name": "adam", "learning_rate": 0.002},
-    "epochs": 25,
+    "epochs": 16,
     "batch_size": 2,
     "checkpoints": {"every": 7, "keep": None},
     "gradients": {"every": 3},
@@ -38,7 +38,7 @@ MODES: dict[str, dict[str, Any]] = {
     "dropout, weights of classes": {"network": network(dropout=0.3), "class_weights": "balanced"},
     "plateau and early stopping": {
         "schedule": {"name": "plateau", "patience": 1, "factor": 0.5},
-        "early_stopping": {"patience": 6, "min_delta": 0.001},
+        "early_stopping": {"patience": 4, "min_delta": 0.001},
         "optimizer": {"name": "nesterov", "learning_rate": 0.05},
     },
     "cosine with warm-up, clip, penalties": {
@@ -48,7 +48,7 @@ MODES: dict[str, dict[str, Any]] = {
         "optimizer": {"name": "adamw"},
     },
     "batch normalization, float64": {"network": network(normalization="batch"), "batch_size": 8, "dtype": "float64"},
-    "L-BFGS": {"optimizer": {"name": "lbfgs"}, "batch_size": None, "epochs": 60},
+    "L-BFGS": {"optimizer": {"name": "lbfgs"}, "batch_size": None, "epochs": 30},
     "stacked, one": {"seed": 1, "network": network(normalization="layer"), "optimizer": {"name": "rmsprop"}},
     "stacked, another": {"seed": 2, "network": network(normalization="layer"), "optimizer": {"name": "rmsprop"}},
 }
@@ -94,14 +94,14 @@ def test_in_every_mode_a_run_that_is_killed_again_and_again_records_what_it_woul
     settings = settings.model_copy(update={"flush_interval_s": 0.01, "max_failures": 1000})
     undisturbed = submit_all(database, settings)
     with dispatching(database, settings):
-        wait_for(lambda: ended(database, undisturbed))
+        wait_for(lambda: ended(database, undisturbed), PATIENCE_S)
     killed = submit_all(database, settings)
     moments = random.Random(SEED)
     with dispatching(database, settings):
         for _ in range(KILLS):
-            time.sleep(moments.uniform(0.1, 0.5))
+            time.sleep(moments.uniform(0.05, 0.3))
             kill_one(database)
-        wait_for(lambda: at_once(database) and ended(database, killed))
+        wait_for(lambda: at_once(database) and ended(database, killed), PATIENCE_S)
     for name, one, other in zip(MODES, undisturbed, killed, strict=True):
         assert all_told(database, other) == all_told(database, one), name
     with database.reading() as session:

@@ -16,10 +16,9 @@ from chainrule.app.services import datasets, lineage
 from chainrule.app.services import runs as services
 from chainrule.app.store.database import Database
 from chainrule.app.store.models import Run
-from tests.app.execution.test_dispatcher import wait_for
 from tests.app.execution.test_stacks import SPEC as LONG
 from tests.app.execution.test_stacks import attempts_of, dispatching, ended, one_slot, submit, told
-from tests.app.execution.test_standby import children
+from tests.app.execution.test_standby import children, wait_for
 from tests.app.services.test_runs import SPEC
 
 SPOILT: dict[str, Any] = {"name": "no_such_optimizer"}
