@@ -501,7 +501,8 @@ def attempts(run_id: RunId = "latest", url: Url = None, as_json: AsJson = False)
         return _print_json([dict(attempt) for attempt in found])
     rows = [
         (
-            attempt["number"], attempt["worker"], attempt["started_at"][:19], (attempt["ended_at"] or "–")[:19],
+            attempt["number"], attempt["worker"], attempt["started_at"][5:19].replace("T", " "),
+            (attempt["ended_at"] or "")[11:19],
             attempt["started_steps"], attempt["ended_steps"],
             f"{attempt['reason'] or 'running'} {attempt['detail']}".rstrip(),
         )
