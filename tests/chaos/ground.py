@@ -50,6 +50,7 @@ def prepared(database_url: str, cache_dir: Path, **settings: Any) -> Iterator[Gr
             "dataset_id": upload(client, FLOWERS, "flowers.csv")["id"],
             "sweep_id": _swept(client),
             "key_id": client.post("/v1/keys", json={"scope": "read"}).json()["id"],
+            "webhook_id": client.post("/v1/webhooks", json={"url": "https://hooks.example/"}).json()["id"],
             "epoch": "last",
         }
     database = Database(database_url)
