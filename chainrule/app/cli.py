@@ -101,12 +101,13 @@ def _talking(command: Callable[..., None]) -> Callable[..., None]:
 @app.command()
 def serve(
     slots: Annotated[int | None, typer.Option(help="Runs trained at once; 0 for the API alone.")] = None,
+    engine: Annotated[str | None, typer.Option(help="Where runs are trained: local, dask or dask://host:port.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 picks a free one.")] = None,
     database_url: Annotated[str | None, typer.Option(help="sqlite:///file or postgresql://user@host/name.")] = None,
 ) -> None:
     """Serve the API and train runs. Settings are CHAINRULE_* variables."""
-    settings = _settings(slots=slots, host=host, port=port, database_url=database_url)
+    settings = _settings(slots=slots, engine=engine, host=host, port=port, database_url=database_url)
     _trace(settings.traces)
     from chainrule.app import main as service
 
@@ -116,10 +117,11 @@ def serve(
 @app.command()
 def worker(
     slots: Annotated[int | None, typer.Option(help="Runs trained at once.")] = None,
+    engine: Annotated[str | None, typer.Option(help="Where runs are trained: local, dask or dask://host:port.")] = None,
     database_url: Annotated[str | None, typer.Option(help="sqlite:///file or postgresql://user@host/name.")] = None,
 ) -> None:
     """Train runs without serving the API. Any machine that reaches the database will do."""
-    settings = _settings(slots=slots, database_url=database_url)
+    settings = _settings(slots=slots, engine=engine, database_url=database_url)
     if settings.slots < 1:
         typer.echo("a worker needs at least one slot: --slots 1", err=True)
         raise typer.Exit(REFUSED)

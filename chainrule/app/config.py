@@ -1,6 +1,7 @@
 """Settings: the service's environment, read from `CHAINRULE_*` variables."""
 
 import os
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -55,6 +56,11 @@ class Settings(BaseSettings):
         ge=0,
         le=256,
         description="Runs one process trains at once; 0 for an API without workers. Default: cores, at most 4.",
+    )
+    engine: str = Field(
+        default="local",
+        description="Where runs are trained: `local`, in slots of this process; `dask`, a Dask cluster of its own on "
+        "this machine; `dask://host:port`, a cluster that is there. See the guide to clusters.",
     )
     blas_threads: int = Field(
         default=1, ge=1, le=256, description="BLAS threads of each slot; part of what repeatability needs."
@@ -175,6 +181,13 @@ class Settings(BaseSettings):
         ge=1,
         description="Largest samples x (parameters + 100 x units) of one metrics request; so many take seconds.",
     )
+
+    @field_validator("engine")
+    @classmethod
+    def _known_engine(cls, engine: str) -> str:
+        if engine in ("local", "dask") or re.fullmatch(r"dask://[^/\s]+:\d{1,5}", engine):
+            return engine
+        raise ValueError(f"the engine is local, dask or dask://host:port, not {engine!r}")
 
     @field_validator("database_url")
     @classmethod

@@ -47,6 +47,7 @@ from chainrule.app.api.rates import LimitRates
 from chainrule.app.api.requests import RequestFigures, Requests
 from chainrule.app.config import Settings
 from chainrule.app.execution.dispatcher import Dispatcher
+from chainrule.app.execution.placement import EngineUnusable, try_engine
 from chainrule.app.execution.reaper import Reaper
 from chainrule.app.services.monitoring import Monitoring
 from chainrule.app.services.watching import Watching
@@ -79,7 +80,7 @@ def create_app(settings: Settings) -> FastAPI:
         changes.start()
         await watching.start()
         if dispatcher is not None:
-            dispatcher.start()
+            await run_in_threadpool(dispatcher.start)
         if reaper is not None:
             reaper.start()
         threads = dispatcher.threads if dispatcher else lambda: {"reaper": reaper is not None and reaper.alive}
@@ -142,6 +143,11 @@ def serve(settings: Settings) -> int:
         return 1
     try:
         _upgrade(settings.database_url)
+        if settings.slots:
+            try_engine(settings)
+    except EngineUnusable as error:
+        log.error("cannot use the engine: %s", error)
+        return 1
     except (OSError, sqlite3.Error, SQLAlchemyError, NewerSchema, backups.Refused) as error:
         log.error("cannot open the database: %s", explained(error))
         return 1

@@ -9,6 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from chainrule.app import logs
 from chainrule.app.config import Settings
 from chainrule.app.execution.dispatcher import Dispatcher
+from chainrule.app.execution.placement import EngineUnusable, try_engine
 from chainrule.app.store.changes import Changes
 from chainrule.app.store.database import Database
 from chainrule.app.store.migrations import NewerSchema, upgrade
@@ -26,6 +27,10 @@ def run(settings: Settings) -> None:
     try:
         database = Database(settings.database_url)
         upgrade(database)
+        try_engine(settings)
+    except EngineUnusable as error:
+        log.error("cannot use the engine: %s", error)
+        raise SystemExit(1) from error
     except (OSError, SQLAlchemyError, NewerSchema) as error:
         log.error("cannot open the database: %s", explained(error))
         raise SystemExit(1) from error
@@ -33,7 +38,7 @@ def run(settings: Settings) -> None:
     dispatcher = Dispatcher(database, settings, changes)
     changes.start()
     dispatcher.start()
-    log.info("worker with %d slots is ready", settings.slots)
+    log.info("worker with %d slots is ready", dispatcher.slots)
     endings.get()
     log.info("worker is draining")
     dispatcher.drain()

@@ -8,11 +8,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from chainrule.app.config import Settings
 from chainrule.app.execution.housekeeping import Housekeeping
-from chainrule.app.execution.placement import make_executor
-from chainrule.app.execution.presence import Presence
+from chainrule.app.execution.placement import make_placement
 from chainrule.app.execution.reaper import Reaper
-from chainrule.app.execution.standby import Standby
-from chainrule.app.execution.supervisor import supervise_once
 from chainrule.app.store import runs
 from chainrule.app.store.changes import Changes
 from chainrule.app.store.database import Database
@@ -21,25 +18,23 @@ log = logging.getLogger(__name__)
 
 
 class Dispatcher:
-    """Hosts this process's slots."""
+    """Sends pilots: to the slots of this process, or to a cluster."""
 
     def __init__(self, database: Database, settings: Settings, changes: Changes) -> None:
         self._database = database
         self._settings = settings
         self._changes = changes
-        self._executor = make_executor(settings.slots)
-        self._presence = Presence(database, settings, settings.slots)
+        self._placement = make_placement(database, settings)
         self._reaper = Reaper(database, settings)
         self._housekeeping = Housekeeping(database, settings)
-        self._standby = Standby(settings)
         self._stopping = threading.Event()
         self._pilots: set[Future[list[str]]] = set()
         self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
 
     @property
     def slots(self) -> int:
-        """How many runs this process trains at once."""
-        return self._settings.slots
+        """How many pilots there is room for."""
+        return self._placement.slots()
 
     @property
     def busy(self) -> int:
@@ -48,8 +43,7 @@ class Dispatcher:
 
     def start(self) -> None:
         """Begin to train what waits."""
-        self._standby.start()
-        self._presence.start()
+        self._placement.start()
         self._reaper.start()
         self._housekeeping.start()
         self._thread.start()
@@ -57,14 +51,11 @@ class Dispatcher:
     def drain(self) -> None:
         """Claim nothing more, put running runs back into the queue with their resume points, and end."""
         self._stopping.set()
-        self._presence.drain()
         self._changes.notify()
         self._thread.join()
-        self._executor.shutdown(wait=True)
-        self._standby.close()
+        self._placement.drain()
         self._reaper.stop()
         self._housekeeping.stop()
-        self._presence.stop()
 
     def threads(self) -> dict[str, bool]:
         """Tell of each thread without which nothing is trained whether it lives."""
@@ -73,7 +64,7 @@ class Dispatcher:
     def _run(self) -> None:
         while not self._stopping.is_set():
             seen = self._changes.count
-            free = self._settings.slots - len(self._pilots)
+            free = self._placement.slots() - len(self._pilots)
             if free > 0:
                 for _ in range(self._waiting(free)):
                     self._send_pilot()
@@ -88,9 +79,7 @@ class Dispatcher:
             return 0
 
     def _send_pilot(self) -> None:
-        pilot = self._executor.submit(
-            supervise_once, self._database, self._settings, self._standby, self._stopping, self._presence
-        )
+        pilot = self._placement.send()
         self._pilots.add(pilot)
         pilot.add_done_callback(self._land)
 

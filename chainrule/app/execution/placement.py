@@ -1,8 +1,223 @@
-"""Placement: where pilots run. A thread pool on this machine; any `Executor` would do."""
+"""Placement: where pilots fly. Threads of this process, or a Dask cluster; the same pilots on both."""
 
-from concurrent.futures import Executor, ThreadPoolExecutor
+import logging
+import math
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from ipaddress import ip_address
+from typing import Any, Protocol
+
+import chainrule
+from chainrule.app.config import Settings
+from chainrule.app.execution import pilot
+from chainrule.app.execution.presence import Presence
+from chainrule.app.execution.standby import Standby
+from chainrule.app.execution.supervisor import supervise_once
+from chainrule.app.store.database import Database
+
+CONNECT_S, ANSWER_S = 10, 3
+log = logging.getLogger(__name__)
 
 
-def make_executor(slots: int) -> Executor:
-    """Make room for as many pilots as there are slots."""
-    return ThreadPoolExecutor(max_workers=slots, thread_name_prefix="slot")
+class EngineUnusable(Exception):
+    """The engine that is asked for cannot be used; says why and what to do."""
+
+
+class Placement(Protocol):
+    """Room for pilots."""
+
+    def start(self) -> None:
+        """Make ready."""
+
+    def slots(self) -> int:
+        """Tell how many pilots there is room for."""
+
+    def send(self) -> Future[list[str]]:
+        """Send a pilot; it claims what it finds where and when it lands."""
+
+    def drain(self) -> None:
+        """Have the pilots come home that are ours to call, and wait for them."""
+
+
+def make_placement(database: Database, settings: Settings) -> Placement:
+    """Choose where pilots fly.
+
+    Raises:
+        EngineUnusable: not there.
+    """
+    return Threads(database, settings) if settings.engine == "local" else Cluster(settings)
+
+
+class Threads:
+    """The slots of this process."""
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database, self._settings = database, settings
+        self._executor = ThreadPoolExecutor(max_workers=settings.slots, thread_name_prefix="slot")
+        self._standby = Standby(settings)
+        self._presence = Presence(database, settings, settings.slots)
+        self._stopping = threading.Event()
+
+    def start(self) -> None:
+        """Have children at hand, and come on the list of workers."""
+        self._standby.start()
+        self._presence.start()
+
+    def slots(self) -> int:
+        """Tell how many threads there are."""
+        return self._settings.slots
+
+    def send(self) -> Future[list[str]]:
+        """Send a pilot to a thread."""
+        return self._executor.submit(
+            supervise_once, self._database, self._settings, self._standby, self._stopping, self._presence
+        )
+
+    def drain(self) -> None:
+        """Claim nothing more, have runs put back, and leave."""
+        self._stopping.set()
+        self._presence.drain()
+        self._executor.shutdown(wait=True)
+        self._standby.close()
+        self._presence.stop()
+
+
+class Cluster:
+    """The threads of Dask's workers; of a run nothing is ever stored there.
+
+    `dask` is a cluster of our own on this machine, which drains with us. `dask://host:port` is somebody's: its pilots
+    fly on when we end, and its workers put their runs back when they are told to end.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        try:
+            import distributed
+        except ModuleNotFoundError as error:
+            raise EngineUnusable(f"{error.name} is missing; Dask needs: pip install 'chainrule[dask]'") from error
+        self._dask: Any = distributed
+        self._settings = settings
+        self._own: Any = None
+        self._client: Any = None
+        self._executor: Any = None
+        self._threads: dict[str, int] = {}
+        self._asked_at = -math.inf
+        self._options = {} if settings.engine == "dask" else _connection(settings, distributed.Security)
+
+    def start(self) -> None:
+        """Make our own cluster, or connect to the one that is there.
+
+        Raises:
+            EngineUnusable: there is none, or it is of another version.
+        """
+        if self._settings.engine == "dask":
+            given = self._settings.model_dump(mode="json", include=self._settings.model_fields_set, exclude_none=True)
+            # What our own workers are to know is put into their environment, as on any other machine.
+            self._own = self._dask.LocalCluster(
+                n_workers=self._settings.slots,
+                threads_per_worker=1,
+                host="127.0.0.1",
+                dashboard_address="127.0.0.1:0",
+                silence_logs=logging.WARNING,
+                memory_limit=0,  # it would not see the training processes
+                env={f"CHAINRULE_{name.upper()}": str(value) for name, value in given.items()},
+            )
+            self._options = {"address": self._own}
+        self._connect()
+
+    def slots(self) -> int:
+        """Tell how many threads all workers have that are there now; none while the scheduler does not answer."""
+        if time.monotonic() - self._asked_at > self._settings.poll_interval_s:
+            self._asked_at = time.monotonic()
+            try:
+                if self._client.status in ("closed", "closing"):
+                    self._connect()
+                self._threads = self._ask()
+            except (OSError, TimeoutError, EngineUnusable) as error:
+                log.warning("the Dask scheduler does not answer: %s", error)
+                self._threads = {}
+        return sum(self._threads.values())
+
+    def send(self) -> Future[list[str]]:
+        """Send a pilot to whichever worker Dask chooses."""
+        room = max(self._threads.values(), default=1)
+        sent: Future[list[str]] = self._executor.submit(pilot.fly, pilot.PROTOCOL, chainrule.__version__, room)
+        return sent
+
+    def drain(self) -> None:
+        """End our own cluster in order; leave one that is somebody's, with those who fly there."""
+        if self._own is not None:
+            self._client.run(pilot.land)
+            self._executor.shutdown(wait=True)
+        self._client.close()
+        if self._own is not None:
+            self._own.close()
+
+    def _connect(self) -> None:
+        from chainrule.app.execution.landing import Landing
+
+        try:
+            self._client = self._dask.Client(**self._options, timeout=CONNECT_S, set_as_default=False)
+        except (OSError, TimeoutError) as error:
+            raise EngineUnusable(f"no Dask scheduler answers at {self._settings.engine}: {error}") from error
+        try:
+            found = self._client.run(pilot.speaks)
+            self._client.register_plugin(Landing())
+        except Exception as error:
+            self._client.close()
+            raise EngineUnusable(f"workers of {self._settings.engine} cannot run Chainrule: {error}") from error
+        ours = pilot.speaks()
+        if others := {address: theirs for address, theirs in found.items() if theirs != ours}:
+            self._client.close()
+            raise EngineUnusable(
+                f"workers of {self._settings.engine} have not Chainrule {ours[1]} (protocol {ours[0]}) but "
+                f"{others}; install the same version everywhere"
+            )
+        # `pure` would have all pilots be one; Dask never repeats one on its own account, the database decides that.
+        self._executor = self._client.get_executor(pure=False, retries=0)
+        self._threads, self._asked_at = self._ask(), time.monotonic()
+
+    def _ask(self) -> dict[str, int]:
+        threads: dict[str, int] = self._client.sync(self._client.scheduler.ncores, callback_timeout=ANSWER_S)
+        return threads
+
+
+def try_engine(settings: Settings) -> None:
+    """Find out whether the engine that is asked for can be used.
+
+    Raises:
+        EngineUnusable: it cannot.
+    """
+    if settings.engine != "local":
+        cluster = Cluster(settings)
+        if settings.engine != "dask":
+            cluster.start()
+            cluster.drain()
+
+
+def _connection(settings: Settings, security: Any) -> dict[str, Any]:
+    """Say how a cluster is reached: on this machine as it is, elsewhere by TLS only.
+
+    Raises:
+        EngineUnusable: without certificates, or with a database that its workers cannot reach.
+    """
+    place = settings.engine.removeprefix("dask://")
+    host = place.rpartition(":")[0].strip("[]")
+    if _is_here(host):
+        return {"address": f"tcp://{place}"}
+    if settings.database_url.startswith("sqlite"):
+        raise EngineUnusable("workers on other machines cannot share an SQLite file; use PostgreSQL")
+    secured = security(require_encryption=True)
+    if not (secured.tls_ca_file and secured.tls_client_cert and secured.tls_client_key):
+        raise EngineUnusable(
+            f"{settings.engine} is another machine, and Dask executes whatever reaches it: set up TLS "
+            "(DASK_DISTRIBUTED__COMM__TLS__CA_FILE, …__TLS__CLIENT__CERT and …__TLS__CLIENT__KEY), or use loopback"
+        )
+    return {"address": f"tls://{place}", "security": secured}
+
+
+def _is_here(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
