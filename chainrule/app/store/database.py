@@ -1,6 +1,7 @@
 """The one database: engine, transactions, time and identifiers."""
 
 import secrets
+import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -8,12 +9,13 @@ from copy import copy
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any, Self
 
 import psycopg
 from sqlalchemy import Connection, DateTime, Double, Engine, create_engine, event, literal, make_url, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -112,6 +114,7 @@ class Database:
         )
         # A file is never away as a server is: who waits for its turn to write keeps no one from reading.
         self._outage = nullcontext if self.sqlite else Outage().watched
+        self._turn = partial(_turn, Lock(), wait_s) if self.sqlite else nullcontext
         self._listeners: list[Callable[[], None]] = []
         writer = self.engine
         if self.sqlite:
@@ -142,7 +145,7 @@ class Database:
     @contextmanager
     def writing(self, *, announce: bool = True) -> Iterator[Session]:
         """Open a transaction that writes; on commit wake whoever follows the database, if `announce`."""
-        with self._outage(), self._leaving_those_who_cannot_write(), self._writing(info=self._info()) as session:
+        with self._permission_to_write(), self._writing(info=self._info()) as session:
             with session.begin():
                 yield session
                 if announce:
@@ -170,10 +173,11 @@ class Database:
                     driver.execute("PRAGMA foreign_keys=ON")
 
     @contextmanager
-    def _leaving_those_who_cannot_write(self) -> Iterator[None]:
-        """Connect anew where only reading is allowed: another server may be the one that takes writes by now."""
+    def _permission_to_write(self) -> Iterator[None]:
+        """Wait for a turn; and connect anew where only reading is allowed: another server may take writes by now."""
         try:
-            yield
+            with self._turn(), self._outage():
+                yield
         except DBAPIError as error:
             if trouble(error) is READ_ONLY and not self.sqlite:
                 self.engine.dispose()
@@ -237,6 +241,22 @@ def _prepare_sqlite(synchronous: str, connection: DBAPIConnection, _entry: Conne
     for pragma in ("journal_mode=WAL", f"synchronous={synchronous}", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+@contextmanager
+def _turn(lock: Lock, wait_s: float) -> Iterator[None]:
+    """Have one thread of this process write at a time.
+
+    SQLite lets those who wait for its lock try again now and then, in no order: of many, some would never get it.
+    """
+    if not lock.acquire(timeout=wait_s):
+        busy = sqlite3.OperationalError("database is locked")
+        busy.sqlite_errorcode = sqlite3.SQLITE_BUSY
+        raise OperationalError("BEGIN IMMEDIATE", None, busy)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _begin_sqlite(connection: Connection) -> None:

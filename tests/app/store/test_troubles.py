@@ -1,6 +1,7 @@
 """Troubles: told from what the drivers raise, each with its way out."""
 
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,21 @@ def test_sqlite_is_busy_when_another_does_not_end_its_transaction(fresh: Any) ->
         with pytest.raises(DBAPIError) as caught, database.writing() as session:
             session.execute(text("SELECT 1"))
     assert trouble(caught.value) is BUSY
+
+
+def test_threads_that_write_to_sqlite_take_turns_and_wait_no_longer_than_they_may(fresh: Any) -> None:
+    database = Database(fresh.url("sqlite"), patience_s=0.1)
+
+    def write() -> None:
+        with database.writing() as session:
+            session.execute(text("SELECT 1"))
+
+    with ThreadPoolExecutor(1) as executor:
+        with database.writing():
+            error = executor.submit(write).exception()
+        assert error is not None
+        assert trouble(error) is BUSY
+        executor.submit(write).result()
 
 
 def test_a_mistake_of_ours_is_no_trouble_of_the_database(tmp_path: Path) -> None:
