@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from distributed import WorkerPlugin
+from distributed import Status, WorkerPlugin
 
 from chainrule.app.execution import pilot
 
@@ -14,4 +14,8 @@ class Landing(WorkerPlugin):
 
     def teardown(self, worker: Any) -> None:
         """Call the pilots home; the worker waits for its threads afterwards."""
-        pilot.land()
+        if worker.status not in (
+            Status.running,
+            Status.paused,
+        ):  # else another dispatcher has brought its own, in place of this one
+            pilot.land()

@@ -197,15 +197,18 @@ def test_a_run_outlives_the_scheduler_at_no_cost(
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_a_run_outlives_the_dispatcher_that_sent_its_pilot(
+def test_a_run_outlives_the_dispatcher_that_sent_its_pilot_and_is_not_disturbed_by_another(
     database: Database, settings: Settings, cluster: Dask, undisturbed: tuple[list[int], str]
 ) -> None:
     with dispatching(database, on(cluster, settings)):
         run_id = submit(database, settings)
         wait_for(lambda: under_way(database, run_id))
-    wait_for(lambda: shown(database, run_id)["done"])
-    assert (shown(database, run_id)["status"], shown(database, run_id)["attempts"]) == ("succeeded", 1)
-    assert outcome(database, run_id) == undisturbed
+    with dispatching(database, on(cluster, settings)):  # another one disturbs nobody
+        wait_for(lambda: shown(database, run_id)["done"])
+        assert (shown(database, run_id)["status"], shown(database, run_id)["attempts"]) == ("succeeded", 1)
+        second = submit(database, settings)
+        wait_for(lambda: shown(database, second)["done"])
+    assert outcome(database, run_id) == outcome(database, second) == undisturbed
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
