@@ -8,7 +8,7 @@ ARGS ?=
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check audit format run worker migrate bench bench-smoke bench-service parity lock clean
+.PHONY: help demo test check audit format run worker migrate bench bench-smoke bench-service parity chaos lock clean
 
 help:  ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ bench-service: $(VENV)/dev  ## measure what the service adds to the bare engine
 parity: $(BENCH)/peers  ## the same weights as PyTorch after 200 steps, no larger test errors than scikit-learn
 	@$(BENCH)/bin/python -m benchmarks.parity --output $(RESULTS)
 	@$(BENCH)/bin/python -m benchmarks.accuracy --output $(RESULTS)
+
+chaos: $(VENV)/dev  ## 1,000 kills, 200 zombies, 50 restarts of PostgreSQL (ARGS="--kills 20 --database sqlite --seed 1")
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 lock:  ## pin the newest versions that fit (needs uv)
 	uv pip compile $(LOCK) --group build -o requirements.lock

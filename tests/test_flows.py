@@ -338,6 +338,15 @@ def test_a_run_that_is_to_be_cancelled_ends_though_every_worker_is_dead(fresh: A
         assert (attempt["status"], attempt["detail"]) == ("cancelled", "no heartbeat for 3 s")
 
 
+def test_a_worker_that_is_told_to_end_while_it_is_stopped_ends_when_it_goes_on(fresh: Any, cache_dir: Path) -> None:
+    with working(database_url=fresh.url("sqlite"), cache_dir=cache_dir, slots=1) as worker:
+        wait_for(lambda: "is ready" in worker.log.read_text())
+        for number in (signal.SIGSTOP, signal.SIGTERM, signal.SIGCONT):
+            worker.process.send_signal(number)
+            time.sleep(0.1)
+        assert worker.process.wait(timeout=10) == 0
+
+
 def test_a_worker_that_cannot_reach_its_database_says_so_in_few_words(cache_dir: Path) -> None:
     with working(database_url="postgresql://nobody@127.0.0.1:1/nothing", cache_dir=cache_dir, slots=1) as worker:
         assert worker.process.wait(timeout=30) == 1

@@ -2,7 +2,8 @@
 
 import logging
 import signal
-from queue import SimpleQueue
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -15,6 +16,7 @@ from chainrule.app.store.database import Database
 from chainrule.app.store.migrations import NewerSchema, upgrade
 from chainrule.app.store.troubles import explained
 
+LOOK_UP_S = 1.0
 log = logging.getLogger(__name__)
 
 
@@ -39,7 +41,12 @@ def run(settings: Settings) -> None:
     changes.start()
     dispatcher.start()
     log.info("worker with %d slots is ready", dispatcher.slots)
-    endings.get()
+    while True:
+        # Looks up now and then: of a process that was stopped and goes on, another thread may take the signal,
+        # and Python hears it in this one, once it runs.
+        with suppress(Empty):
+            endings.get(timeout=LOOK_UP_S)
+            break
     log.info("worker is draining")
     dispatcher.drain()
     changes.stop()

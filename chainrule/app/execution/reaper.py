@@ -103,6 +103,8 @@ class Reaper:
                     max_failures=self._settings.max_failures,
                     heartbeat=lost.heartbeat,
                 )
+                if status is None and runs.break_lock(session, lost.run_id, self._settings.attempt_timeout_s):
+                    log.warning("%s: %s, and in the middle of a write; its connection is ended", lost.run_id, detail)
                 if status is not None:
                     workers.count(session, {(LOST, Reason.WORKER_LOST): 1})
             if status is not None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, CursorResult, and_, func, insert, literal, or_, select, update
+from sqlalchemy import ColumnElement, CursorResult, and_, func, insert, literal, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from chainrule.app.run_status import TRANSITIONS, Reason, RunStatus, Wish
@@ -313,12 +313,15 @@ def lose_attempt(
     """Take a lost attempt's run back: queued again, failed if it was once too often; or as was wished of it.
 
     Concurrency: a compare-and-set on the attempt id, and on the heartbeat for an observer from
-    outside; None if somebody else was faster or the attempt lives after all.
+    outside; None if somebody else was faster or the attempt lives after all. An observer does not wait
+    for whoever holds the row, who may be stopped in the middle of a write: None then too; see `break_lock`.
     """
     held = _held(attempt)
-    if heartbeat is not None:
+    observed = heartbeat is not None
+    if observed:
         held = and_(held, Run.heartbeat == heartbeat)
-    query = select(Run.failures, Run.cancel_requested, Run.pause_requested).where(held).with_for_update()
+    query = select(Run.failures, Run.cancel_requested, Run.pause_requested).where(held)
+    query = query.with_for_update(skip_locked=observed)
     found = session.execute(query).one_or_none()
     if found is None:
         return None
@@ -349,6 +352,26 @@ def lose_attempt(
         not_before=from_now(wait_s) if again else None,
     )
     return status if moved else None
+
+
+def break_lock(session: Session, run_id: str, older_than_s: float) -> bool:
+    """Have PostgreSQL end the connection whose transaction has held a run's row for so long; True if there was one.
+
+    A process that is stopped in the middle of a write, or a machine that has vanished, would keep the row for hours.
+    On SQLite there is no such row: who holds the lock there holds the whole database.
+    """
+    if session.get_bind().dialect.name != "postgresql":
+        return False
+    ended = session.execute(
+        text(
+            "SELECT pg_terminate_backend(held.pid) FROM runs"
+            " JOIN pg_locks held ON held.locktype = 'transactionid' AND held.transactionid = runs.xmax AND held.granted"
+            " JOIN pg_stat_activity who ON who.pid = held.pid AND who.pid <> pg_backend_pid()"
+            " WHERE runs.id = :run_id AND who.xact_start < clock_timestamp() - make_interval(secs => :seconds)"
+        ),
+        {"run_id": run_id, "seconds": older_than_s},
+    )
+    return bool(ended.all())
 
 
 def cancel_queued(session: Session, run_id: str) -> bool:

@@ -2,11 +2,14 @@
 
 import sqlite3
 import time
+from contextlib import suppress
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from chainrule.app.config import Settings
 from chainrule.app.execution.reaper import Observation, Reaper
+from chainrule.app.store import runs
 from chainrule.app.store.database import Database
 from chainrule.app.store.runs import Heartbeat
 from tests.app.store.test_runs import claim, queued_run, status_of
@@ -83,3 +86,25 @@ def test_nobody_is_lost_for_not_having_beaten_while_nobody_could_write(database:
     time.sleep(0.5)
     assert status_of(database, run_id) == ("running", "claimed")
     reaper.stop()
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_an_attempt_stopped_in_the_middle_of_a_write_is_lost_and_keeps_nobody_waiting(
+    database: Database, database_url: str
+) -> None:
+    settings = Settings(database_url=database_url, heartbeat_interval_s=0.05, attempt_timeout_s=0.3)
+    frozen, other = (queued_run(database) for _ in range(2))
+    claims = [claim(database), claim(database)]
+    stopped = Database(database_url)
+    reaper = Reaper(database, settings)
+    with suppress(OperationalError), stopped.writing() as session:
+        assert runs.advance(session, next(held for held in claims if held and held.run_id == frozen), {"steps_done": 5})
+        reaper.start()
+        deadline = time.monotonic() + 10
+        while "running" in (status_of(database, frozen)[0], status_of(database, other)[0]):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    reaper.stop()
+    stopped.dispose()
+    with database.reading() as session:
+        assert runs.get(session, frozen).steps_done == 0  # type: ignore[union-attr]

@@ -1,0 +1,62 @@
+"""Campaigns of faults at full size: `make chaos ARGS="--kills 500 --zombies 100 --restarts 50"`."""
+
+import argparse
+import random
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.chaos import kills, restarts, zombies
+from tests.postgres import own_server
+
+
+@contextmanager
+def _database(kind: str, folder: Path) -> Iterator[tuple[Path, str]]:
+    """Make a database of its own for a campaign, and a folder for the rest."""
+    folder.mkdir()
+    if kind == "sqlite":
+        yield folder, f"sqlite:///{folder}/chaos.sqlite3"
+    else:
+        with own_server(folder) as server:
+            yield folder, server.url
+
+
+def main() -> int:
+    """Run what is asked for; print what was seen; 1 if anything is wrong."""
+    parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
+    parser.add_argument("--kills", type=int, default=0, help="kill -9 of processes, on each database")
+    parser.add_argument("--zombies", type=int, default=0, help="attempts stopped past the time limit, on each database")
+    parser.add_argument("--restarts", type=int, default=0, help="immediate stops of PostgreSQL during 20 runs")
+    parser.add_argument("--database", choices=["sqlite", "postgresql", "both"], default="both")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**31))
+    given = parser.parse_args()
+    if not (given.kills or given.zombies or given.restarts):
+        given.kills, given.zombies, given.restarts = 500, 100, 50
+    wrong: list[str] = []
+
+    def tell(what: str, found: tuple[str, list[str]]) -> None:
+        sys.stdout.write(f"{what}, seed {given.seed}: {found[0]}\n")
+        sys.stdout.write("".join(f"  WRONG: {one}\n" for one in found[1]))
+        sys.stdout.flush()
+        wrong.extend(found[1])
+
+    with tempfile.TemporaryDirectory(prefix="chaos-") as name:
+        folder = Path(name)
+        for kind in ("sqlite", "postgresql") if given.database == "both" else (given.database,):
+            if given.kills:
+                with _database(kind, folder / f"kills-{kind}") as (here, url):
+                    tell(f"kills on {kind}", kills.campaign(here, url, given.kills, given.seed))
+            if given.zombies:
+                with _database(kind, folder / f"zombies-{kind}") as (here, url):
+                    tell(f"zombies on {kind}", zombies.campaign(here, url, given.zombies, given.seed))
+        if given.restarts and given.database != "sqlite":
+            (here := folder / "restarts").mkdir()
+            with own_server(here) as server:
+                tell("restarts", restarts.campaign(here, server, given.restarts, given.seed))
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,162 @@
+"""Processes of the service that are killed, stopped and started again, each in a process group of its own."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+READY_S = 60.0
+QUICK: dict[str, Any] = {
+    "heartbeat_interval_s": 0.2,
+    "attempt_timeout_s": 2.0,
+    "flush_interval_s": 0.05,
+    "poll_interval_s": 0.2,
+    "max_failures": 10_000,  # a run is to outlive whatever comes
+}
+
+
+def wait_for(what: Callable[[], Any], timeout_s: float = READY_S, every_s: float = 0.02) -> Any:
+    """Look again and again until there is something."""
+    deadline = time.monotonic() + timeout_s
+    while not (found := what()):
+        assert time.monotonic() < deadline, f"not within {timeout_s:g} s"
+        time.sleep(every_s)
+    return found
+
+
+class Member:
+    """One `chainrule serve` or `chainrule worker`, started anew whenever it was killed."""
+
+    def __init__(self, command: str, log: Path, **settings: Any) -> None:
+        self.log = log
+        self._command = [sys.executable, "-m", "chainrule", command]
+        self._settings = settings
+        self.start()
+
+    def start(self) -> None:
+        """Start it; it is not waited for."""
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("CHAINRULE_")}
+        environment |= {f"CHAINRULE_{name.upper()}": str(value) for name, value in self._settings.items()}
+        with self.log.open("a") as log:
+            self._process = subprocess.Popen(
+                self._command, env=environment, stdout=log, stderr=log, start_new_session=True
+            )
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self._process.poll() is None
+
+    def children(self) -> list[psutil.Process]:
+        """List its training processes, those that wait for an order among them."""
+        found = []
+        with suppress(psutil.Error):
+            for server in psutil.Process(self._process.pid).children():
+                if "forkserver" in " ".join(server.cmdline()):
+                    found += [child for child in server.children() if child.status() != psutil.STATUS_ZOMBIE]
+        return found
+
+    def wait(self) -> None:
+        """Wait for its end."""
+        self._process.wait(timeout=30)
+
+    def kill(self) -> None:
+        """Kill it alone; what it started is left to end by itself."""
+        self._process.kill()
+        self._process.wait()
+
+    def kill_all(self) -> None:
+        """Kill it with all that it started."""
+        self.send_all(signal.SIGKILL)
+        self._process.wait()
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        with suppress(ProcessLookupError):
+            self._process.send_signal(number)
+
+    def send_all(self, number: signal.Signals) -> None:
+        """Send it, and all that it started, a signal."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
+
+    def stop(self) -> None:
+        """End it as an operator would; what does not end is killed."""
+        self.send_all(signal.SIGCONT)
+        self.send(signal.SIGTERM)
+        try:
+            self._process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            self.kill_all()
+
+
+class Fleet:
+    """An API without slots and some workers on one database."""
+
+    def __init__(self, folder: Path, database_url: str, workers: int, slots: int, **settings: Any) -> None:
+        self.database_url, self.settings = database_url, QUICK | settings
+        self._common = common = {
+            "database_url": database_url,
+            "cache_dir": folder / "cache",
+            "log_level": "WARNING",
+            **self.settings,
+        }
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        self.logs = folder / "logs"
+        self.logs.mkdir(parents=True, exist_ok=True)
+        self.api = Member("serve", self.logs / "api.log", slots=0, port=port, **common)
+        wait_for(self.ready)  # which has migrated the database by then
+        self.workers: list[Member] = []
+        for _ in range(workers):
+            self.add_worker(slots)
+
+    def add_worker(self, slots: int) -> Member:
+        """Start one more worker."""
+        log = self.logs / f"worker{len(self.workers)}.log"
+        self.workers.append(Member("worker", log, slots=slots, **self._common))
+        return self.workers[-1]
+
+    def ready(self) -> bool:
+        """Whether the API answers."""
+        with suppress(httpx.TransportError):
+            return httpx.get(f"{self.url}/v1/health/ready", timeout=10).status_code == 200
+        return False
+
+    def post(self, path: str, body: Any, key: str) -> httpx.Response:
+        """Create something, again and again under one key until that is acknowledged."""
+        while True:
+            with suppress(httpx.TransportError):
+                answer = httpx.post(f"{self.url}{path}", json=body, headers={"Idempotency-Key": key}, timeout=20)
+                # 409: the first request is still being answered; 503: the database is away.
+                if answer.status_code not in (409, 503):
+                    assert answer.status_code in (200, 201), answer.text
+                    return answer
+            time.sleep(0.05)
+
+    def members(self) -> list[Member]:
+        """List its processes."""
+        return [self.api, *self.workers]
+
+    def close(self) -> None:
+        """End them all."""
+        for member in self.members():
+            member.stop()
+
+    def tracebacks(self) -> str:
+        """Quote a traceback of ours from each log; a fork server whose worker was killed is told so by Python."""
+        quoted = []
+        for path in sorted(self.logs.iterdir()):
+            found = path.read_text().split("Traceback (most recent call last):")[1:]
+            quoted += [f"{path.name}: {text[:3000]}" for text in found if "chainrule/app" in text][:1]
+        return "\n".join(quoted)

@@ -1,0 +1,34 @@
+"""The campaigns of faults in their short form; `make chaos` has the long one."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.chaos import kills, restarts, zombies
+from tests.chaos.seeds import SCALE, SEED
+from tests.conftest import KINDS
+from tests.postgres import own_server
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_random_kills_lose_double_and_change_nothing(fresh: Any, tmp_path: Path, told: list[str], kind: str) -> None:
+    seen, wrong = kills.campaign(tmp_path, fresh.url(kind), 8 * SCALE, SEED)
+    told.append(f"{kind}: {seen}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_stops_of_the_database_and_cut_connections_lose_and_change_nothing(tmp_path: Path, told: list[str]) -> None:
+    with own_server(tmp_path) as server:
+        seen, wrong = restarts.campaign(tmp_path, server, 3 * SCALE, SEED, runs=4)
+    told.append(f"postgresql: {seen}")
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_workers_stopped_past_the_time_limit_write_nothing_when_they_go_on(
+    fresh: Any, tmp_path: Path, told: list[str], kind: str
+) -> None:
+    seen, wrong = zombies.campaign(tmp_path, fresh.url(kind), 4 * SCALE, SEED)
+    told.append(f"{kind}: {seen}")
+    assert not wrong, "\n".join(wrong)
