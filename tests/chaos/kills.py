@@ -19,7 +19,7 @@ from tests.chaos.oracle import KINDS, SWEEP, Oracle, long_rows, spec
 LEAST_S, MOST_S = 0.05, 0.45
 """Between two kills."""
 WAITING = 24
-"""So many runs are kept waiting, so that whoever is killed has something to lose."""
+"""At most so many runs wait, so that whoever is killed has something to lose; no more than there are kills."""
 VICTIMS = {"child": 75, "fork server": 5, "worker": 9, "api": 6, "worker with all it started": 4, "everything": 1}
 END_S = 150.0
 
@@ -27,11 +27,11 @@ END_S = 150.0
 class Submitter:
     """Submits runs and sweeps, each under a key of its own, until told to stop; some of them twice at once."""
 
-    def __init__(self, fleet: Fleet, database: Database, seed: int) -> None:
+    def __init__(self, fleet: Fleet, database: Database, seed: int, waiting: int) -> None:
         self.acknowledged: dict[str, str] = {}
         self.problems: list[str] = []
         self._fleet, self._database, self._random = fleet, database, random.Random(seed)
-        self._stopping = threading.Event()
+        self._stopping, self._most = threading.Event(), waiting
         self._sent: dict[str, tuple[str, object]] = {}
         self._long = fleet.post("/v1/datasets", long_rows(), f"long-{seed}").json()["id"]
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -42,7 +42,7 @@ class Submitter:
         while not self._stopping.is_set():
             with suppress(Exception), self._database.reading() as session:
                 waiting = select(func.count()).where(Run.status.in_(["queued", "running"]))
-                if (session.scalar(waiting) or 0) >= WAITING:
+                if (session.scalar(waiting) or 0) >= self._most:
                     self._stopping.wait(0.05)
                     continue
             number += 1
@@ -96,6 +96,8 @@ def _strike(fleet: Fleet, chance: random.Random) -> str | None:
                 busy = [child for child in children if child.status() == psutil.STATUS_RUNNING] or children
                 victim = chance.choice(busy)
                 (victim if what == "child" else victim.parent() or victim).kill()
+            case "worker" | "worker with all it started" if not worker.children():
+                return None  # it has only just been started: there is nothing to lose
             case "worker":
                 worker.kill()
             case "api":
@@ -117,7 +119,7 @@ def campaign(folder: Path, database_url: str, kills: int, seed: int) -> tuple[st
     fleet = Fleet(folder, database_url, workers=2, slots=2)
     struck = Counter[str]()
     try:
-        submitter = Submitter(fleet, database, seed)
+        submitter = Submitter(fleet, database, seed, min(WAITING, kills))
         while struck.total() < kills:
             time.sleep(chance.uniform(LEAST_S, MOST_S))
             if (what := _strike(fleet, chance)) is not None:

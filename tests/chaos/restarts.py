@@ -29,7 +29,7 @@ def campaign(folder: Path, server: OwnServer, restarts: int, seed: int, runs: in
     acknowledged = []
     kinds = [kind for kind in KINDS if kind not in ("long epochs", "early stopping")]
     # So long that the last of them ends after the last restart, more or less.
-    changes = {"epochs": max(300, 240 * restarts // runs), "checkpoints": {"every": 100}}
+    changes = {"epochs": max(200, 240 * restarts // runs), "checkpoints": {"every": 100}}
     try:
         for number in range(runs):
             body = spec(kinds[number % len(kinds)], number) | changes

@@ -13,14 +13,14 @@ from tests.postgres import own_server
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_random_kills_lose_double_and_change_nothing(fresh: Any, tmp_path: Path, told: list[str], kind: str) -> None:
-    seen, wrong = kills.campaign(tmp_path, fresh.url(kind), 8 * SCALE, SEED)
+    seen, wrong = kills.campaign(tmp_path, fresh.url(kind), 6 * SCALE, SEED)
     told.append(f"{kind}: {seen}")
     assert not wrong, "\n".join(wrong)
 
 
 def test_stops_of_the_database_and_cut_connections_lose_and_change_nothing(tmp_path: Path, told: list[str]) -> None:
     with own_server(tmp_path) as server:
-        seen, wrong = restarts.campaign(tmp_path, server, 3 * SCALE, SEED, runs=4)
+        seen, wrong = restarts.campaign(tmp_path, server, 2 * SCALE, SEED, runs=3)
     told.append(f"postgresql: {seen}")
     assert not wrong, "\n".join(wrong)
 
