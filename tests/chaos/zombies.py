@@ -19,7 +19,7 @@ from tests.chaos.kills import unfinished
 from tests.chaos.oracle import BASE, Oracle, spec
 
 SLOTS = 4
-LIMIT_S = 1.0
+LIMIT_S = 1.5
 CHANGES: dict[str, Any] = {"epochs": 500, "checkpoints": {"every": 200}}
 """So long that there is time to stop it."""
 BETTER: dict[str, Any] = {

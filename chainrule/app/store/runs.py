@@ -442,8 +442,12 @@ def rehearse(session: Session) -> None:
 
 
 def touch(session: Session) -> None:
-    """Write to a running run and change nothing: fails where no heart can beat."""
-    first = select(func.min(Run.id)).where(Run.status == RunStatus.RUNNING).scalar_subquery()
+    """Write to a running run and change nothing: fails where no heart can beat.
+
+    Concurrency: waits for nobody who holds a row; he may be stopped in the middle of a write.
+    """
+    running = select(Run.id).where(Run.status == RunStatus.RUNNING).order_by(Run.id).limit(1)
+    first = running.with_for_update(skip_locked=True).scalar_subquery()
     session.execute(
         update(Run).where(Run.id == first).values(heartbeat=Run.heartbeat).execution_options(synchronize_session=False)
     )
