@@ -13,7 +13,7 @@ import pytest
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from chainrule.app.api.schemas import checkpoints, datasets, epochs, gradients, inputs, keys, metrics, runs
+from chainrule.app.api.schemas import checkpoints, datasets, epochs, gradients, inputs, inspection, keys, metrics, runs
 from chainrule.app.config import Settings
 from tests.conftest import KINDS
 from tests.service import Service, serving
@@ -24,6 +24,7 @@ GUIDE = (ROOT / "docs/guide/backpropagation.md").read_text()
 ACCESS = (ROOT / "docs/guide/access.md").read_text()
 EXPORTS = (ROOT / "docs/guide/exports.md").read_text()
 INPUTS = (ROOT / "docs/guide/inputs.md").read_text()
+INSPECTION = (ROOT / "docs/guide/inspection.md").read_text()
 KEEPING = (ROOT / "docs/guide/keeping.md").read_text()
 LINEAGE = (ROOT / "docs/guide/lineage.md").read_text()
 MONITORING = (ROOT / "docs/guide/monitoring.md").read_text()
@@ -120,11 +121,11 @@ def test_networks_compute_the_same_elsewhere_as_the_guide_shows(
 @pytest.mark.parametrize(
     ("page", "count"),
     [
-        (METRICS, 3), (NORMALIZATION, 4), (TRAINING, 3), (LINEAGE, 3), (SWEEPS, 1), (INPUTS, 4),
+        (METRICS, 3), (NORMALIZATION, 4), (TRAINING, 3), (LINEAGE, 3), (SWEEPS, 1), (INPUTS, 4), (INSPECTION, 2),
         (VERIFICATION, 2), (KEEPING, 1),
         (MONITORING, 4), (WEBHOOKS, 1),
     ],
-    ids=["metrics", "normalization", "training", "lineage", "sweeps", "inputs", "verification", "keeping",
+    ids=["metrics", "normalization", "training", "lineage", "sweeps", "inputs", "inspection", "verification", "keeping",
          "monitoring", "webhooks"],
 )  # fmt: skip
 def test_a_page_of_the_guide_prints_what_it_shows(server: Service, tmp_path: Path, page: str, count: int) -> None:
@@ -161,7 +162,7 @@ def rounded(value: Any) -> Any:
 
 def test_every_example_of_a_schema_fits_it() -> None:
     fitted = 0
-    for module in (checkpoints, datasets, epochs, gradients, inputs, keys, metrics, runs):
+    for module in (checkpoints, datasets, epochs, gradients, inputs, inspection, keys, metrics, runs):
         for model in vars(module).values():
             if isinstance(model, type) and issubclass(model, BaseModel):
                 extra: Any = model.model_config.get("json_schema_extra", {})

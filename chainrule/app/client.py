@@ -447,6 +447,29 @@ class Client:
         query = _question(names, rows, samples, labels, targets) | {"values": values, "mode": mode}
         return Resource(self._send("POST", f"runs/{run_id}/checkpoints/{epoch}/gradients", json=query).json())
 
+    def walk(
+        self, run_id: str, *, epoch: Epoch = "final", rows: Sequence[int] | None = None, samples: Any = None,
+        labels: Any = None, targets: Any = None, split: str | None = None, mode: str = "evaluation",
+        reduce: str | None = None,
+    ) -> Resource:  # fmt: skip
+        """Walk samples through the network and back: `steps` with their equations, `arrays` by name.
+
+        Args:
+            run_id: of the run.
+            epoch: whose weights.
+            rows: row numbers of the run's dataset.
+            samples: or rows sent along, with `labels` or `targets`.
+            labels: their classes by name.
+            targets: their numeric targets.
+            split: or `training` or `validation`, all samples of it.
+            mode: `evaluation`, with running statistics of batch normalization, or `training`, with those of the rows.
+            reduce: `mean` for means over the samples, `none` for a row for each; by default mean for a split.
+        """
+        query = _selection(rows, samples, labels, targets, split) | {"mode": mode, "reduce": reduce}
+        found = self._inspect(run_id, epoch, "walk", query)
+        arrays = {name: np.array(one["values"], dtype=np.float64) for name, one in found["arrays"].items()}
+        return Resource(found | {"arrays": arrays})
+
     def predict(self, run_id: str, samples: Any, *, epoch: Epoch = "final") -> Resource:
         """Put raw samples through the network: `outputs` as an array, and for classifiers `labels` by name."""
         body = {"samples": _rows(samples)}
@@ -499,6 +522,11 @@ class Client:
         return self._pages("audit", {})
 
     # Requests
+
+    def _inspect(self, run_id: str, epoch: Epoch, what: str, query: Mapping[str, Any]) -> dict[str, Any]:
+        path = f"runs/{run_id}/checkpoints/{epoch}/{what}"
+        found: dict[str, Any] = self._send("POST", path, json=dict(query)).json()
+        return found
 
     def _get(self, path: str, **options: Any) -> httpx.Response:
         return self._send("GET", path, **options)
@@ -572,6 +600,13 @@ def _question(
         Y = np.asarray(targets, dtype=np.float64)
         query["targets"] = Y.reshape(len(Y), -1).tolist()
     return query
+
+
+def _selection(
+    rows: Sequence[int] | None, samples: Any, labels: Any, targets: Any, split: str | None
+) -> dict[str, Any]:
+    query = _question(None, rows, samples, labels, targets)
+    return query if split is None else query | {"split": split}
 
 
 def _rows(samples: Any) -> list[Any]:

@@ -168,7 +168,7 @@ class Settings(BaseSettings):
     max_inspect_values: int = Field(
         default=20_000_000,
         ge=1,
-        description="Largest number of values one gradients or predict request may compute.",
+        description="Largest number of values one gradients, inspection or predict request may compute.",
     )
     max_cache_bytes: int = Field(
         default=8192 * MIB,
@@ -179,7 +179,7 @@ class Settings(BaseSettings):
     max_metrics_operations: int = Field(
         default=50_000_000_000,
         ge=1,
-        description="Largest samples x (parameters + 100 x units) of one metrics request; so many take seconds.",
+        description="Largest samples x (parameters + 100 x units) of one metrics request; backward counts twice.",
     )
 
     @field_validator("engine")

@@ -27,6 +27,7 @@ from chainrule.app.api import (
     gradients,
     health,
     inputs,
+    inspection,
     keys,
     metrics,
     problems,
@@ -61,7 +62,7 @@ log = logging.getLogger(__name__)
 BACKLOG = 2048
 ROUTERS = (
     datasets.router, runs.router, inputs.router, epochs.router, checkpoints.router, metrics.router, gradients.router,
-    sweeps.router, webhooks.router, keys.router, audit.router,
+    inspection.router, sweeps.router, webhooks.router, keys.router, audit.router,
 )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from chainrule.app.config import Settings
 from chainrule.app.errors import InvalidInput, LimitExceeded
 from chainrule.app.services import datasets, plans, training
-from chainrule.app.services.gradients import rows_of
+from chainrule.app.services.batches import rows_of
 from chainrule.app.store.database import Database
 from chainrule.engine import EngineError, goal, initialize
 from chainrule.engine.gradient_check import METHOD, check

@@ -1,27 +1,24 @@
 """Gradients: the statistics a run recorded, and any quantity of backpropagation on demand."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from chainrule.app.config import Settings
-from chainrule.app.errors import InvalidInput, LimitExceeded
-from chainrule.app.services import checkpoints, datasets, training
-from chainrule.app.services.formats import rows as sent
-from chainrule.app.services.formats.rows import Row
+from chainrule.app.errors import InvalidInput
+from chainrule.app.services import batches, checkpoints
+from chainrule.app.services.batches import Selection
 from chainrule.app.services.runs import found, iso
 from chainrule.app.store import gradients as store
 from chainrule.app.store import runs
 from chainrule.app.store.database import Database
-from chainrule.engine import Data, EngineError, NetworkSpec, cost, goal
+from chainrule.engine import NetworkSpec, cost
 from chainrule.engine.arrays import FloatArray
 from chainrule.engine.gradients import PER_SAMPLE, equation, gradients, mixed, names, statistics
 from chainrule.engine.network import mean_cost
 from chainrule.engine.normalization import EVALUATION, MODES, TRAINING
-from chainrule.engine.preprocessing import Preprocessing
 
 RECORD = (
     "epoch", "layer", "gradient", "norm", "mean", "standard_deviation", "minimum", "maximum", "zeros", "update_ratio",
@@ -29,14 +26,10 @@ RECORD = (
 
 
 @dataclass(frozen=True)
-class Question:
-    """Which quantities, for which samples: rows of the run's dataset, or samples sent along."""
+class Question(Selection):
+    """Which quantities, for which samples."""
 
     names: Sequence[str] | None = None
-    rows: Sequence[int] | None = None
-    samples: Sequence[Row] | None = None
-    labels: Sequence[Any] | None = None
-    targets: list[list[float]] | None = None
     per_sample: bool = False
     mode: str = EVALUATION
 
@@ -109,23 +102,14 @@ def inspect(database: Database, settings: Settings, run_id: str, epoch: str, que
         _each_its_own(spec, wanted)
     m = len(question.rows if question.rows is not None else question.samples or ())
     _limit(settings, spec, wanted, question, m)
-    config = training.engine_config(opened.config, spec.inputs)
-    if question.rows is not None:
-        data = training.open_data(database, settings, opened.config, opened.config["dataset"])
-        data = rows_of(data, question.rows, opened.inputs)
-    else:
-        data = _sent(database, opened, question)
-    try:
-        sought = goal(config, data, training.class_balance(database, settings, opened.config))
-    except EngineError as error:
-        raise InvalidInput.at("/targets", str(error)) from error
+    batch = batches.open_batch(database, settings, opened, question)
     # What overflows is shown as it is: an infinity here is a finding, and no warning would say more.
     with np.errstate(over="ignore", invalid="ignore"):
         arrays = gradients(
-            opened.network, cost_name, data.X, sought.Y, wanted,
-            per_sample=question.per_sample, weights=sought.weights, training=in_training,
+            opened.network, cost_name, batch.X, batch.Y, wanted,
+            per_sample=question.per_sample, weights=batch.weights, training=in_training,
         )  # fmt: skip
-        value = mean_cost(opened.network, cost_name, data.X, sought.Y, sought.weights, training=in_training)
+        value = mean_cost(opened.network, cost_name, batch.X, batch.Y, batch.weights, training=in_training)
         norms = {name: statistics(array).norm for name, array in arrays.items()}
     return Inspection(
         run_id=opened.run_id,
@@ -135,34 +119,19 @@ def inspect(database: Database, settings: Settings, run_id: str, epoch: str, que
         cost=value,
         cost_name=cost_name,
         cost_equation=cost(cost_name).equation,
-        weights=sought.weights,
+        weights=batch.weights,
         dtype=str(opened.network.parameters.dtype),
         per_sample=question.per_sample,
         arrays=arrays,
         norms=norms,
         equations={
             name: _equation(
-                name, opened, per_sample=question.per_sample, weighted=sought.weights is not None, training=in_training
+                name, opened, per_sample=question.per_sample, weighted=batch.weights is not None, training=in_training
             )
             for name in wanted
         },
         mode=question.mode,
     )
-
-
-def rows_of(data: Data, rows: Sequence[int], inputs: Preprocessing) -> Data:
-    """Take rows of a dataset, X as the network takes it.
-
-    Raises:
-        InvalidInput: a row that is not there.
-    """
-    for position, row in enumerate(rows):
-        if not 0 <= row < data.samples:
-            raise InvalidInput.at(
-                f"/rows/{position}", f"There is no row {row}; the dataset has rows 0 to {data.samples - 1}."
-            )
-    chosen = inputs.transform(data.take(np.array(rows, dtype=np.int64)))
-    return replace(chosen, X=np.asarray(chosen.X, dtype=np.float64))
 
 
 def _wanted(spec: NetworkSpec, asked: Sequence[str] | None) -> list[str]:
@@ -191,44 +160,10 @@ def _each_its_own(spec: NetworkSpec, wanted: Sequence[str]) -> None:
 
 
 def _limit(settings: Settings, spec: NetworkSpec, wanted: list[str], question: Question, m: int) -> None:
-    sizes = spec.sizes
-    normalizing = sum(layer.units for layer in spec.layers if layer.normalization is not None)
-    values = m * (4 * sum(sizes) + 3 * normalizing) + spec.parameter_count
+    sizes, values = spec.sizes, batches.values_of(spec, m)
     if question.per_sample:
         values += sum(m * sizes[int(n[2:])] * sizes[int(n[2:]) - 1] for n in wanted if n.startswith("dW"))
-    if values > settings.max_inspect_values:
-        raise LimitExceeded(
-            "The number of values to compute", values, settings.max_inspect_values, "CHAINRULE_MAX_INSPECT_VALUES",
-            pointer="/samples" if question.rows is None else "/rows", hint="Ask for fewer samples at once.",
-        )  # fmt: skip
-
-
-def _sent(database: Database, opened: checkpoints.Opened, question: Question) -> Data:
-    """Read samples that were sent along; each weighs 1, beside what its class weighs."""
-    X = checkpoints.fitting_samples(opened, question.samples or [])
-    classes = datasets.describe(database, opened.config["dataset"]).classes
-    if question.labels is not None:
-        if not classes:
-            raise InvalidInput.at("/labels", "The run is a regression; send targets in place of labels.")
-        position = {name: number for number, name in enumerate(classes)}
-        for at, label in enumerate(question.labels):
-            if str(label) not in position:
-                raise InvalidInput.at(
-                    f"/labels/{at}", f"There is no class {str(label)!r}; the classes are {', '.join(classes)}."
-                )
-        labels = np.array([position[str(label)] for label in question.labels], dtype=np.int64)
-        _as_many(X, labels, "labels")
-        return Data(X, labels=labels, classes=classes)
-    if classes:
-        raise InvalidInput.at("/targets", f"The run is a classifier; send labels: {', '.join(classes)}.")
-    Y = checkpoints.fitting_type(opened, sent.matrix(question.targets or [], "/targets"), "/targets")
-    _as_many(X, Y, "targets")
-    return Data(X, Y=Y)
-
-
-def _as_many(samples: NDArray[Any], given: NDArray[Any], name: str) -> None:
-    if len(given) != len(samples):
-        raise InvalidInput.at(f"/{name}", f"There are {len(samples)} samples and {len(given)} {name}.")
+    batches.limit_values(settings, values, question)
 
 
 def _equation(name: str, opened: checkpoints.Opened, *, per_sample: bool, weighted: bool, training: bool) -> str:

@@ -1,0 +1,209 @@
+"""The inspector over HTTP: what is asked by GET is answered with an ETag, and kept for good by those who name an epoch.
+
+The same can be posted, with samples sent along.
+"""
+
+import hashlib
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+import chainrule
+from chainrule.app.api.dependencies import EpochName, IfNoneMatch, RunId, Service, json_only, matches, names_one
+from chainrule.app.api.problems import documented
+from chainrule.app.api.representations import JSON, NPZ, choose, json_response, listed
+from chainrule.app.api.schemas.gradients import MOST_SAMPLES
+from chainrule.app.api.schemas.inspection import Selected, Walk, WalkRequest
+from chainrule.app.errors import (
+    InvalidInput,
+    LimitExceeded,
+    Malformed,
+    NotAcceptable,
+    NotFound,
+    TooLarge,
+    UnsupportedMediaType,
+)
+from chainrule.app.services import checkpoints, walks
+from chainrule.app.services.batches import Selection
+from chainrule.app.services.weights import encode_npz
+
+router = APIRouter(prefix="/runs/{run_id}/checkpoints/{epoch}", tags=["gradients"])
+OFFERS = {"json": JSON, "npz": NPZ}
+READING = (NotFound, NotAcceptable, InvalidInput, LimitExceeded)
+POSTING = (Malformed, TooLarge, UnsupportedMediaType, *READING)
+ETAG = {"ETag": {"description": "Names weights, run and question.", "schema": {"type": "string"}}}
+BINARY = {NPZ: {"schema": {"type": "string", "format": "binary"}}}
+UNCHANGED: dict[int | str, dict[str, Any]] = {304: {"description": "It is what you have."}}
+
+Split = Annotated[
+    Literal["training", "validation"] | None,
+    Query(description="In place of rows: all samples the run trains on, or is validated on."),
+]
+FromMode = Annotated[
+    Literal["evaluation", "training"],
+    Query(description="Where batch normalization takes μ and σ² from: running ones, or the samples asked about."),
+]
+Format = Annotated[str | None, Query(description="json or npz (the arrays only); in place of `Accept`.")]
+
+
+def _rows(
+    rows: Annotated[
+        str | None,
+        Query(
+            max_length=20_000,
+            description="Row numbers of the run's dataset, from 0, and ranges of them: `0,4,8-15`. Row 0 by default.",
+        ),
+    ] = None,
+) -> list[int] | None:
+    if rows is None:
+        return None
+    found: list[int] = []
+    for part in rows.split(","):
+        first, dash, last = (text.strip() for text in part.partition("-"))
+        numbers = [first, last] if dash else [first]
+        if not all(number.isascii() and number.isdigit() and len(number) <= 12 for number in numbers):
+            raise InvalidInput.at("/rows", f"{part.strip()[:50]!r} is no row, nor a range of rows; write 0,4,8-15.")
+        start, end = int(first), int(last or first)
+        if not 0 <= end - start < MOST_SAMPLES - len(found):
+            raise InvalidInput.at("/rows", f"The rows {part.strip()[:50]} are none, or more than {MOST_SAMPLES:,}.")
+        found += range(start, end + 1)
+    return found
+
+
+RowNumbers = Annotated[list[int] | None, Depends(_rows)]
+
+
+def _selection(rows: list[int] | None, split: str | None) -> Selection:
+    if rows is not None and split is not None:
+        raise InvalidInput.at("/split", "Give rows or a split, not both.")
+    return Selection(split=split) if split is not None else Selection(rows=[0] if rows is None else rows)
+
+
+def _sent(query: Selected) -> Selection:
+    return Selection(query.rows, query.samples, query.labels, query.targets, query.split)
+
+
+def _kept(
+    request: Request,
+    service: Service,
+    run_id: str,
+    epoch: str,
+    given: str | None,
+    answer: Callable[[checkpoints.Kept], Response],
+    chosen: str = "json",
+) -> Response:
+    """Answer what follows from stored weights alone: once and for all, where the path names one epoch of one run."""
+    kept = checkpoints.weights(service.database, run_id, epoch)
+    path = f"/v1/runs/{kept.run_id}/checkpoints/{kept.epoch}/{request.url.path.rpartition('/')[2]}"
+    place = f"{path}?{request.url.query}" if request.url.query else path
+    named = f"{place} {kept.sha256} {chosen} {chainrule.__version__}"
+    etag = f'"{hashlib.sha256(named.encode()).hexdigest()}"'
+    headers = {
+        "Content-Location": place,
+        "Cache-Control": "private, max-age=31536000, immutable" if names_one(request, epoch) else "no-cache",
+        "Vary": "Accept",
+        "ETag": etag,
+    }
+    if matches(given, etag):
+        return Response(status_code=304, headers=headers)
+    response = answer(kept)
+    response.headers.update(headers)
+    return response
+
+
+@router.get(
+    "/walk",
+    summary="Walk a sample through the network and back",
+    response_model=Walk,
+    response_model_exclude_unset=True,
+    responses={
+        200: {"description": "The steps, and every array they mention.", "headers": ETAG, "content": BINARY},
+        **UNCHANGED,
+        **documented(*READING),
+    },
+)
+def read_walk(
+    request: Request,
+    service: Service,
+    run_id: RunId,
+    epoch: EpochName,
+    rows: RowNumbers,
+    split: Split = None,
+    mode: FromMode = "evaluation",
+    reduce: Annotated[
+        Literal["none", "mean"] | None,
+        Query(description="none: a row for each sample; mean: their mean. By default mean for a split, else none."),
+    ] = None,
+    values: Annotated[bool, Query(description="Give the arrays; false for their shapes only.")] = True,
+    format: Format = None,
+    if_none_match: IfNoneMatch = None,
+) -> Any:
+    """Two steps forward for each layer, Z and A, the cost, then dA[L], and three steps back for each layer: dZ, dW and
+    db, dA of the layer before; normalization and dropout are said. Each step with its equations and the names of its
+    operands, all of which are in `arrays`, so that it can be recomputed by hand. Of several samples arrays have a row
+    for each, or are means over them.
+    """
+    chosen = choose(request, format, OFFERS)
+    selection = _selection(rows, split)
+    return _kept(
+        request, service, run_id, epoch, if_none_match,
+        lambda kept: _walked(service, kept, selection, mode, reduce, values=values, chosen=chosen), chosen,
+    )  # fmt: skip
+
+
+@router.post(
+    "/walk",
+    summary="Walk samples sent along through the network and back",
+    response_model=Walk,
+    response_model_exclude_unset=True,
+    dependencies=[Depends(json_only)],
+    responses={
+        200: {"description": "The steps, and every array they mention.", "content": BINARY},
+        **documented(*POSTING),
+    },
+)
+def post_walk(
+    request: Request, service: Service, run_id: RunId, epoch: EpochName, query: WalkRequest, format: Format = None
+) -> Any:
+    """The same as by GET, also for samples that are not in the dataset."""
+    chosen = choose(request, format, OFFERS)
+    kept = checkpoints.weights(service.database, run_id, epoch)
+    return _walked(service, kept, _sent(query), query.mode, query.reduce, values=query.values, chosen=chosen)
+
+
+def _walked(
+    service: Service, kept: checkpoints.Kept, selection: Selection, mode: str, reduce: str | None, *, values: bool,
+    chosen: str,
+) -> Response:  # fmt: skip
+    found = walks.take(service.database, service.settings, kept, selection, mode=mode, reduce=reduce)
+    if chosen == "npz":
+        return Response(encode_npz(found.arrays), media_type=NPZ)
+    return json_response(
+        {
+            "run": found.run_id,
+            "epoch": found.epoch,
+            "m": found.batch.m,
+            "rows": None if selection.rows is None else list(selection.rows),
+            "mode": found.mode,
+            "reduced": found.reduced,
+            "dtype": found.dtype,
+            "steps": [
+                {
+                    "number": number,
+                    "phase": step.phase,
+                    "layer": step.layer,
+                    "operands": list(step.operands),
+                    "results": [{"name": name, "equation": text} for name, text in step.results.items()],
+                    "function": step.function,
+                    "note": step.note,
+                    "follows": follows,
+                }
+                for number, (step, follows) in enumerate(zip(found.steps, found.follows, strict=True), start=1)
+            ],
+            "arrays": {
+                name: {"shape": list(array.shape)} | ({"values": listed(array)} if values else {})
+                for name, array in found.arrays.items()
+            },
+        }
+    )

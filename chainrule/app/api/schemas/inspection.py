@@ -1,0 +1,122 @@
+"""The inspector on the wire: a walk through the network, and what the other inspections ask and answer."""
+
+from typing import Annotated, Any, Self
+
+from pydantic import ConfigDict, Field, model_validator
+
+from chainrule.app.api.schemas.gradients import MOST_SAMPLES
+from chainrule.app.api.schemas.wire import Answer, Choice, Label, Request, Rows, Samples
+from chainrule.app.services.batches import SPLITS
+from chainrule.engine.normalization import EVALUATION, MODES
+
+Mode = Annotated[
+    Choice,
+    Field(
+        description="Where batch normalization takes μ and σ² from: evaluation, running ones; training, the samples "
+        "asked about, as a step does.",
+        json_schema_extra={"enum": list(MODES)},
+    ),
+]
+
+
+class Selected(Request):
+    """Which samples: rows of the run's dataset, samples sent along, or a whole split."""
+
+    rows: list[int] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MOST_SAMPLES,
+        description="Row numbers of the run's dataset, from 0, in the order of the file.",
+    )
+    samples: Samples | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MOST_SAMPLES,
+        description="Or rows sent along, as for predict, with labels or targets.",
+    )
+    labels: list[Label] | None = Field(
+        default=None, max_length=MOST_SAMPLES, description="Classes of the rows sent along, by name."
+    )
+    targets: Rows | None = Field(
+        default=None, max_length=MOST_SAMPLES, description="Numeric targets of the rows sent along."
+    )
+    split: Choice | None = Field(
+        default=None,
+        description="Or all samples the run trains on, or is validated on: training or validation.",
+        json_schema_extra={"enum": [*SPLITS, None]},
+    )
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if [self.rows, self.samples, self.split].count(None) != 2:
+            raise ValueError("Give one of rows (numbers of the run's dataset), samples (rows sent along) and split.")
+        if self.split is not None and self.split not in SPLITS:
+            raise ValueError(f"split is one of {' and '.join(SPLITS)}.")
+        if self.samples is None and (self.labels is not None or self.targets is not None):
+            raise ValueError("Labels and targets go with samples; rows of the dataset have their own.")
+        if self.samples is not None and (self.labels is None) == (self.targets is None):
+            raise ValueError("Samples need either labels (class names) or targets (numbers).")
+        return self
+
+
+class WalkRequest(Selected):
+    """Which samples are to be taken through the network, and how they are shown."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"rows": [0]}]})
+
+    mode: Mode = EVALUATION
+    reduce: Choice | None = Field(
+        default=None,
+        description="none: a row for each sample. mean: in place of these the mean over the samples; dW, db, dγ, dβ "
+        "and C are means anyway. By default mean for a split, else none.",
+        json_schema_extra={"enum": ["none", "mean", None]},
+    )
+    values: bool = Field(default=True, description="Give the arrays; false for their shapes only.")
+
+
+class WalkResult(Answer):
+    """What comes out of a step."""
+
+    name: str = Field(description="Z1, A1, …, E, C, …, dZ1, dW1, db1, dA0.")
+    equation: str = Field(description="How it is computed of the operands.")
+
+
+class WalkStep(Answer):
+    """One step."""
+
+    number: int = Field(description="From 1.")
+    phase: str = Field(description="forward, cost or backward.")
+    layer: int = Field(description="Whose step it is, from 1.")
+    operands: list[str] = Field(description="Names of what goes in; each is in `arrays`.")
+    results: list[WalkResult] = Field(description="What comes out; each is in `arrays`.")
+    function: str = Field(description="g and g′, or E of one sample, where the equations mention them; else empty.")
+    note: str = Field(description="What else is to be said of it: normalization, dropout; else empty.")
+    follows: bool = Field(
+        description="Whether the results can be computed of the operands as they are given here: not of means, where "
+        "the step multiplies what differs from sample to sample."
+    )
+
+
+class WalkArray(Answer):
+    """One operand or result."""
+
+    shape: list[int] = Field(description="Its shape; rows are samples, unless reduced, of all but W, b, dW, db, ….")
+    values: Any = Field(default=None, description="Its elements, nested as its shape says; null where not finite.")
+
+
+class Walk(Answer):
+    """Samples through the network and back, step by step, at the weights of an epoch."""
+
+    run: str = Field(description="The run.")
+    epoch: int = Field(description="Whose weights were used.")
+    m: int = Field(description="How many samples.")
+    rows: list[int] | None = Field(
+        description="Their row numbers, if they are the dataset's; null of samples sent along, and of a split."
+    )
+    mode: str = Field(description="Where batch normalization took μ and σ² from; see the request.")
+    reduced: bool = Field(
+        description="Whether what has a row for each sample is given as the mean over them, taken in float64."
+    )
+    dtype: str = Field(description="The type it was computed in.")
+    steps: list[WalkStep] = Field(description="In order.")
+    arrays: dict[str, WalkArray] = Field(description="Every operand and every result, by name.")

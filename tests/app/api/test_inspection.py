@@ -1,0 +1,177 @@
+"""The inspector: walks and the rest, each number recomputed here with NumPy from the fetched weights."""
+
+import io
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from chainrule.app.api.schemas.inspection import Walk
+from chainrule.engine import digits
+from tests.app.api.calls import DIGITS, FLOWERS, XOR, finished, refused, upload
+from tests.app.api.test_gradients import NORMALIZED, Array, backpropagate, one_hot, weights
+
+EXACT = DIGITS | {"dtype": "float64", "epochs": 3, "checkpoints": {}, "gradients": {"every": 0}}
+
+
+@pytest.fixture(scope="module")
+def exact_run(client: httpx.Client) -> dict[str, Any]:
+    """A run in float64, with everything kept."""
+    return finished(client, EXACT)
+
+
+def place(run: dict[str, Any], what: str, epoch: int | str = "last") -> str:
+    return f"/v1/runs/{run['id']}/checkpoints/{epoch}/{what}"
+
+
+def read(client: httpx.Client, run: dict[str, Any], what: str, epoch: int | str = "last", **asked: Any) -> Any:
+    response = client.get(place(run, what, epoch), params=asked)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def post(client: httpx.Client, run: dict[str, Any], what: str, epoch: int | str = "last", **asked: Any) -> Any:
+    response = client.post(place(run, what, epoch), json=asked)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def arrays_of(answer: dict[str, Any]) -> dict[str, Array]:
+    return {name: np.array(one["values"], np.float64) for name, one in answer["arrays"].items()}
+
+
+def of_rows(client: httpx.Client, run: dict[str, Any], rows: list[int], epoch: int | str = "last") -> dict[str, Array]:
+    """Compute every quantity here, of rows of the digits."""
+    data = digits()
+    assert data.labels is not None
+    return backpropagate(weights(client, run, epoch), run, data.X[rows], one_hot(data.labels[rows], 10))
+
+
+def test_a_walk_has_every_operand_and_every_result(client: httpx.Client, exact_run: dict[str, Any]) -> None:
+    answer = read(client, exact_run, "walk", 2, rows="3,10-12")
+    Walk.model_validate(answer)
+    found, expected = arrays_of(answer), of_rows(client, exact_run, [3, 10, 11, 12], 2)
+    for name, array in (expected | weights(client, exact_run, 2)).items():
+        np.testing.assert_allclose(found[name], array, rtol=1e-9, atol=1e-14, err_msg=name)
+    assert (answer["epoch"], answer["m"], answer["rows"], answer["reduced"]) == (2, 4, [3, 10, 11, 12], False)
+    assert [step["number"] for step in answer["steps"]] == list(range(1, 13))
+    for step in answer["steps"]:
+        assert step["follows"]
+        assert {*step["operands"], *(result["name"] for result in step["results"])} <= found.keys()
+
+
+def test_a_walk_of_one_sample_is_the_default(client: httpx.Client, xor_run: dict[str, Any]) -> None:
+    answer = read(client, xor_run, "walk")
+    assert (answer["rows"], answer["m"]) == ([0], 1)
+    assert answer["arrays"]["Z1"]["shape"] == [1, 8]
+
+
+@pytest.mark.parametrize("split", ["training", "validation"])
+def test_a_walk_of_a_split_gives_means_over_all_its_samples(
+    client: httpx.Client, exact_run: dict[str, Any], split: str
+) -> None:
+    data = digits()
+    assert data.labels is not None
+    parts = dict(zip(("training", "validation"), data.split(0.25, 3), strict=True))
+    part = parts[split]
+    assert part.labels is not None
+    answer = read(client, exact_run, "walk", split=split)
+    expected = backpropagate(weights(client, exact_run, "last"), exact_run, part.X, one_hot(part.labels, 10))
+    assert (answer["m"], answer["rows"], answer["reduced"]) == (part.samples, None, True)
+    for name, array in expected.items():
+        mean = array if name[:2] in ("dW", "db") else array.mean(axis=0)
+        np.testing.assert_allclose(arrays_of(answer)[name], mean, rtol=1e-9, atol=1e-14, err_msg=name)
+    follows = {result["name"]: step["follows"] for step in answer["steps"] for result in step["results"]}
+    assert follows["Z1"]
+    assert not follows["A1"]
+    recorded = client.get(f"/v1/runs/{exact_run['id']}/checkpoints/3").json()
+    if split == "validation":
+        np.testing.assert_allclose(arrays_of(answer)["C"], recorded["validation_cost"], rtol=1e-9)
+
+
+def test_a_walk_of_samples_sent_along_is_that_of_the_same_rows(client: httpx.Client, exact_run: dict[str, Any]) -> None:
+    data = digits()
+    assert data.labels is not None
+    sent = post(
+        client, exact_run, "walk", samples=data.X[[5, 7]].tolist(), labels=[str(data.labels[5]), int(data.labels[7])]
+    )
+    there = read(client, exact_run, "walk", rows="5,7")
+    assert sent["rows"] is None
+    assert sent["arrays"] == there["arrays"]
+    assert sent["steps"] == there["steps"]
+    assert post(client, exact_run, "walk", rows=[5, 7]) == there
+
+
+def test_a_walk_of_a_network_that_normalizes_says_so(client: httpx.Client) -> None:
+    run = finished(client, EXACT | {"network": NORMALIZED})
+    used, stepped = (read(client, run, "walk", rows="0-5", mode=mode) for mode in ("evaluation", "training"))
+    assert "running" in next(step["note"] for step in used["steps"] if step["operands"][0] == "Z1")
+    assert {"running_mean1", "running_var1", "Zhat1", "N1", "dN1", "dgamma1", "dbeta1"} <= used["arrays"].keys()
+    found = arrays_of(stepped)
+    np.testing.assert_allclose(found["mean1"][0], found["Z1"].mean(axis=0), rtol=1e-12)
+    assert "running_mean1" not in found
+    means = arrays_of(read(client, run, "walk", rows="0-5", mode="training", reduce="mean"))
+    np.testing.assert_allclose(means["Zhat1"], 0, atol=1e-12)
+    np.testing.assert_allclose(means["dW1"], found["dW1"], rtol=1e-12)
+
+
+def test_a_walk_as_npz_has_the_same_numbers(client: httpx.Client, exact_run: dict[str, Any]) -> None:
+    answer = client.get(place(exact_run, "walk"), params={"rows": "1,2", "format": "npz"})
+    with np.load(io.BytesIO(answer.content)) as archive:
+        found = {name: archive[name] for name in archive.files}
+    as_json = read(client, exact_run, "walk", rows="1,2")
+    assert found.keys() == as_json["arrays"].keys()
+    for name, array in arrays_of(as_json).items():
+        assert np.array_equal(found[name], array)
+    shapes = read(client, exact_run, "walk", rows="1,2", values=False)
+    assert shapes["arrays"]["dW1"] == {"shape": [12, 64]}
+
+
+def test_what_is_asked_by_get_is_kept_for_good(client: httpx.Client, exact_run: dict[str, Any]) -> None:
+    for what, asked in (("walk", {"rows": "0"}), ("walk", {"split": "validation"})):
+        first = client.get(place(exact_run, what, 3), params=asked)
+        assert first.headers["cache-control"] == "private, max-age=31536000, immutable"
+        assert first.headers["content-location"].startswith(place(exact_run, what, 3))
+        headers = {"If-None-Match": first.headers["etag"]}
+        again = client.get(place(exact_run, what, 3), params=asked, headers=headers)
+        assert (again.status_code, again.content) == (304, b"")
+        for other in (place(exact_run, what, 2), place(exact_run, what, 3) + "?rows=1"):
+            assert client.get(other, headers=headers).status_code == 200
+        assert client.get(place(exact_run, what), params=asked).headers["cache-control"] == "private, no-cache"
+
+
+@pytest.mark.parametrize(
+    ("asked", "pointer"),
+    [
+        ({"rows": "x"}, "/rows"), ({"rows": "3-1"}, "/rows"), ({"rows": "0-99999999999"}, "/rows"),
+        ({"rows": ""}, "/rows"), ({"rows": "1797"}, "/rows/0"), ({"rows": "1", "split": "training"}, "/split"),
+        ({"split": "test"}, "/split"), ({"mode": "x"}, "/mode"), ({"reduce": "x"}, "/reduce"),
+        ({"format": "csv"}, "/format"),
+    ],
+)  # fmt: skip
+def test_a_walk_refuses_what_it_cannot_read(
+    client: httpx.Client, exact_run: dict[str, Any], asked: dict[str, str], pointer: str
+) -> None:
+    refused(client.get(place(exact_run, "walk"), params=asked), "invalid_input", pointer)
+
+
+def test_a_walk_of_samples_that_do_not_fit_is_refused(client: httpx.Client, flowers: str) -> None:
+    run = finished(client, XOR | {"dataset": flowers, "network": {"layers": [{"units": 3, "activation": "softmax"}]}})
+    refused(client.get(place(run, "walk"), params={"split": "validation"}), "invalid_input", "/split")
+    for asked, pointer in (
+        ({}, ""), ({"rows": [0], "split": "training"}, ""), ({"split": "x"}, ""),
+        ({"samples": [[1, 2]]}, ""), ({"samples": [[1]], "labels": ["setosa"]}, "/samples/0"),
+        ({"samples": [[1, 2]], "labels": ["rose"]}, "/labels/0"), ({"rows": [9]}, "/rows/0"),
+        ({"rows": [0], "mode": "x"}, "/mode"), ({"rows": [0], "reduce": "x"}, "/reduce"),
+    ):  # fmt: skip
+        refused(client.post(place(run, "walk"), json=asked), "invalid_input", pointer)
+    refused(client.get("/v1/runs/run_none/checkpoints/1/walk"), "not_found")
+
+
+def test_a_walk_too_large_for_one_answer_is_refused_with_the_way_out(limited: httpx.Client) -> None:
+    dataset = upload(limited, FLOWERS, "flowers.csv")["id"]
+    layers = [{"units": 60, "activation": "tanh"}, {"units": 3, "activation": "softmax"}]
+    run = finished(limited, XOR | {"dataset": dataset, "network": {"layers": layers}, "epochs": 1})
+    refused(limited.get(place(run, "walk"), params={"rows": "0-8"}), "limit_exceeded", "/rows", "means")
+    refused(limited.get(place(run, "walk"), params={"split": "training"}), "limit_exceeded", "/split")
