@@ -8,7 +8,7 @@ ARGS ?=
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check audit format run worker migrate bench bench-smoke bench-service parity chaos lock clean
+.PHONY: help demo test check audit format run worker migrate bench bench-smoke bench-service bench-load parity chaos lock clean
 
 help:  ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ bench-smoke: $(VENV)/dev  ## does the benchmark still run? few samples, and the 
 
 bench-service: $(VENV)/dev  ## measure what the service adds to the bare engine
 	@$(BIN)/python -m benchmarks.service $(ARGS)
+
+bench-load: $(VENV)/dev  ## 10,000 queued runs, 1,000 pollers, 200 event streams that nobody reads
+	@$(BIN)/python -m benchmarks.load $(ARGS)
 
 parity: $(BENCH)/peers  ## the same weights as PyTorch after 200 steps, no larger test errors than scikit-learn
 	@$(BENCH)/bin/python -m benchmarks.parity --output $(RESULTS)

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import dataclasses
 import hashlib
 import re
 from collections.abc import Iterator
@@ -34,6 +35,8 @@ class Parts:
     settings: Settings
     watching: Watching
     monitoring: Monitoring
+    looks: dict[Any, Any] = dataclasses.field(default_factory=dict)
+    """What event streams are reading just now, for all of them together."""
 
 
 async def _parts(request: Request) -> Parts:

@@ -5,6 +5,7 @@ import csv
 import io
 import json
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -118,34 +119,63 @@ async def follow_run(
         return Response(status_code=204)
     if last_event_id:
         after = int(last_event_id)
-    first = await run_in_threadpool(_look, service, run_id, after)
+    first = await _look(service, run_id, after)
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return StreamingResponse(_events(service, first, after), headers=headers, media_type="text/event-stream")
+    return StreamingResponse(_events(service, first), headers=headers, media_type="text/event-stream")
 
 
-def _look(service: Parts, run_id: str, after: int) -> tuple[Page, dict[str, Any] | None]:
-    """Read the epochs behind `after`, and the run if that was all there will be."""
+@dataclass(frozen=True)
+class _Look:
+    """What is new of a run: a page of its epochs, as events, and the run if that was all there will be."""
+
+    page: Page
+    after: int
+    events: bytes
+    run: dict[str, Any] | None
+
+
+async def _look(service: Parts, run_id: str, after: int) -> _Look:
+    """Read what lies behind an epoch and write it down as events: once for all streams that are there just now.
+
+    One that joins a look already under way may see what was true a moment before its own change; its revision
+    tells, and it looks again.
+    """
+    place = (service.database.owner, run_id, after)
+    look: asyncio.Task[_Look] | None = service.looks.get(place)
+    if look is None:
+
+        def over(task: asyncio.Task[_Look]) -> None:
+            del service.looks[place]
+            if not task.cancelled():
+                task.exception()  # those who wait are told of it; there may be none
+
+        look = asyncio.create_task(run_in_threadpool(_read, service, run_id, after))
+        service.looks[place] = look
+        look.add_done_callback(over)
+    return await asyncio.shield(look)  # whoever leaves does not take it away from the others
+
+
+def _read(service: Parts, run_id: str, after: int) -> _Look:
     page = epochs.page(service.database, run_id, after=after, limit=EVENTS_PAGE)
+    events = b"".join(_event("epoch", _named(row), str(row[0])) for row in page.rows)
     ended = page.next_after is None and page.done
-    return page, runs.get(service.database, run_id) if ended else None
+    run = runs.get(service.database, run_id) if ended else None
+    return _Look(replace(page, rows=[]), page.rows[-1][0] if page.rows else after, events, run)
 
 
-async def _events(service: Parts, first: tuple[Page, dict[str, Any] | None], after: int) -> AsyncIterator[bytes]:
+async def _events(service: Parts, look: _Look) -> AsyncIterator[bytes]:
     status = None
-    page, run = first
     yield format_sse_event(retry=RETRY_MS)
     while True:
-        chunks = [_event("epoch", _named(row), str(row[0])) for row in page.rows]
-        after = page.rows[-1][0] if page.rows else after
+        page, news = look.page, look.events
         if page.next_after is None and page.status != status:
             status = page.status
-            chunks.append(_event("status", {"status": status, "reason": page.reason, "detail": page.detail}))
-        if run is not None:
-            chunks.append(_event(END, run, END))
-            yield b"".join(chunks)
+            news += _event("status", {"status": status, "reason": page.reason, "detail": page.detail})
+        if look.run is not None:
+            yield news + _event(END, look.run, END)
             return
-        if chunks:
-            yield b"".join(chunks)
+        if news:
+            yield news
         if page.next_after is None:
             revision = page.revision
 
@@ -158,7 +188,7 @@ async def _events(service: Parts, first: tuple[Page, dict[str, Any] | None], aft
                 yield KEEPALIVE_COMMENT
         while True:
             try:
-                page, run = await run_in_threadpool(_look, service, page.run_id, after)
+                look = await _look(service, page.run_id, look.after)
                 break
             except NotFound:
                 return  # deleted while somebody looked on: coming back they will be told

@@ -323,8 +323,10 @@ def gone(url: str) -> Iterator[None]:
     with psycopg.connect(url.replace(f"/{name}", "/postgres"), autocommit=True) as elsewhere:
         elsewhere.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false'.encode())
         elsewhere.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
-        yield
-        elsewhere.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true'.encode())
+        try:
+            yield
+        finally:
+            elsewhere.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true'.encode())
 
 
 def test_a_run_and_its_watcher_outlive_a_database_that_goes_away_for_a_while(fresh: Any, cache_dir: Path) -> None:
@@ -340,7 +342,7 @@ def test_a_run_and_its_watcher_outlive_a_database_that_goes_away_for_a_while(fre
             time.sleep(0.02)
         with gone(url):
             unreachable = client.get(f"/v1/runs/{run_id}")
-            refused(unreachable, "unavailable", None, "try again")
+            refused(unreachable, "unavailable", None, "Try again")
             assert int(unreachable.headers["retry-after"]) > 0
             refused(client.get("/v1/health/ready"), "unavailable")
             assert client.get("/v1/health/live").status_code == 200
