@@ -34,6 +34,8 @@ def campaign(folder: Path, server: OwnServer, restarts: int, seed: int, runs: in
         for number in range(runs):
             body = spec(kinds[number % len(kinds)], number) | changes
             acknowledged.append(fleet.post("/v1/runs", body, f"run-{number}").json()["id"])
+        # Whoever starts while there is no database ends, and says so: that is its supervisor's to mend.
+        wait_for(lambda: all(worker.children() for worker in fleet.workers))
         while done.total() < restarts:
             time.sleep(chance.uniform(0.3, 1.0))
             if chance.random() < 0.3:
