@@ -6,13 +6,18 @@ datasets). The conditions are made of the tables themselves, so a new table has 
 nor hangs on one that has is refused, unless it is said to be the service's own, which no owner sees, and so is a
 statement that cannot be narrowed. A session without an owner sees everything: workers, migrations, `keys` of the
 command line.
+
+A statement carries one value for all this, the owner. The conditions are put in when its SQL is made, which SQLAlchemy
+does once for all statements alike, whoever's they are.
 """
 
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, exists, false
+from sqlalchemy import BindParameter, ColumnElement, String, bindparam, exists, false
 from sqlalchemy.orm import ORMExecuteState, Session, UOWTransaction, with_loader_criteria
+from sqlalchemy.orm.interfaces import CriteriaOption
+from sqlalchemy.sql.visitors import InternalTraversal
 
 from chainrule.app.store.models import Base
 
@@ -35,7 +40,7 @@ def only_own(state: ORMExecuteState) -> None:
         return
     if state.is_orm_statement:
         if not state.is_insert:
-            state.statement = state.statement.options(*_conditions(owner))
+            state.statement = state.statement.options(_own_rows(owner))
     elif state.is_select or state.is_update or state.is_delete:
         raise TypeError("a session of an owner is asked by mapped classes, not by tables")
 
@@ -49,13 +54,35 @@ def stamp(session: Session, _context: UOWTransaction, _instances: Any) -> None:
                 made.owner = owner
 
 
-@lru_cache(maxsize=1024)
-def _conditions(owner: str) -> tuple[Any, ...]:
-    tables = [mapper.class_ for mapper in Base.registry.mappers]
-    return tuple(with_loader_criteria(table, belongs(table, owner), include_aliases=True) for table in tables)
+class OwnRows(CriteriaOption):
+    """Narrow every table in a statement, as `with_loader_criteria` of each would.
+
+    Those would be looked at with each statement, all of them, to tell whether its SQL is made already; of this one
+    only the parameter is, and its value is no part of the SQL.
+    """
+
+    __slots__ = ("owner",)
+    _traverse_internals = [("owner", InternalTraversal.dp_clauseelement)]  # noqa: RUF012
+
+    def __init__(self, owner: str) -> None:
+        # Its name is no column's, and the same wherever it stands: so a later statement's value finds its places.
+        self.owner: BindParameter[str] = bindparam("owner_of_session", owner, String)
+
+    def process_compile_state(self, compile_state: Any) -> None:
+        """Put the conditions in where the SQL of a statement is made."""
+        self.get_global_criteria(compile_state.global_attributes)
+
+    def get_global_criteria(self, attributes: dict[Any, Any]) -> None:
+        """Add the condition of each table there is."""
+        for mapper in Base.registry.mappers:
+            condition = belongs(mapper.class_, self.owner)
+            with_loader_criteria(mapper.class_, condition, include_aliases=True).get_global_criteria(attributes)
 
 
-def belongs(table: Any, owner: str) -> ColumnElement[bool]:
+_own_rows = lru_cache(maxsize=1024)(OwnRows)
+
+
+def belongs(table: Any, owner: Any) -> ColumnElement[bool]:
     """Say what makes a row belong to an owner; nothing makes the service's own rows.
 
     Raises:

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 from sqlalchemy import delete, exists, func, inspect, select, update
-from sqlalchemy.orm import aliased
+from sqlalchemy.orm import Session, aliased
 
 from chainrule.app.run_status import Reason, RunStatus
-from chainrule.app.store import runs
+from chainrule.app.store import runs, visibility
 from chainrule.app.store.database import Database, now
 from chainrule.app.store.models import Base, Checkpoint, Dataset, DatasetChunk, Epoch, Run
 from chainrule.app.store.visibility import EVERYBODY, belongs
@@ -110,6 +110,41 @@ def test_a_statement_that_cannot_be_narrowed_is_refused(two: dict[str, Database]
         for statement in (select(table), update(table).values(cost=0), delete(table)):
             with pytest.raises(TypeError), two["alice"].writing() as session:
                 session.execute(statement)
+
+
+def ask(session: Session) -> list[Any]:
+    """Ask in ways that differ in how their SQL is made."""
+    ids, alias = select(Run.id), aliased(Epoch)
+    return [
+        session.scalars(ids).all(),
+        session.scalars(ids.where(exists().where(alias.run_id == Run.id, alias.epoch == 1))).all(),
+        session.scalars(select(Epoch.run_id).join(Run, Run.id == Epoch.run_id)).all(),
+        session.scalars(ids.union_all(select(DatasetChunk.dataset_id))).all(),
+        session.scalars(ids, execution_options={"compiled_cache": None}).all(),
+        session.execute(update(Run).values(name="mine").returning(Run.id)).scalars().all(),
+    ]
+
+
+def test_sql_made_for_one_owner_shows_another_his_own(two: dict[str, Database]) -> None:
+    for name in ("alice", "bob", "alice", "bob"):
+        with two[name].writing() as session:
+            for answer in ask(session):
+                assert answer
+                assert all(key.endswith(name) for key in answer)
+
+
+def test_the_sql_of_statements_alike_is_made_once_for_all_owners(
+    two: dict[str, Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def once_more(*_: Any) -> Any:
+        raise AssertionError("made again")
+
+    query = select(Run.id, Run.name).where(Run.priority == 0)
+    with two["alice"].reading() as session:
+        assert [row.id for row in session.execute(query)] == ["run_alice"]
+    monkeypatch.setattr(visibility, "belongs", once_more)
+    with two["bob"].reading() as session:
+        assert [row.id for row in session.execute(query)] == ["run_bob"]
 
 
 def test_the_limit_of_the_queue_counts_everybodys(two: dict[str, Database]) -> None:
