@@ -5,17 +5,17 @@ import binascii
 import dataclasses
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, get_args, get_origin
 
 from fastapi import Depends, Header, Path, Query, Request
 from fastapi.concurrency import run_in_threadpool
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel
 
 from chainrule.app.api.access import caller_of
 from chainrule.app.config import Settings
-from chainrule.app.errors import InvalidInput, NotFound, PreconditionFailed, UnsupportedMediaType
+from chainrule.app.errors import InvalidInput, NotFound, UnsupportedMediaType
 from chainrule.app.services import checkpoints, idempotency, runs
 from chainrule.app.services.monitoring import Monitoring
 from chainrule.app.services.watching import Watching
@@ -24,6 +24,9 @@ from chainrule.app.store.database import Database
 LATEST = "latest"
 MOST_WAIT_S = 60
 _ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_ETAG = r'(W/)?"[!#-~]*"'
+_ETAGS = rf"^(\*|{_ETAG}([ \t]*,[ \t]*{_ETAG})*)$"
+"""`If-Match` as RFC 9110, 13.1.1, has it."""
 _EPOCH = re.compile(r"final|last|best|0|[1-9][0-9]{0,17}")
 
 
@@ -136,20 +139,29 @@ IfNoneMatch = Annotated[
 ]
 
 
+def _etags(given: str) -> str:
+    if not re.fullmatch(_ETAGS, given):
+        raise ValueError('This is no ETag; send one as it was given, in its quotes, such as "r12".')
+    return given
+
+
 async def _if_match(
     if_match: Annotated[
-        str | None, Header(alias="If-Match", description="The ETag you decided by; 412 if the run has changed.")
+        Annotated[str, AfterValidator(_etags)] | None,
+        Header(
+            alias="If-Match",
+            json_schema_extra={"pattern": _ETAGS},
+            description="The ETag you decided by, in its quotes, or several; 412 if the run has changed.",
+            openapi_examples={"any": {"value": "*"}},
+        ),
     ] = None,
-) -> int | None:
-    if if_match is None or if_match.strip() == "*":
+) -> Collection[int] | None:
+    if if_match is None or if_match == "*":
         return None
-    found = re.fullmatch(r'(?:W/)?"r(\d{1,15})"', if_match.strip())
-    if not found:
-        raise PreconditionFailed(f'If-Match is {if_match[:100]}, and not the ETag of a run; they look like "r12".')
-    return int(found.group(1))
+    return {int(found) for found in re.findall(r'"r(\d{1,15})"', if_match)}
 
 
-IfMatch = Annotated[int | None, Depends(_if_match)]
+IfMatch = Annotated[Collection[int] | None, Depends(_if_match)]
 IdempotencyKey = Annotated[
     str | None,
     Header(

@@ -1,6 +1,6 @@
 """Runs: what may be submitted, and what a client sees of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -153,12 +153,12 @@ def page(
         return [view(run) for run in runs]
 
 
-def cancel(database: Database, run_id: str, *, if_match: int | None) -> dict[str, Any]:
+def cancel(database: Database, run_id: str, *, if_match: Collection[int] | None) -> dict[str, Any]:
     """Cancel a waiting run at once, note the wish for a running one; repeating is harmless.
 
     Raises:
         NotFound: there is no such run.
-        PreconditionFailed: the run has changed since `if_match`.
+        PreconditionFailed: the run has none of the revisions of `if_match` any more.
         Conflict: it has ended otherwise.
     """
     with database.writing() as session:
@@ -172,12 +172,12 @@ def cancel(database: Database, run_id: str, *, if_match: int | None) -> dict[str
         return view(run, list(store.transitions(session, run_id)))
 
 
-def pause(database: Database, run_id: str, *, if_match: int | None) -> dict[str, Any]:
+def pause(database: Database, run_id: str, *, if_match: Collection[int] | None) -> dict[str, Any]:
     """Take a waiting run out of the queue, note the wish for a running one; repeating is harmless.
 
     Raises:
         NotFound: there is no such run.
-        PreconditionFailed: the run has changed since `if_match`.
+        PreconditionFailed: the run has none of the revisions of `if_match` any more.
         Conflict: it has ended, or is to be cancelled.
     """
     with database.writing() as session:
@@ -190,12 +190,12 @@ def pause(database: Database, run_id: str, *, if_match: int | None) -> dict[str,
         return view(run, list(store.transitions(session, run_id)))
 
 
-def resume(database: Database, settings: Settings, run_id: str, *, if_match: int | None) -> dict[str, Any]:
+def resume(database: Database, settings: Settings, run_id: str, *, if_match: Collection[int] | None) -> dict[str, Any]:
     """Put a paused run back into the queue, withdraw the wish for a running one; for others there is nothing to do.
 
     Raises:
         NotFound: there is no such run.
-        PreconditionFailed: the run has changed since `if_match`.
+        PreconditionFailed: the run has none of the revisions of `if_match` any more.
         Conflict: it has ended, or is to be cancelled.
         QueueFull: too many runs wait.
     """
@@ -212,12 +212,12 @@ def resume(database: Database, settings: Settings, run_id: str, *, if_match: int
         return view(run, list(store.transitions(session, run_id)))
 
 
-def delete(database: Database, run_id: str, *, if_match: int | None, purge: bool = False) -> None:
+def delete(database: Database, run_id: str, *, if_match: Collection[int] | None, purge: bool = False) -> None:
     """Delete an ended run with all it recorded; with a way back, unless it is to be purged.
 
     Raises:
         NotFound: there is no such run.
-        PreconditionFailed: the run has changed since `if_match`.
+        PreconditionFailed: the run has none of the revisions of `if_match` any more.
         Conflict: it has not ended yet.
     """
     with database.writing() as session:
@@ -395,8 +395,8 @@ def _may_go_on(run: Run) -> None:
         raise Conflict(f"Run {run.id} is to be cancelled.", extra={"current_status": run.status})
 
 
-def _match(run: Run, if_match: int | None) -> None:
-    if if_match is not None and run.revision != if_match:
+def _match(run: Run, if_match: Collection[int] | None) -> None:
+    if if_match is not None and run.revision not in if_match:
         raise PreconditionFailed(
             f'Run {run.id} has changed since: its ETag is "r{run.revision}" now; read it again and decide anew.'
         )
