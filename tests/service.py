@@ -16,7 +16,7 @@ from typing import IO, Any
 
 import httpx
 
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 120.0
 
 
 @dataclass
@@ -31,13 +31,13 @@ class Service:
 
     def client(self, **options: Any) -> httpx.Client:
         """Open an HTTP client to it."""
-        return httpx.Client(base_url=self.url, timeout=30, **options)
+        return httpx.Client(base_url=self.url, timeout=90, **options)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal and wait for the end."""
         if self.process.poll() is None:
             self.process.send_signal(number)
-        return self.process.wait(timeout=30)
+        return self.process.wait(timeout=120)
 
 
 @contextmanager

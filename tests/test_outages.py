@@ -49,7 +49,7 @@ class Poller:
 
     def stop(self) -> None:
         self._stop.set()
-        self._thread.join(timeout=30)
+        self._thread.join(timeout=120)
 
 
 class Follower:
@@ -84,7 +84,7 @@ class Follower:
                 self.end = json.loads(value)
 
     def wait(self) -> None:
-        self._thread.join(timeout=30)
+        self._thread.join(timeout=120)
 
 
 def test_runs_outlive_restarts_of_the_database_without_losing_an_attempt_or_a_bit(

@@ -170,21 +170,34 @@ def test_a_name_is_shown_as_it_is_and_a_pipe_gets_plain_lines(server: Service, t
     assert not re.search(r"\x1b|━| $", out, flags=re.MULTILINE)
 
 
+def streams(server: Service) -> float:
+    """Count those who follow a run."""
+    with server.client() as client:
+        found = re.search(r"^chainrule_event_streams ([\d.]+)$", client.get("/metrics").text, flags=re.MULTILINE)
+    assert found is not None
+    return float(found.group(1))
+
+
 def test_ctrl_c_ends_watching_and_not_the_run(server: Service, tmp_path: Path) -> None:
     endless = SPEC | {"dataset": "moons", "epochs": 10**7, "checkpoints": {"every": 10**6}}
     (tmp_path / "endless.json").write_text(json.dumps(endless))
     run_id = as_json("submit", str(tmp_path / "endless.json"), url=server.url)["id"]
     command = [sys.executable, "-m", "chainrule", "watch", run_id]
+    before = streams(server)
     watching = subprocess.Popen(
         command, env=os.environ | {"CHAINRULE_URL": server.url}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True,
     )  # fmt: skip
-    time.sleep(2.0)
-    watching.send_signal(signal.SIGINT)
-    _, said = watching.communicate(timeout=30)
+    try:
+        while streams(server) == before and watching.poll() is None:
+            time.sleep(0.05)
+        watching.send_signal(signal.SIGINT)
+        _, said = watching.communicate(timeout=120)
+    finally:
+        watching.kill()
+        assert as_json("cancel", run_id, url=server.url)["id"] == run_id
     assert watching.returncode == 130
     assert said == f"The run goes on; see it again with: chainrule watch {run_id}\n"
-    assert as_json("cancel", run_id, url=server.url)["id"] == run_id
 
 
 def test_a_service_that_cannot_be_reached_is_one_line_and_status_2() -> None:
@@ -259,7 +272,7 @@ def test_the_demonstration_ended_early_leaves_no_service_behind(tmp_path: Path, 
     demo = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     time.sleep(after_s)
     demo.terminate()
-    rest, _ = demo.communicate(timeout=30)  # which waits for all who hold the pipe: the service too
+    rest, _ = demo.communicate(timeout=120)  # which waits for all who hold the pipe: the service too
     assert "Traceback" not in rest
 
 
@@ -278,7 +291,7 @@ def test_the_demonstration_serves_until_ctrl_c(tmp_path: Path) -> None:
     assert url is not None
     assert "succeeded" in chainrule("show", "latest", url=url.group()).stdout
     demo.send_signal(signal.SIGINT)
-    rest, _ = demo.communicate(timeout=30)
+    rest, _ = demo.communicate(timeout=120)
     assert demo.returncode == 0, rest
 
 

@@ -57,7 +57,7 @@ def idle_stream(fresh: Any, cache_dir: Path) -> Iterator[list[str]]:
         watcher.start()
         yield lines
         service.stop()
-        watcher.join(timeout=30)
+        watcher.join(timeout=120)
 
 
 @pytest.fixture(scope="module")
@@ -271,7 +271,7 @@ def test_a_run_deleted_while_somebody_looks_on_is_over_for_them(client: httpx.Cl
     watcher.start()
     stop(client, run_id)
     assert client.delete(f"/v1/runs/{run_id}").status_code == 204
-    watcher.join(timeout=30)
+    watcher.join(timeout=120)
     assert not watcher.is_alive()
     refused(client.get(f"/v1/runs/{run_id}/events"), "not_found")
 
@@ -280,7 +280,7 @@ def test_a_run_deleted_while_somebody_looks_on_is_over_for_them(client: httpx.Cl
 def test_streams_are_closed_when_the_service_ends(fresh: Any, cache_dir: Path, kind: str) -> None:
     with serving(database_url=fresh.url(kind), cache_dir=cache_dir, slots=0) as service, service.client() as client:
         run_id = submit(client, XOR)["id"]
-        opened = threading.Barrier(4, timeout=30)
+        opened = threading.Barrier(4, timeout=120)
 
         def watch() -> bool:
             """Follow the run; tell whether the stream was brought to its proper end."""
@@ -307,7 +307,7 @@ def test_streams_are_closed_when_the_service_ends(fresh: Any, cache_dir: Path, k
 
 
 def test_a_stream_in_which_nothing_happens_is_kept_open_by_comments(idle_stream: list[str]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while not (comments := [line for line in idle_stream if line.startswith(":")]):
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -347,7 +347,7 @@ def test_a_run_and_its_watcher_outlive_a_database_that_goes_away_for_a_while(fre
             refused(client.get("/v1/health/ready"), "unavailable")
             assert client.get("/v1/health/live").status_code == 200
             time.sleep(1)
-        found = watching.result(timeout=60)
+        found = watching.result(timeout=180)
         assert [event.id for event in found if event.name == "epoch"] == [str(n) for n in range(2501)]
         assert found[-1].data["status"] == "succeeded"
         assert ended(client, run_id)["attempts"] == 1

@@ -202,7 +202,7 @@ def test_what_is_not_there_is_refused_as_by_the_other_readings(
 
 def test_more_than_the_service_wants_to_compute_is_refused_with_the_limit(limited: httpx.Client) -> None:
     run = submit(limited, XOR)
-    limited.get(f"/v1/runs/{run['id']}", headers={"Prefer": "wait=30"})
+    limited.get(f"/v1/runs/{run['id']}", headers={"Prefer": "wait=60"})
     problem = refused(limited.get(address(run)), "limit_exceeded", "/split", "CHAINRULE_MAX_METRICS_OPERATIONS")
     # 4 samples x (33 parameters + 100 x 9 units)
     assert (problem["value"], problem["limit"]) == (4 * (33 + 900), 3000)

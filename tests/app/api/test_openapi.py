@@ -133,7 +133,7 @@ def test_every_example_runs_as_it_stands(client: httpx.Client, document: dict[st
         for body in example_bodies(document, operation):
             if path != "/v1/runs":
                 finished(client, XOR)  # what `latest` names after the first example
-            response = client.request(method, filled(client, path), json=body, headers={"Prefer": "wait=30"})
+            response = client.request(method, filled(client, path), json=body, headers={"Prefer": "wait=60"})
             documented = [int(status) for status in operation["responses"] if int(status) < 300]
             assert response.status_code in documented, f"{method} {path}: {response.text}"
             if path == "/v1/runs":

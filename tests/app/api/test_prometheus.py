@@ -37,7 +37,7 @@ def figure(series: Series, name: str, **labels: str) -> float:
 
 
 def wait_for(what: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while not what():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.05)

@@ -46,10 +46,12 @@ def test_who_asks_too_often_is_told_when_to_come_back(fresh: Any, cache_dir: Pat
         serving(database_url=fresh.url("sqlite"), cache_dir=cache_dir, slots=0, rate_limit=30) as service,
         service.client() as client,
     ):
-        answers = [client.get("/v1/runs") for _ in range(31)]
+        answers = [client.get("/v1/runs")]
+        while answers[-1].status_code == 200 and len(answers) < 1000:  # half a one comes back each second meanwhile
+            answers.append(client.get("/v1/runs"))
         assert answers[0].headers["RateLimit-Policy"] == '"requests";q=30;w=60'
         assert answers[0].headers["RateLimit"] == '"requests";r=29;t=0'
-        problem = next(answer for answer in answers if answer.status_code == 429)
+        problem = answers[-1]
         refused(problem, "too_many_requests", None, "CHAINRULE_RATE_LIMIT")
         assert 1 <= int(problem.headers["Retry-After"]) <= 2
         assert client.get("/v1/health/live").status_code == 200
@@ -67,7 +69,7 @@ def test_streams_are_bounded_and_their_places_come_back(narrow: Service) -> None
             assert int(problem.headers["Retry-After"]) > 0
         client.post(f"/v1/runs/{running['id']}/cancel")
         finished(client, XOR)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while client.get(path).status_code == 429:
             assert time.monotonic() < deadline
             time.sleep(0.1)

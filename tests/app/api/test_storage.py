@@ -54,15 +54,15 @@ def test_what_was_thinned_says_so_when_it_is_asked_for(fresh: Any, cache_dir: Pa
         assert statistics["thinned_at"] == run["thinned_at"]
         assert {one["epoch"] for one in statistics["items"]} <= {final["epoch"], best(client, run_id)}
         assert len(client.get(f"/v1/runs/{run_id}/epochs").json()["columns"]["epoch"]) == 21
-        longer = client.post(f"/v1/runs/{run_id}/extend", json={"epochs": 2}, headers={"Prefer": "wait=30"}).json()
+        longer = client.post(f"/v1/runs/{run_id}/extend", json={"epochs": 2}, headers={"Prefer": "wait=60"}).json()
         assert longer["status"] == "succeeded"
-        verified = client.post(f"/v1/runs/{run_id}/verify", json={}, headers={"Prefer": "wait=30"}).json()
+        verified = client.post(f"/v1/runs/{run_id}/verify", json={}, headers={"Prefer": "wait=60"}).json()
         assert verified["verification"]["equal"]
 
 
 def thinned(client: httpx.Client, run_id: str) -> dict[str, Any]:
     """Wait until a run has been thinned."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while (run := client.get(f"/v1/runs/{run_id}").json())["thinned_at"] is None:
         assert time.monotonic() < deadline
         time.sleep(0.1)

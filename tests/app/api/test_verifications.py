@@ -220,7 +220,7 @@ def test_what_cannot_be_verified_is_refused_with_the_reason(client: httpx.Client
 
 def test_a_verification_repeated_under_its_key_is_the_same(client: httpx.Client) -> None:
     run = finished(client, XOR)
-    headers = {"Idempotency-Key": f"verify-{run['id']}", "Prefer": "wait=30"}
+    headers = {"Idempotency-Key": f"verify-{run['id']}", "Prefer": "wait=60"}
     answers = [client.post(f"/v1/runs/{run['id']}/verify", json={}, headers=headers) for _ in range(2)]
     assert answers[0].json()["id"] == answers[1].json()["id"]
     assert answers[0].json()["verification"]["equal"]

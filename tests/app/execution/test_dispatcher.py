@@ -35,7 +35,7 @@ def dispatcher(database: Database, settings: Settings) -> Iterator[Dispatcher]:
 
 
 def wait_for(what: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while not what():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.05)

@@ -28,8 +28,8 @@ def test_a_sweep_goes_on_after_all_were_killed_to_the_bits_of_one_nobody_disturb
             pass
         service.stop(signal.SIGKILL)
     with serving(**settings) as service, Client(service.url) as client:
-        disturbed = client.wait_sweep(sweep_id, timeout_s=60)
-        other = client.wait_sweep(client.submit_sweep(SPEC)["id"], timeout_s=60)
+        disturbed = client.wait_sweep(sweep_id, timeout_s=180)
+        other = client.wait_sweep(client.submit_sweep(SPEC)["id"], timeout_s=180)
         assert max(client.run(member["run"])["failures"] for member in client.members(sweep_id)) == 1
         ends = [
             [

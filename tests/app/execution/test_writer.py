@@ -125,7 +125,7 @@ def test_nothing_of_a_lost_attempt_is_written(database: Database, settings: Sett
     first = next(trained())
     writer.add(0, first)
     writer.hand_over({0: first.resume_point()})
-    assert writer.due.wait(timeout=10), "whoever trains is told that there is news"
+    assert writer.due.wait(timeout=60), "whoever trains is told that there is news"
     assert writer.lost == {0}
     writer.add(0, first)
     writer.end(0, SUCCEEDED, None)
@@ -226,7 +226,7 @@ def _rename(file: str) -> None:
 
 def test_a_resume_point_is_due_when_the_time_has_come(database: Database, settings: Settings) -> None:
     writer = writing(database, settings, claimed(database), flush_interval_s=0.05)
-    assert writer.due.wait(timeout=10)
+    assert writer.due.wait(timeout=60)
     writer.end(0, DRAINED, None)
     writer.close()
 

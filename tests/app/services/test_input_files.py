@@ -253,7 +253,7 @@ def test_two_runs_at_once_map_one_file(server: Service) -> None:
         }
         ids = [client.post("/v1/runs", json=spec | {"seed": seed}).raise_for_status().json()["id"] for seed in range(2)]
         try:
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 120
             while any(_epochs(client, run_id) < 1 for run_id in ids):
                 assert time.monotonic() < deadline
                 time.sleep(0.02)

@@ -24,7 +24,7 @@ def test_it_stops_in_the_middle_of_a_flood_of_changes(database: Database) -> Non
                 # News in the same turn of the loop: the moment at which being cancelled goes unnoticed.
                 changes.notify()
                 await asyncio.sleep(0)
-                await asyncio.wait_for(watching.stop(), 5)
+                await asyncio.wait_for(watching.stop(), 60)
         finally:
             over.set()
 

@@ -71,7 +71,7 @@ def test_several_processes_claim_each_run_exactly_once(database: Database, datab
     ]
     for process in processes:
         process.start()
-    taken = Counter(run_id for _ in processes for run_id in results.get(timeout=60))
+    taken = Counter(run_id for _ in processes for run_id in results.get(timeout=180))
     for process in processes:
         process.join()
     assert set(taken) == expected
