@@ -470,6 +470,29 @@ class Client:
         arrays = {name: np.array(one["values"], dtype=np.float64) for name, one in found["arrays"].items()}
         return Resource(found | {"arrays": arrays})
 
+    def explain(
+        self, run_id: str, name: str = "C", index: Sequence[int] = (), *, epoch: Epoch = "final",
+        rows: Sequence[int] | None = None, samples: Any = None, labels: Any = None, targets: Any = None,
+        split: str | None = None, top: int = 10,
+    ) -> Resource:  # fmt: skip
+        """Break one number into its terms: `explain(run, "dW2", [4, 5], split="training")`.
+
+        Args:
+            run_id: of the run.
+            name: of the quantity: dW1, db1, Z1, A1, dA1, dZ1, …, E, or C.
+            index: of the number in it, from 0.
+            epoch: whose weights.
+            rows: row numbers of the run's dataset.
+            samples: or rows sent along, with `labels` or `targets`.
+            labels: their classes by name.
+            targets: their numeric targets.
+            split: or `training` or `validation`, all samples of it.
+            top: how many terms to give one by one.
+        """
+        query = _selection(rows, samples, labels, targets, split)
+        query |= {"name": name, "index": [int(at) for at in index], "top": top}
+        return Resource(self._inspect(run_id, epoch, "explain", query))
+
     def predict(self, run_id: str, samples: Any, *, epoch: Epoch = "final") -> Resource:
         """Put raw samples through the network: `outputs` as an array, and for classifiers `labels` by name."""
         body = {"samples": _rows(samples)}

@@ -7,7 +7,7 @@ import httpx
 import numpy as np
 import pytest
 
-from chainrule.app.api.schemas.inspection import Walk
+from chainrule.app.api.schemas.inspection import Explanation, Walk
 from chainrule.engine import digits
 from tests.app.api.calls import DIGITS, FLOWERS, XOR, finished, refused, upload
 from tests.app.api.test_gradients import NORMALIZED, Array, backpropagate, one_hot, weights
@@ -129,7 +129,7 @@ def test_a_walk_as_npz_has_the_same_numbers(client: httpx.Client, exact_run: dic
 
 
 def test_what_is_asked_by_get_is_kept_for_good(client: httpx.Client, exact_run: dict[str, Any]) -> None:
-    for what, asked in (("walk", {"rows": "0"}), ("walk", {"split": "validation"})):
+    for what, asked in (("walk", {"rows": "0"}), ("walk", {"split": "validation"}), ("explain", {"rows": "0"})):
         first = client.get(place(exact_run, what, 3), params=asked)
         assert first.headers["cache-control"] == "private, max-age=31536000, immutable"
         assert first.headers["content-location"].startswith(place(exact_run, what, 3))
@@ -175,3 +175,60 @@ def test_a_walk_too_large_for_one_answer_is_refused_with_the_way_out(limited: ht
     run = finished(limited, XOR | {"dataset": dataset, "network": {"layers": layers}, "epochs": 1})
     refused(limited.get(place(run, "walk"), params={"rows": "0-8"}), "limit_exceeded", "/rows", "means")
     refused(limited.get(place(run, "walk"), params={"split": "training"}), "limit_exceeded", "/split")
+
+
+def add_up(answer: dict[str, Any]) -> float:
+    return float(sum(term["contribution"] for term in answer["terms"]) + answer["rest"]["sum"])
+
+
+def test_a_gradient_is_explained_by_the_samples_of_a_split(client: httpx.Client, exact_run: dict[str, Any]) -> None:
+    data = digits()
+    assert data.labels is not None
+    training, _ = data.split(0.25, 3)
+    assert training.labels is not None
+    answer = read(client, exact_run, "explain", split="training", name="dW2", index="4,5", top=3)
+    Explanation.model_validate(answer)
+    expected = backpropagate(weights(client, exact_run, "last"), exact_run, training.X, one_hot(training.labels, 10))
+    products = expected["dZ2"][:, 4] * expected["A1"][:, 5] / training.samples
+    assert answer["equation"] == "dW[2][4,5] = (1/m) Σᵢ dZ[2][i,4]·A[1][i,5]"
+    assert (answer["over"], answer["m"], answer["rest"]["count"]) == ("samples", 1348, 1345)
+    np.testing.assert_allclose(answer["value"], expected["dW2"][4, 5], rtol=1e-9)
+    np.testing.assert_allclose(add_up(answer), answer["value"], rtol=1e-11)
+    order = np.argsort(-np.abs(products), kind="stable")[:3]
+    for term, i in zip(answer["terms"], order, strict=True):
+        assert (term["sample"], term["unit"]) == (i, None)
+        assert np.array_equal(data.X[term["row"]], training.X[i])
+        np.testing.assert_allclose(term["contribution"], products[i], rtol=1e-9)
+        np.testing.assert_allclose(np.prod(list(term["factors"].values())) / 1348, products[i], rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["Z1", "A1", "Z2", "A2", "dA2", "dZ2", "dA1", "dZ1", "dA0", "A0", "E", "C", "db1"])
+def test_any_number_is_explained_to_the_digit(client: httpx.Client, exact_run: dict[str, Any], name: str) -> None:
+    rows = [3, 10, 11]
+    index = {"C": [], "E": [2], "db1": [1]}.get(name, [2, 5])
+    answer = post(client, exact_run, "explain", rows=rows, name=name, index=index, top=4)
+    Explanation.model_validate(answer)
+    np.testing.assert_allclose(answer["recomputed"], answer["value"], rtol=1e-10, atol=1e-14)
+    expected = of_rows(client, exact_run, rows)
+    if name in expected:
+        np.testing.assert_allclose(answer["value"], expected[name][tuple(index)], rtol=1e-9, atol=1e-14)
+    if answer["over"]:
+        np.testing.assert_allclose(add_up(answer), answer["value"], rtol=1e-10, atol=1e-14)
+    else:
+        assert answer["operands"] or name == "A0"
+    asked: dict[str, Any] = {"rows": "3,10,11", "name": name, "index": ",".join(map(str, index)), "top": 4}
+    assert read(client, exact_run, "explain", **asked) == answer
+
+
+@pytest.mark.parametrize(
+    ("asked", "pointer"),
+    [
+        ({"name": "W1"}, "/name"), ({"name": "dW1"}, "/index"), ({"name": "dW1", "index": "99,0"}, "/index"),
+        ({"name": "dW1", "index": "x"}, "/index"), ({"name": "dW1", "index": "0,-1"}, "/index"),
+        ({"top": "1001"}, "/top"), ({"name": "Z1", "index": "1,0"}, "/index"),
+    ],
+)  # fmt: skip
+def test_what_is_no_number_of_the_network_is_refused(
+    client: httpx.Client, exact_run: dict[str, Any], asked: dict[str, str], pointer: str
+) -> None:
+    refused(client.get(place(exact_run, "explain"), params=asked), "invalid_input", pointer)

@@ -1,6 +1,6 @@
 """The inspector on the wire: a walk through the network, and what the other inspections ask and answer."""
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -9,6 +9,7 @@ from chainrule.app.api.schemas.wire import Answer, Choice, Label, Request, Rows,
 from chainrule.app.services.batches import SPLITS
 from chainrule.engine.normalization import EVALUATION, MODES
 
+MOST_TERMS = 1000
 Mode = Annotated[
     Choice,
     Field(
@@ -57,6 +58,65 @@ class Selected(Request):
         if self.samples is not None and (self.labels is None) == (self.targets is None):
             raise ValueError("Samples need either labels (class names) or targets (numbers).")
         return self
+
+
+class ExplainRequest(Selected):
+    """Which number is to be explained."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"rows": [0, 1, 2, 3], "name": "dW1", "index": [0, 1], "top": 2}]}
+    )
+
+    name: Choice = Field(
+        default="C", description="C, E, or a quantity by name: Z1, A1, dA1, dZ1, dW1, db1, …, A0, dA0."
+    )
+    index: list[int] = Field(
+        default=[],
+        max_length=2,
+        description="Of the number in it, from 0: [unit, unit below] of dW, [unit] of db, dγ and dβ, [sample, unit] "
+        "of all else, [sample] of E, none of C. Samples are counted in the order they are asked for.",
+    )
+    top: int = Field(default=10, ge=0, le=MOST_TERMS, description="How many terms to give one by one.")
+
+
+class Term(Answer):
+    """One term of a sum."""
+
+    sample: int | None = Field(description="Whose it is, in the order they were asked for; null of a term of a unit.")
+    row: int | None = Field(description="That sample's row of the dataset, if it has one; null of a term of a unit.")
+    unit: int | None = Field(description="Whose it is; null of a term of a sample, and of the bias b.")
+    factors: dict[str, float | None] = Field(description="What is multiplied, by name, such as dZ2[3,4].")
+    contribution: float | None = Field(description="What it adds to the number; the 1/m of a mean is in it.")
+
+
+class Rest(Answer):
+    """The terms that are not given one by one."""
+
+    count: int = Field(description="How many.")
+    sum: float | None = Field(description="What they add to the number.")
+
+
+class Explanation(Answer):
+    """One number, broken into the terms it is the sum of, or the operands it is a function of."""
+
+    run: str = Field(description="The run.")
+    epoch: int = Field(description="Whose weights were used.")
+    m: int = Field(description="How many samples were asked about.")
+    name: str = Field(description="The quantity.")
+    index: list[int] = Field(description="Of the number in it.")
+    value: float | None = Field(description="As the network computes it, in its own type.")
+    equation: str = Field(description="How.")
+    function: str = Field(description="g and g′, or E, where the equation mentions them; else empty.")
+    over: Literal["samples", "units"] | None = Field(
+        description="What the terms run over; null of a function of a few operands."
+    )
+    terms: list[Term] = Field(description="The largest in magnitude, largest first.")
+    rest: Rest = Field(description="All others.")
+    operands: dict[str, float | None] = Field(description="Of a function, by name.")
+    recomputed: float | None = Field(
+        description="The sum of all terms, or the function of the operands, taken in float64: `value` but for rounding."
+    )
+    dtype: str = Field(description="The network's type.")
 
 
 class WalkRequest(Selected):
