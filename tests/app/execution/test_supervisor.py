@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 from sqlalchemy import update
+from sqlalchemy.exc import SQLAlchemyError
 
 from chainrule.app.config import Settings
 from chainrule.app.execution import child
-from chainrule.app.services import datasets, lineage
+from chainrule.app.services import lineage
 from chainrule.app.services import runs as services
 from chainrule.app.store.database import Database
 from chainrule.app.store.models import Run
 from tests.app.execution.test_stacks import SPEC as LONG
 from tests.app.execution.test_stacks import attempts_of, dispatching, ended, one_slot, submit, told
 from tests.app.execution.test_standby import children, wait_for
-from tests.app.services.test_runs import SPEC
 
 SPOILT: dict[str, Any] = {"name": "no_such_optimizer"}
 
@@ -153,13 +153,18 @@ def test_a_bound_of_memory_holds_for_one_order_only_and_not_for_what_is_mapped(t
     assert np.ones(2**24).sum() == 2**24
 
 
-def test_what_trying_again_may_mend_is_tried_again(database: Database, settings: Settings, tmp_path: Path) -> None:
-    made = datasets.create_from_rows(
-        database, settings, name="", samples=[[0.0], [1.0]], targets=None, labels=["a", "b"], feature_names=None
-    ).dataset
-    run_id = services.submit(database, settings, SPEC | {"dataset": made["id"]}, key=None).run["id"]
-    (tmp_path / "file").touch()  # where the cache should be: no folder can be made there
-    with dispatching(database, one_slot(settings, cache_dir=tmp_path / "file", max_failures=1)):
-        wait_for(lambda: ended(database, [run_id]))
-    assert ends_of(database, run_id) == [("queued", "child_lost"), ("failed", "attempts_exhausted")]
-    assert "NotADirectoryError" in services.get(database, run_id)["detail"]
+@pytest.mark.parametrize(
+    ("error", "own_memory", "fault"),
+    [
+        (OSError("a disk that fails"), None, child.CRASHED),
+        (SQLAlchemyError("a database that fails"), None, child.CRASHED),
+        (MemoryError("a machine short of memory"), None, child.CRASHED),
+        (MemoryError("a limit of its own"), 2**20, child.TOO_LARGE),
+        (ValueError("what would be the same again"), None, child.FAULTY),
+    ],
+    ids=str,
+)
+def test_what_trying_again_may_mend_is_told_from_what_it_would_repeat(
+    error: Exception, own_memory: int | None, fault: str
+) -> None:
+    assert child._fault(error, own_memory) == fault
