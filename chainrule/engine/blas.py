@@ -87,5 +87,12 @@ def kernel() -> str | None:
     return None if name is None else name.decode()
 
 
+def set_threads(number: int) -> None:
+    """Have OpenBLAS use so many threads from now on, in this process; another BLAS goes by its environment."""
+    tell = getattr(_library(), "scipy_openblas_set_num_threads64_", None)
+    if tell is not None:
+        tell(ctypes.c_int(number))
+
+
 def _library() -> ctypes.CDLL:
     return ctypes.CDLL(importlib.import_module("numpy._core._multiarray_umath").__file__)

@@ -22,6 +22,7 @@ SEGMENT_BYTES = 8 * 2**20
 """An epoch is arranged and judged in pieces of about this size, so that they stay near the processor."""
 GATHERED_BYTES = 64 * 2**20
 """Where X is larger, the column of ones that a narrow first layer wants is put beside each batch, never beside all."""
+MOST_SHARDS = 64
 PROBE = 512
 """Gradient statistics are taken over the first min(PROBE, m) training samples."""
 
@@ -50,6 +51,7 @@ class TrainingConfig:
         gradients_every: record gradient statistics each so many epochs, and at epoch 0, 1 and the
             last; None for never.
         step: how a step is computed, as NumPy's calls or compiled (see `compiled`); results agree to round-off.
+        shards: into how many parts each batch is cut, that are computed at once; see `sharding`.
 
     Raises:
         ConfigError, UnknownNameError: with the path of the wrong field.
@@ -71,6 +73,7 @@ class TrainingConfig:
     class_weights: tuple[float, ...] | Literal["balanced"] | None = None
     early_stopping: EarlyStoppingSpec | None = None
     step: str = "numpy"
+    shards: int = 1
 
     def __post_init__(self) -> None:
         """Check what the parts cannot check alone."""
@@ -105,7 +108,30 @@ class TrainingConfig:
             raise ConfigError(f"minimum must be at most the learning rate, {learning_rate}.", "schedule/minimum")
         if OPTIMIZERS[self.optimizer.name].searches:
             self._check_search()
+        if self.shards != 1:
+            self._check_shards()
         self._check_range()
+
+    def _check_shards(self) -> None:
+        """Check that the gradient of a batch is a sum over its parts, each known from the part alone."""
+        if not 1 <= self.shards <= MOST_SHARDS:
+            raise ConfigError(f"A batch is cut into 1 to {MOST_SHARDS} shards.", "shards")
+        layers = self.network.layers
+        in_batches = next((place for place, layer in enumerate(layers) if layer.normalization == "batch"), None)
+        if in_batches is not None:
+            raise ConfigError(
+                "Batch normalization takes statistics of the whole batch, which no shard has; use 'layer', or leave "
+                "shards out.",
+                f"network/layers/{in_batches}/normalization",
+            )
+        if OPTIMIZERS[self.optimizer.name].searches:
+            raise ConfigError(
+                f"Optimizer {self.optimizer.name!r} does not go with shards: its line search takes more than one "
+                "gradient a step. Use another optimizer, or leave shards out.",
+                "shards",
+            )
+        if self.step == "compiled":
+            raise ConfigError("Steps of shards are not compiled; use step 'numpy', or leave shards out.", "step")
 
     def _check_search(self) -> None:
         """Check that what a line search compares is one function of the parameters, with a gradient."""
@@ -172,8 +198,15 @@ class TrainingConfig:
         """Check that each batch of so many samples has a variance, where it is divided by; or that it is of all.
 
         Raises:
-            ConfigError: a batch would be of one sample, or of some where the optimizer needs all.
+            ConfigError: a batch would be of one sample, or of some where the optimizer needs all, or of fewer than
+                there are shards.
         """
+        if samples and self.batch(samples) < self.shards:
+            raise ConfigError(
+                f"Batches of {self.batch(samples)} samples cannot be cut into {self.shards} shards; take fewer shards "
+                "or larger batches.",
+                "shards",
+            )
         if OPTIMIZERS[self.optimizer.name].searches and self.batch(samples) < samples:
             raise ConfigError(
                 f"Optimizer {self.optimizer.name!r} takes all {samples} samples at once; leave batch_size out.",
@@ -207,6 +240,7 @@ class TrainingConfig:
         recording = 0 if self.gradients_every is None else 6 * min(PROBE, samples) * units
         # Parameters, their gradient, those before the last step, the best, room to compute in; and a resume point's.
         vectors = 10 + 2 * len(OPTIMIZERS[self.optimizer.name].state) + self.regularization.vectors
+        vectors += 2 * self.shards if self.shards > 1 else 0
         in_float64 = samples * 3 + 5 * max(judged, arranged // of_sample) * sizes[-1] + 2 * spec.parameter_count
         most = data + arranged + passes + max(judging, recording) + vectors * spec.parameter_count
         return size * most + 8 * in_float64

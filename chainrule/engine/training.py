@@ -24,6 +24,7 @@ from chainrule.engine.lbfgs import Searches
 from chainrule.engine.member import Member, Trainee
 from chainrule.engine.network import Network, classify, views
 from chainrule.engine.optimizers import FLUSH_EVERY, OPTIMIZERS, flush
+from chainrule.engine.sharding import Gang, ShardedSteps, threads
 
 JUDGED_VALUES = 2**15
 """Outputs are judged in pieces of about so many values: what is computed on the way then stays in the cache."""
@@ -151,6 +152,7 @@ def train(
     *,
     resume: ResumePoint | None = None,
     snapshot_due: Callable[[], bool] | None = None,
+    gang: Gang | None = None,
 ) -> Iterator[Epoch | StepBoundary]:
     """Train a network, epoch by epoch.
 
@@ -164,6 +166,8 @@ def train(
         resume: where to go on; None to begin. What was yielded before it is not yielded again.
         snapshot_due: asked at each step boundary within an epoch, so it must be quick; where it
             says yes, a `StepBoundary` is yielded.
+        gang: who computes the shards of `config.shards` above 1; None for threads of this process. It makes no
+            difference to the bits.
 
     Yields:
         `Epoch` 0, the untrained network, then 1 … `config.epochs`, or fewer with early stopping; and step
@@ -174,7 +178,18 @@ def train(
         ShapeError: the data, or the resume point, does not fit the network.
         DivergedError: a cost, a parameter or a recorded gradient is not finite (any more).
     """
-    training = _Training([Trainee(config, data, validation, resume)], stacked=False)
+    trainee = Trainee(config, data, validation, resume)
+    if config.shards == 1:
+        yield from _alone(_Training([trainee], stacked=False), snapshot_due)
+    elif gang is not None:
+        yield from _alone(_Sharded(trainee, gang), snapshot_due)
+    else:
+        with threads(config, data) as ours:
+            yield from _alone(_Sharded(trainee, ours), snapshot_due)
+
+
+def _alone(training: "_Training", snapshot_due: Callable[[], bool] | None) -> Iterator[Epoch | StepBoundary]:
+    """Give the epochs of the only network there is."""
     for event in training.events(snapshot_due):
         if isinstance(event, StepBoundary):
             yield event
@@ -214,6 +229,8 @@ def train_stacked(
     alike = {(stack_key(trainee.config), trainee.data.samples) for trainee in trainees}
     if len(alike) != 1:
         raise ConfigError("A stack is of networks that differ in numbers only, each with as many samples.")
+    if trainees[0].config.shards > 1:
+        raise ConfigError("A network of a stack is computed in one piece; train one with shards by itself.", "shards")
     yield from _Training(trainees, stacked=True).events(snapshot_due)
 
 
@@ -237,6 +254,7 @@ def stack_key(config: TrainingConfig) -> tuple[Any, ...]:
         config.label_smoothing > 0,
         config.class_weights is not None,
         config.watches,
+        config.shards,
     )
 
 
@@ -271,9 +289,7 @@ class _Training:
         self._epochs_at_once = self._worth_at_once()
         named = {"P": self._P, **self._state} if self._epochs_at_once > 1 else {}
         self._kept = {name: np.empty((*lead, self._epochs_at_once, v.shape[-1]), v.dtype) for name, v in named.items()}
-        self._parts = [self._part(self._batch, self._full)]
-        if m % self._batch:
-            self._parts.append(self._part(m % self._batch, 1))
+        self._parts = self._make_parts()
         self._orders: list[IntArray | None] = [None] * len(trainees)
         self._first, self._end, self._noted = 0, 0, first.step  # the steps that are arranged, those noted up to
         self._unsummed: list[Piece] = []
@@ -329,6 +345,11 @@ class _Training:
         if all(member.X is self._members[0].X for member in self._members):
             return np.broadcast_to(of_members[0], (len(of_members), *of_members[0].shape))
         return np.stack(of_members)
+
+    def _make_parts(self) -> list[tuple[Batches, Steps | Searches]]:
+        """Make the steps for full batches, and for the last smaller one if there is one."""
+        rest = self._samples % self._batch
+        return [self._part(self._batch, self._full), *([self._part(rest, 1)] if rest else [])]
 
     def _part(self, m: int, steps: int) -> tuple[Batches, Steps | Searches]:
         config, members = self._config, self._members
@@ -592,6 +613,40 @@ class _Training:
                     return None
                 records.append(GradientRecord(f"d{symbol}{number}", number, **described, update_ratio=ratio))
         return records
+
+
+class _Sharded(_Training):
+    """The state of a training whose batches are computed by shards, each step's costs with its gradient."""
+
+    def __init__(self, trainee: Trainee, gang: Gang) -> None:
+        super().__init__([trainee], stacked=False)
+        self._shuffled = False  # each shard looks its samples up itself
+        self._sharded = ShardedSteps(trainee.config, self._P, self._G, self._state, gang)
+
+    def _worth_at_once(self) -> int:
+        return 1
+
+    def _make_parts(self) -> list[tuple[Batches, Steps | Searches]]:
+        return []
+
+    def _arrange(self, step: int) -> None:
+        self._first, self._end = 0, self._steps
+
+    def _note(self, step: int) -> None:
+        pass  # costs are added as they come
+
+    def _take(
+        self, part: int, start: int, stop: int, rates: list[list[float]], snapshot_due: Callable[[], bool] | None
+    ) -> None:
+        (member,), ((rate,),) = self._members, rates
+        for step in range(start, stop):
+            total, wrong = self._sharded.take(member.epoch + 1, step, rate, member.t + 1)
+            member.cost_sum += total
+            member.wrong += wrong
+            member.t += 1
+            member.step += 1
+            if snapshot_due is not None and member.step < self._steps and snapshot_due():
+                return
 
 
 def _side_by_side(arrays: Sequence[Any]) -> Any:
