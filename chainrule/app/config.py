@@ -107,6 +107,12 @@ class Settings(BaseSettings):
         description="A training process that takes no step for this long, and longer than its longest step may take, "
         "is killed and its run tried again.",
     )
+    gang_timeout_s: float = Field(
+        default=30.0,
+        gt=0,
+        description="How long a run with shards on a cluster waits, in its slot, for a place for each; then it is put "
+        "back, and so long waits in the queue.",
+    )
     max_failures: int = Field(default=3, ge=0, description="How many lost attempts a run may have before it fails.")
 
     deleted_retention_s: float = Field(

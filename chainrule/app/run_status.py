@@ -53,6 +53,7 @@ class Reason(StrEnum):
     PAUSE_REQUESTED = "pause_requested"
     RESUMED = "resumed"
     DRAINED = "drained"
+    GANG_INCOMPLETE = "gang_incomplete"
     CHILD_LOST = "child_lost"
     CHILD_STALLED = "child_stalled"
     TRAINING_ERROR = "training_error"

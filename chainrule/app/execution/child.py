@@ -21,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from chainrule.app import logs
 from chainrule.app.config import MIB, Settings
+from chainrule.app.execution.gang import Gang, GangIncomplete
 from chainrule.app.execution.writer import Assignment, Ending, RunLost, Writer
 from chainrule.app.run_status import Reason, RunStatus, Wish
 from chainrule.app.services import training
@@ -58,6 +59,7 @@ ENDED = "ended"
 CRASHED = "crashed"
 FAULTY = "faulty"
 TOO_LARGE = "too_large"
+INCOMPLETE = "incomplete"
 
 _ENDINGS = {
     Wish.CANCEL: Ending(RunStatus.CANCELLED, Reason.CANCEL_REQUESTED),
@@ -211,6 +213,10 @@ def _obey(database: Database, settings: Settings, order: Order, supervisor: _Sup
     except RunLost as lost:
         supervisor.pulse.rest()
         log.warning("%s: another attempt holds what was ordered; stopping", lost)
+    except GangIncomplete as error:
+        log.warning("the gang is not complete: %s", error)
+        supervisor.tell(INCOMPLETE, str(error))
+        return False
     except Exception as error:
         log.exception("attempt on %s failed", ", ".join(each.attempt.run_id for each in order.assignments))
         supervisor.tell(_fault(error, _own_memory(order)), "".join(traceback.format_exception_only(error)).strip())
@@ -278,6 +284,23 @@ def _train(database: Database, settings: Settings, order: Order, supervisor: _Su
 
     supervisor.pulse.begin(settings.blind_s)
     order, trainees = patiently(opened, settings.blind_s, _tell_of)
+    if (alone := trainees.get(0)) is None or alone.config.shards == 1 or not settings.engine.startswith("dask://"):
+        return _see_through(database, settings, order, trainees, supervisor)
+    run_id = order.assignments[0].attempt.run_id
+    with Gang(settings, alone.config, alone.data, run_id, lambda: supervisor.wishes) as gang:
+        _see_through(database, settings, order, trainees, supervisor, gang)
+    return False  # what the cluster's client leaves behind goes with this process
+
+
+def _see_through(
+    database: Database,
+    settings: Settings,
+    order: Order,
+    trainees: dict[int, Trainee],
+    supervisor: _Supervisor,
+    gang: Gang | None = None,
+) -> bool:
+    """Train what has been opened; whether it was a small thing."""
     writer = Writer(
         database, settings, order.assignments, due=supervisor.attention, told=partial(supervisor.tell, FLUSHED)
     )
@@ -291,7 +314,7 @@ def _train(database: Database, settings: Settings, order: Order, supervisor: _Su
     # Those at the same place go on together; who was lost at another place is trained by itself.
     waiting: list[dict[int, Trainee]] = list(_alike(trainees))
     while waiting:
-        rest = _follow(waiting.pop(), order, writer, supervisor)
+        rest = _follow(waiting.pop(), order, writer, supervisor, gang)
         if rest:
             waiting.append(rest)
     writer.close()
@@ -372,7 +395,7 @@ def _alike(trainees: dict[int, Trainee]) -> Iterator[dict[int, Trainee]]:
 
 
 def _follow(
-    group: dict[int, Trainee], order: Order, writer: Writer, supervisor: _Supervisor
+    group: dict[int, Trainee], order: Order, writer: Writer, supervisor: _Supervisor, gang: Gang | None
 ) -> dict[int, Trainee] | None:
     """Train runs that stand at the same place, until all have ended or some are to stop.
 
@@ -387,7 +410,7 @@ def _follow(
         pulse.steps += 1
         return attention.is_set()
 
-    for event in _events(list(group.values()), due):
+    for event in _events(list(group.values()), due, gang):
         pulse.steps += 1
         points: dict[int, Callable[[], ResumePoint]] = {}
         if isinstance(event, StepBoundary):
@@ -425,14 +448,14 @@ def _follow(
     return None
 
 
-def _events(group: list[Trainee], due: Callable[[], bool]) -> Iterator[Round | StepBoundary]:
+def _events(group: list[Trainee], due: Callable[[], bool], gang: Gang | None) -> Iterator[Round | StepBoundary]:
     """Train one run by itself, or several as a stack; both give the same bits."""
     if len(group) > 1:
         yield from train_stacked(group, snapshot_due=due)
         return
     (one,) = group
     try:
-        for event in train(one.config, one.data, one.validation, resume=one.resume, snapshot_due=due):
+        for event in train(one.config, one.data, one.validation, resume=one.resume, snapshot_due=due, gang=gang):
             yield event if isinstance(event, StepBoundary) else {0: event}
     except DivergedError as error:
         yield {0: error}

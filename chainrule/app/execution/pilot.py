@@ -54,11 +54,7 @@ def fly(protocol: int, sender: str, slots: int) -> list[str]:
     Raises:
         VersionMismatch: another version of Chainrule is installed here than there.
     """
-    if (protocol, sender) != speaks():
-        raise VersionMismatch(
-            f"the pilot was sent by Chainrule {sender} (protocol {protocol}), and this worker has "
-            f"{chainrule.__version__} (protocol {PROTOCOL}); install the same version on both"
-        )
+    agree(protocol, sender)
     with _guard:
         host = _hosts[0] if _hosts else _make_host(slots)
         host.flying += 1
@@ -77,6 +73,19 @@ def speaks() -> tuple[int, str]:
     return PROTOCOL, chainrule.__version__
 
 
+def agree(protocol: int, sender: str) -> None:
+    """Insist on one version here and where somebody sends from.
+
+    Raises:
+        VersionMismatch: they are two.
+    """
+    if (protocol, sender) != speaks():
+        raise VersionMismatch(
+            f"this was sent by Chainrule {sender} (protocol {protocol}), and this worker has "
+            f"{chainrule.__version__} (protocol {PROTOCOL}); install the same version on both"
+        )
+
+
 def land() -> None:
     """Have every pilot of this process put its runs back with their resume points and come home; claim nothing more."""
     with _guard:
@@ -88,11 +97,22 @@ def land() -> None:
         _hosts[0].leaving.close()
 
 
+def _settings(slots: int) -> Settings:
+    """Read this process's environment; which cluster it belongs to, the process knows itself."""
+    from distributed import get_worker
+
+    settings = Settings(slots=slots)
+    if settings.engine == "dask":  # its own cluster, on one machine
+        return settings
+    address = get_worker().scheduler.address.partition("://")[2]
+    return settings.model_copy(update={"engine": f"dask://{address}"})
+
+
 def _make_host(slots: int) -> _Host:
     # Processes of clusters are often made so that they may have no children, lest these outlive them. Ours do not:
     # each watches its pipe, which ends with us.
     multiprocessing.current_process().daemon = False
-    settings = Settings(slots=slots)
+    settings = _settings(slots)
     logs.install(settings.log_level, settings.log_format)
     tracing.install(settings.traces)
     database = Database(settings.database_url)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import chainrule
 from chainrule.app.config import Settings
 from chainrule.app.execution import pilot
+from chainrule.app.execution.gang import RESOURCE
 from chainrule.app.execution.presence import Presence
 from chainrule.app.execution.standby import Standby
 from chainrule.app.execution.supervisor import supervise_once
@@ -101,6 +102,7 @@ class Cluster:
         self._client: Any = None
         self._executor: Any = None
         self._threads: dict[str, int] = {}
+        self._seats = False  # whether there are workers for shards, where no pilot is to go
         self._asked_at = -math.inf
         self._options = {} if settings.engine == "dask" else _connection(settings, distributed.Security)
 
@@ -141,7 +143,11 @@ class Cluster:
     def send(self) -> Future[list[str]]:
         """Send a pilot to whichever worker Dask chooses."""
         room = max(self._threads.values(), default=1)
-        sent: Future[list[str]] = self._executor.submit(pilot.fly, pilot.PROTOCOL, chainrule.__version__, room)
+        executor = self._executor
+        if self._seats:
+            where = list(self._threads)  # others may come, or take their place; only workers for shards are avoided
+            executor = self._client.get_executor(pure=False, retries=0, workers=where, allow_other_workers=True)
+        sent: Future[list[str]] = executor.submit(pilot.fly, pilot.PROTOCOL, chainrule.__version__, room)
         return sent
 
     def drain(self) -> None:
@@ -178,8 +184,26 @@ class Cluster:
         self._threads, self._asked_at = self._ask(), time.monotonic()
 
     def _ask(self) -> dict[str, int]:
-        threads: dict[str, int] = self._client.sync(self._client.scheduler.ncores, callback_timeout=ANSWER_S)
-        return threads
+        told = self._client.sync(self._client.scheduler.identity, callback_timeout=ANSWER_S)
+        workers: dict[str, dict[str, Any]] = told["workers"]
+        seats = {address for address, worker in workers.items() if worker["resources"].get(RESOURCE)}
+        self._seats = bool(seats)
+        return {address: worker["nthreads"] for address, worker in workers.items() if address not in seats}
+
+
+def connect(settings: Settings) -> Any:
+    """Connect to the cluster that is there, from a training process in one of its workers.
+
+    Raises:
+        EngineUnusable: it does not answer.
+    """
+    import distributed
+
+    make: Any = distributed.Client
+    try:
+        return make(**_connection(settings, distributed.Security), timeout=CONNECT_S, direct_to_workers=True)
+    except (OSError, TimeoutError) as error:
+        raise EngineUnusable(f"no Dask scheduler answers at {settings.engine}: {error}") from error
 
 
 def try_engine(settings: Settings) -> None:

@@ -35,6 +35,7 @@ from chainrule.app.store.troubles import explained
 LOOK_INTERVAL_S = 0.1
 _FAULTS = {child.FAULTY: Reason.TRAINING_ERROR, child.TOO_LARGE: Reason.MEMORY_EXCEEDED}
 """What is a fault of the run itself, and would only be repeated."""
+_REASONS = _FAULTS | {child.INCOMPLETE: Reason.GANG_INCOMPLETE}
 log = logging.getLogger(__name__)
 
 
@@ -250,7 +251,7 @@ class _Order:
         elif word in (child.ENDED, child.READY):
             self._ended, self._ready = True, word == child.READY
         else:
-            self._crash, self._fault = detail, _FAULTS.get(word)
+            self._crash, self._fault = detail, _REASONS.get(word)
         return word in (child.WRITTEN, child.MOVED, child.FLUSHED)
 
     def _drain(self, pipe: Connection) -> None:
@@ -289,6 +290,9 @@ class _Order:
         elif self._asked:
             # Killed because something was to stop; that is no failure of those that were trained beside it.
             self._note(runs.end_attempt(session, attempt, RunStatus.QUEUED, Reason.DRAINED, detail))
+        elif self._fault is Reason.GANG_INCOMPLETE:
+            wait_s = self._settings.gang_timeout_s  # others may have the slot meanwhile
+            self._note(runs.end_attempt(session, attempt, RunStatus.QUEUED, self._fault, detail, wait_s=wait_s))
         elif self._fault is not None and self._alone:
             self._note(runs.end_attempt(session, attempt, RunStatus.FAILED, self._fault, detail))
         else:

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.app.config import Settings
+from chainrule.app.config import MIB, Settings
 from chainrule.app.errors import InvalidInput, LimitExceeded, NotFound
-from chainrule.app.services import datasets, training
+from chainrule.app.services import break_even, datasets, training
 from chainrule.app.services.formats.table import listed
 from chainrule.app.services.input_files import in_memory_bytes
 from chainrule.app.store.database import Database
@@ -40,6 +40,8 @@ from chainrule.engine.preprocessing import (
 _EPOCH_BYTES = 150
 _RECORD_BYTES = 130
 _TENSOR_HEADER_BYTES = 80
+_GANG_BYTES, _SHARD_BYTES = 96 * MIB, 9 * MIB
+"""What a cluster's client takes, and what each shard's thread does for its stack."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ def make(database: Database, settings: Settings, spec: dict[str, Any], fitted: F
             f"A fraction of {validation['fraction'] if validation else 0} leaves {samples} samples for training and "
             f"{validating} for validation out of {info.samples}; each needs at least one.",
         )
+    _worth_sharding(config, engine, samples)
     steps = engine.steps_per_epoch(samples)
     estimate = {
         "parameters": engine.network.parameter_count,
@@ -106,6 +109,8 @@ def make(database: Database, settings: Settings, spec: dict[str, Any], fitted: F
         itemsize = np.dtype(dtype_of(engine.dtype)).itemsize
         for made in (samples, validating):
             estimate["memory_bytes"] += in_memory_bytes(made, engine.network.inputs, itemsize)
+    if engine.shards > 1:
+        estimate["memory_bytes"] += _GANG_BYTES + _SHARD_BYTES * engine.shards
     _limit(settings, estimate)
     own = config["max_memory_bytes"]
     if own is not None and own < estimate["memory_bytes"]:
@@ -165,6 +170,8 @@ def _complete(spec: dict[str, Any], info: datasets.DatasetInfo) -> dict[str, Any
         "seed": spec.get("seed", 0),
         "dtype": spec.get("dtype", "float32"),
         "step": spec.get("step", "numpy"),
+        "shards": spec.get("shards", 1),
+        "shards_even_if_slower": spec.get("shards_even_if_slower", False),
         "checkpoints": {"every": 1, "keep": None, **(spec.get("checkpoints") or {})},
         "gradients": {"every": training.default_gradients_every(spec["epochs"]) if every is None else every},
         "priority": spec.get("priority", 0),
@@ -283,6 +290,22 @@ def _check_targets(database: Database, settings: Settings, config: dict[str, Any
                 f"Cost 'binary_cross_entropy' needs targets from 0 to 1, and those of dataset {dataset} run from "
                 f"{Y.min():g} to {Y.max():g}; map them, or use 'mse'.",
             )
+
+
+def _worth_sharding(config: dict[str, Any], engine: TrainingConfig, samples: int) -> None:
+    """Refuse shards where they would make the run slower, unless that is wanted."""
+    shards, batch, parameters = engine.shards, engine.batch(samples), engine.network.parameter_count
+    if shards == 1 or config["shards_even_if_slower"] or batch >= (least := break_even.batch(parameters, shards)):
+        return
+    alone_s, sharded_s = break_even.step_s(parameters, batch, 1), break_even.step_s(parameters, batch, shards)
+    fix = "raise it, leave shards out" if least <= samples else f"with {samples:,} samples leave shards out"
+    raise InvalidInput.at(
+        "/shards",
+        f"{shards} shards would make this run slower: a step over {batch} samples with {parameters:,} parameters takes "
+        f"about {1000 * alone_s:.2g} ms in one piece and {1000 * sharded_s:.2g} ms in {shards}, because parameters and "
+        f"gradients are exchanged each time. It pays from a batch_size of about {least:,}; {fix}, or set "
+        "shards_even_if_slower.",
+    )
 
 
 def _limit(settings: Settings, estimate: dict[str, int]) -> None:

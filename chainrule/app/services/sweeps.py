@@ -449,7 +449,7 @@ def _stack_key(settings: Settings, plan: plans.Plan) -> str | None:
     config = plan.config
     if plan.estimate["memory_bytes"] * settings.max_stack > settings.max_memory_bytes:
         return None
-    if plan.engine.optimizer.name == "lbfgs" or config.get("step", "numpy") != "numpy":
+    if plan.engine.shards > 1 or plan.engine.optimizer.name == "lbfgs" or config.get("step", "numpy") != "numpy":
         return None
     validation = {name: value for name, value in (config["validation"] or {}).items() if name != "seed"}
     alike = (

@@ -80,6 +80,7 @@ def engine_config(config: Mapping[str, Any], inputs: int) -> TrainingConfig:
         dtype=config["dtype"],
         shuffle=config["shuffle"],
         step=config.get("step", "numpy"),
+        shards=config.get("shards", 1),
         gradients_every=every or None,
         schedule=ScheduleSpec(**(config.get("schedule") or {})),
         clip=ClipSpec(**clip) if clip else None,

@@ -273,11 +273,12 @@ def end_attempt(
     reason: Reason,
     detail: str = "",
     progress: dict[str, Any] | None = None,
+    wait_s: float = 0.0,
 ) -> RunStatus | None:
     """Move a held run on, to its end or back into the queue; return what it became.
 
     A run that was to be cancelled or paused is not queued again, and one that was resumed before it had stopped
-    is not paused. None if the attempt holds it no longer.
+    is not paused. None if the attempt holds it no longer. One that is queued is claimed after `wait_s` at the earliest.
     """
     held = _held(attempt)
     if status in (RunStatus.QUEUED, RunStatus.PAUSED):
@@ -287,7 +288,10 @@ def end_attempt(
             status, reason = _OBEYED[wish]
         elif status is RunStatus.PAUSED:
             status, reason = RunStatus.QUEUED, Reason.RESUMED
-    moved = _leave_running(session, attempt, held, status, reason, detail, failures=0, progress=progress)
+    later = from_now(min(wait_s, LONGEST_WAIT_S)) if wait_s and status is RunStatus.QUEUED else None
+    moved = _leave_running(
+        session, attempt, held, status, reason, detail, failures=0, not_before=later, progress=progress
+    )
     return status if moved else None
 
 

@@ -98,8 +98,8 @@ class Dask:
         self.scheduler = self._start("scheduler", "--port", self.address.partition(":")[2])
         self.workers: list[subprocess.Popen[bytes]] = []
 
-    def add_worker(self) -> subprocess.Popen[bytes]:
-        worker = self._start("worker", f"tcp://{self.address}", "--nthreads", "1", "--no-nanny")
+    def add_worker(self, *arguments: str) -> subprocess.Popen[bytes]:
+        worker = self._start("worker", f"tcp://{self.address}", "--nthreads", "1", "--no-nanny", *arguments)
         self.workers.append(worker)
         return worker
 

@@ -79,6 +79,8 @@ def test_a_plan_says_all_that_determines_the_run(database: Database, settings: S
         "seed": 0,
         "dtype": "float32",
         "step": "numpy",
+        "shards": 1,
+        "shards_even_if_slower": False,
         "checkpoints": {"every": 1, "keep": None},
         "gradients": {"every": 1},
         "priority": 0,

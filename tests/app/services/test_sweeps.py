@@ -273,3 +273,12 @@ def test_without_optuna_nothing_is_suggested_and_what_waits_for_it_waits(
     monkeypatch.undo()
     sweeps.advance(database, settings)
     assert len(members(database, sweep_id)) == 4
+
+
+def test_members_with_shards_are_trained_each_by_itself(database: Database, settings: Settings) -> None:
+    def stacks(**fields: Any) -> int:
+        spec = spec_of(run=RUN | fields)
+        found: int = sweeps.preview(database, settings, spec, expand(settings, spec, dict))["stacks"]
+        return found
+
+    assert (stacks(), stacks(shards=2, shards_even_if_slower=True)) == (1, 0)

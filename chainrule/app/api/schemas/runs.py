@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, JsonValue, create_model, model_validator
 from chainrule.app.api.schemas.wire import MOST, Answer, Choice, DatasetName, Either, Name, Request
 from chainrule.engine import ACTIVATIONS, COSTS, INITIALIZERS, OPTIMIZERS, SCHEDULES
 from chainrule.engine.arrays import DTYPES
-from chainrule.engine.config import STEPS
+from chainrule.engine.config import MOST_SHARDS, STEPS
 from chainrule.engine.normalization import NORMALIZATIONS
 from chainrule.engine.preprocessing import ENCODINGS, SCALINGS
 
@@ -309,6 +309,17 @@ class RunSpec(Request):
         "same but for rounding. `compiled` needs the extra `fast` where the service runs.",
         json_schema_extra=_one_of(STEPS),
     )
+    shards: int = Field(
+        default=1,
+        ge=1,
+        le=MOST_SHARDS,
+        description="Into how many parts each batch is cut that are computed at once, for one very large run: in "
+        "threads, or on a Dask cluster in workers for shards. The same number gives the same weights, to the bit; "
+        "another one the same but for rounding. Refused where it would be slower. See the guide to clusters.",
+    )
+    shards_even_if_slower: bool = Field(
+        default=False, description="Whether shards are taken where exchanging gradients costs more than it saves."
+    )
     checkpoints: CheckpointsSpec = Field(default=CheckpointsSpec(), description="Which epochs' weights are kept.")
     gradients: GradientsSpec = Field(default=GradientsSpec(), description="How often statistics are recorded.")
     priority: int = Field(
@@ -449,8 +460,8 @@ class Run(Answer):
     reason: str = Field(
         description="Why it is in this state: submitted, claimed, completed, early_stopped, diverged, "
         "verified, different, nothing_to_compare, "
-        "cancel_requested, pause_requested, resumed, drained, child_lost, child_stalled, worker_lost, training_error, "
-        "deadline_exceeded, memory_exceeded, attempts_exhausted; be ready for more."
+        "cancel_requested, pause_requested, resumed, drained, gang_incomplete, child_lost, child_stalled, worker_lost, "
+        "training_error, deadline_exceeded, memory_exceeded, attempts_exhausted; be ready for more."
     )
     detail: str = Field(description="More about the reason, if there is more.")
     done: bool = Field(description="Whether it has ended; then nothing changes any more.")
@@ -521,7 +532,8 @@ class Attempt(Answer):
     status: str | None = Field(description="What the run became when it ended: queued if it is to be tried again.")
     reason: str | None = Field(
         description="Why it ended. completed, early_stopped, diverged, cancel_requested, pause_requested, drained: as "
-        "the run. resumed: it was to be paused and was resumed before it had stopped. worker_lost: no sign of life "
+        "the run. gang_incomplete: not every shard had found its place in time. resumed: it was to be paused and was "
+        "resumed before it had stopped. worker_lost: no sign of life "
         "from the worker, its machine or its network. child_lost: the training process was killed or could not go on. "
         "child_stalled: it took no step for too long and was killed. training_error: a fault of the run itself, which "
         "is not tried again. deadline_exceeded, memory_exceeded: over a limit of the run's own. "
