@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, CursorResult, and_, func, insert, literal, or_, select, text, update
+from sqlalchemy import ColumnElement, CursorResult, and_, case, func, insert, literal, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from chainrule.app.run_status import TRANSITIONS, Reason, RunStatus, Wish
@@ -589,7 +589,10 @@ def _record(
         "status": status, "reason": reason, "detail": detail, "attempt_id": attempt_id, "worker": worker, "at": at,
     }  # fmt: skip
     table = RunTransition.__table__.c
-    values = [literal(value, table[name].type) for name, value in given.items()]
+    values: list[ColumnElement[Any]] = [literal(value, table[name].type) for name, value in given.items()]
+    # The time was taken before this transaction's turn came, maybe by another machine's clock.
+    before = select(func.max(RunTransition.at)).where(RunTransition.run_id == run_id).scalar_subquery()
+    values[-1] = case((before > values[-1], before), else_=values[-1])
     # Of a run that is there: rehearsed for one that is not, it records nothing.
     of_run = select(Run.id, position, *values).where(Run.id == run_id)
     session.execute(insert(RunTransition).from_select(["run_id", "position", *given], of_run))

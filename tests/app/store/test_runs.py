@@ -347,6 +347,16 @@ def test_attempts_are_kept_with_where_they_began_and_ended_and_why(database: Dat
         ]
 
 
+def test_no_transition_is_dated_before_the_one_before_it(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = queued_run(database)
+    earlier = now() - timedelta(hours=1)
+    monkeypatch.setattr(runs, "now", lambda: earlier)
+    assert claim(database) is not None
+    with database.reading() as session:
+        queued, running = runs.transitions(session, run_id)
+    assert (running.status, running.at) == (RunStatus.RUNNING, queued.at)
+
+
 def test_only_lawful_transitions_are_taken(database: Database) -> None:
     queued_run(database)
     attempt = claim(database)
