@@ -141,13 +141,15 @@ def test_a_page_of_the_guide_prints_what_it_shows(server: Service, tmp_path: Pat
 @pytest.mark.parametrize("kind", KINDS)
 def test_owners_are_told_apart_as_the_guide_shows(fresh: Any, cache_dir: Path, tmp_path: Path, kind: str) -> None:
     shown = re.findall(r"```(sh|python)\n(.*?)```\n\n```text\n(.*?)```", ACCESS, flags=re.DOTALL)
-    assert len(shown) == len(blocks(ACCESS, "sh") + blocks(ACCESS, "python")) == 5
+    assert len(shown) == len(blocks(ACCESS, "sh") + blocks(ACCESS, "python")) == 6
     python = "".join(block for language, block, _ in shown if language == "python")
     (tmp_path / "access.py").write_text(python)
-    script = "\n".join(block for language, block, _ in shown if language == "sh")
+    *before, after = [block for language, block, _ in shown if language == "sh"]
+    assert shown[-1][1] == after
+    script = "\n".join([*before, "export ALICE BOB", "python3 access.py", after])
     with serving(database_url=fresh.url(kind), cache_dir=cache_dir, slots=1, auth="keys") as service:
         exports = f"export CHAINRULE_DATABASE_URL={shlex.quote(service.database_url)}\n"
-        printed = run_shell(f"{exports}{script}\nexport ALICE BOB\npython3 access.py", service, tmp_path)
+        printed = run_shell(f"{exports}{script}", service, tmp_path)
     assert printed == "".join(expected for _, _, expected in shown)
 
 

@@ -277,18 +277,65 @@ def revoke_key(key_id: KeyId, database_url: DatabaseUrl = None, as_json: AsJson 
     _print_json(found) if as_json else typer.echo(f"revoked {key_id}")
 
 
+@app.command()
+def audit(
+    owner: Annotated[str | None, typer.Option(help="Only this owner's.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 50,
+    before: Annotated[str | None, typer.Option(help="Only entries older than this one.")] = None,
+    after: Annotated[str | None, typer.Option(help="With --ndjson: only entries newer than this one.")] = None,
+    ndjson: Annotated[
+        bool, typer.Option("--ndjson", help="Print all, the oldest first, one JSON object a line, for archives.")
+    ] = False,
+    database_url: DatabaseUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show who has asked for which change, of any owner, the newest first; works on the database itself."""
+    if ndjson and (before is not None or as_json):
+        raise typer.BadParameter("--ndjson prints all; of the others it goes with --owner and --after only")
+    if after is not None and not ndjson:
+        raise typer.BadParameter("--after goes with --ndjson; older entries are shown with --before")
+    with _beside(database_url) as database:
+        from chainrule.app.services import audit as log
+
+        seen = database if owner is None else database.of(owner)
+        if ndjson:
+            for entry in log.every(seen, after):
+                typer.echo(json.dumps(entry))
+            return None
+        found = log.page(seen, limit=limit + 1, cursor_id=before)
+    shown = found[:limit]
+    if as_json:
+        return _print_json(shown)
+    for entry in shown:
+        answer = "unknown" if entry["status"] is None else entry["status"]
+        about = "" if entry["object_id"] is None else f" ({entry['object_id']})"
+        by = f"{entry['owner']} {entry['key_id'] or '–'} {entry['client'] or '–'}"
+        typer.echo(f"{entry['at'][:19]}Z {by} {entry['method']} {entry['route']}{about}: {answer}")
+    if len(found) > limit:
+        typer.echo(f"There are older ones: chainrule audit --before {shown[-1]['id']}", err=True)
+    return None
+
+
 def _keys(database_url: str | None, task: Callable[[Any, Any], Any]) -> Any:
     """Do something about keys, on the database itself."""
+    with _beside(database_url) as database:
+        from chainrule.app.services import keys
+
+        return task(keys, database)
+
+
+@contextmanager
+def _beside(database_url: str | None) -> Iterator[Any]:
+    """Open the database itself, all of it, for whoever operates the service."""
     settings = _settings(database_url=database_url)
     from chainrule.app.errors import AppError
-    from chainrule.app.services import keys
     from chainrule.app.store import migrations
     from chainrule.app.store.database import Database
 
     database = Database(settings.database_url)
     try:
         migrations.upgrade(database)
-        return task(keys, database)
+        yield database
     except AppError as error:
         typer.echo(f"refused: {error.detail}", err=True)
         raise typer.Exit(REFUSED) from error

@@ -119,7 +119,7 @@ def create_app(settings: Settings) -> FastAPI:
     docs.install(app, keys=settings.auth == "keys")
     app.add_middleware(LimitBodies, settings=settings)
     app.add_middleware(AnswerHead)
-    app.add_middleware(KeepAudit, settings=settings)
+    app.add_middleware(KeepAudit, settings=settings, routes=[route for router in ROUTERS for route in router.routes])
     app.add_middleware(LimitRates, settings=settings)
     app.add_middleware(KnowCallers, settings=settings)
     app.add_middleware(KnowHosts, settings=settings)

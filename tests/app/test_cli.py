@@ -15,6 +15,9 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from chainrule.app.services import audit
+from chainrule.app.services.audit import Change
+from chainrule.app.services.keys import Caller
 from chainrule.app.store import migrations
 from chainrule.app.store.database import Database
 from chainrule.app.store.models import Checkpoint
@@ -208,11 +211,35 @@ def test_a_service_that_cannot_be_reached_is_one_line_and_status_2() -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_the_audit_log_of_all_owners_is_read_beside_the_database(fresh: Any) -> None:
+    url = fresh.url("sqlite")
+    database = Database(url)
+    for number, owner in enumerate(("alice", "bob", "alice")):
+        caller = Caller(owner, "admin", f"key_{owner}")
+        made = Change("POST", "/v1/runs", f"run_{number}", "127.0.0.1", 201 if number else 0, f"r{number}")
+        audit.record(database, caller, made)
+    database.dispose()
+    beside = ("--database-url", url)
+    done = chainrule("audit", "--limit", "2", *beside)
+    said = [line.partition(" ")[2] for line in done.stdout.splitlines()]
+    assert said == [
+        "alice key_alice 127.0.0.1 POST /v1/runs (run_2): 201", "bob key_bob 127.0.0.1 POST /v1/runs (run_1): 201",
+    ]  # fmt: skip
+    last = done.stderr.split()[-1]
+    assert chainrule("audit", "--before", last, *beside).stdout.endswith("(run_0): unknown\n")
+    lines = [json.loads(line) for line in chainrule("audit", "--ndjson", *beside).stdout.splitlines()]
+    assert [(line["object_id"], line["status"]) for line in lines] == [("run_0", None), ("run_1", 201), ("run_2", 201)]
+    since = chainrule("audit", "--ndjson", "--after", last, "--owner", "alice", *beside).stdout
+    assert json.loads(since) == lines[2]
+    assert json.loads(chainrule("audit", "--json", "--owner", "bob", *beside).stdout) == [lines[1]]
+    assert "--before" in chainrule("audit", "--after", last, *beside, status=2).stderr
+
+
 def test_help_lists_every_command() -> None:
     out = chainrule("--help").stdout
     for command in ("serve", "worker", "migrate", "demo", "submit", "watch", "runs", "show", "epochs", "weights",
                     "gradients", "metrics", "predict", "extend", "clone", "cancel", "delete", "datasets",
-                    "upload", "attempts", "pause", "resume"):  # fmt: skip
+                    "upload", "attempts", "pause", "resume", "audit"):  # fmt: skip
         assert re.search(rf"\b{command}\b", out), command
 
 

@@ -44,7 +44,9 @@ class Parts:
 
 async def _parts(request: Request) -> Parts:
     parts: Parts = request.app.state.parts
-    return replace(parts, database=parts.database.of(caller_of(request).owner))
+    database = parts.database.of(caller_of(request).owner)
+    note = request.scope["state"].get("note")
+    return replace(parts, database=database if note is None else database.noting(note))
 
 
 Service = Annotated[Parts, Depends(_parts)]

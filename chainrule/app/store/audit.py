@@ -1,11 +1,14 @@
-"""The audit log: entries are added and read; nothing here, or anywhere, changes or removes one."""
+"""The audit log: entries are added and read; nothing here, or anywhere, removes one, or changes one that is whole."""
 
 from collections.abc import Sequence
 
-from sqlalchemy import select
+from sqlalchemy import CursorResult, select, update
 from sqlalchemy.orm import Session
 
 from chainrule.app.store.models import AuditEntry
+
+UNANSWERED = 0
+"""The status of an entry that was stored with its change, until the answer to it is known."""
 
 
 def add(session: Session, entry: AuditEntry) -> None:
@@ -14,9 +17,20 @@ def add(session: Session, entry: AuditEntry) -> None:
     session.flush()
 
 
-def page(session: Session, *, limit: int, cursor_id: str | None) -> Sequence[AuditEntry]:
-    """Read one page of entries, the newest first, from behind `cursor_id`."""
+def complete(session: Session, entry_id: str, *, status: int, object_id: str | None) -> bool:
+    """Say in an entry what came of its change; False if there is none that waits for that."""
+    waiting = update(AuditEntry).where(AuditEntry.id == entry_id, AuditEntry.status == UNANSWERED)
+    result = session.execute(
+        waiting.values(status=status, object_id=object_id), execution_options={"synchronize_session": False}
+    )
+    assert isinstance(result, CursorResult)
+    return result.rowcount > 0
+
+
+def page(session: Session, *, limit: int, cursor_id: str | None, newest_first: bool = True) -> Sequence[AuditEntry]:
+    """Read one page of entries from behind `cursor_id`."""
     query = select(AuditEntry)
     if cursor_id is not None:
-        query = query.where(AuditEntry.id < cursor_id)
-    return session.scalars(query.order_by(AuditEntry.id.desc()).limit(limit)).all()
+        query = query.where(AuditEntry.id < cursor_id if newest_first else AuditEntry.id > cursor_id)
+    order = AuditEntry.id.desc() if newest_first else AuditEntry.id
+    return session.scalars(query.order_by(order).limit(limit)).all()

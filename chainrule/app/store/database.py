@@ -126,6 +126,7 @@ class Database:
         self._reading = sessionmaker(self.engine, expire_on_commit=False, autoflush=False)
         self._writing = sessionmaker(writer, expire_on_commit=False, autoflush=False)
         self.owner: str | None = None
+        self.noted: Callable[[Session], None] | None = None
         for sessions in (self._reading, self._writing):
             event.listen(sessions, "do_orm_execute", visibility.only_own)
             event.listen(sessions, "before_flush", visibility.stamp)
@@ -135,6 +136,12 @@ class Database:
         seen = copy(self)
         seen.owner = owner
         return seen
+
+    def noting(self, note: Callable[[Session], None]) -> Self:
+        """Give the same database, where `note` has its say at the end of each transaction that writes."""
+        noting = copy(self)
+        noting.noted = note
+        return noting
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
@@ -148,6 +155,8 @@ class Database:
         with self._permission_to_write(), self._writing(info=self._info()) as session:
             with session.begin():
                 yield session
+                if self.noted is not None:
+                    self.noted(session)
                 if announce:
                     self.announce(session)
             if session.info.get("announced"):

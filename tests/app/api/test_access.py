@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 
 from chainrule.app.services import keys
@@ -433,3 +434,42 @@ def test_every_change_is_in_the_audit_log_of_its_owner_alone(guarded: Service, a
     rest = stranger.client.get(LOG, params={"limit": 3, "cursor": page["next_cursor"]}).json()
     assert [page["items"] + rest["items"], rest["next_cursor"]] == [items, None]
     assert {item["owner"] for item in alice.client.get(LOG).json()["items"]} == {"alice"}
+
+
+def test_a_body_that_is_too_large_is_in_the_audit_log(fresh: Any, cache_dir: Path) -> None:
+    url = fresh.url("sqlite")
+    with serving(database_url=url, cache_dir=cache_dir, slots=0, auth="keys", max_request_bytes=2000) as service:
+        owner = new_owner(service, "alice")
+        large = json.dumps(XOR | {"name": " " * 5000}).encode()
+        with owner.client as client:
+            for path in ("/v1/runs", "/v1/runs/run_1/clone", "/v1/nothing", "/v1/gradient-checks"):
+                refused(client.post(path, content=large, headers={"Content-Type": "application/json"}), "too_large")
+            chunks = client.post("/v1/runs", content=iter([large]), headers={"Content-Type": "application/json"})
+            refused(chunks, "too_large")
+            items = client.get(LOG).json()["items"]
+    assert [(item["route"], item["object_id"], item["status"]) for item in items] == [
+        ("/v1/runs", None, 413),
+        ("/v1/runs/{run_id}/clone", "run_1", 413),
+        ("/v1/runs", None, 413),
+    ]
+
+
+def test_a_change_whose_outcome_cannot_be_written_down_is_in_the_log_all_the_same(fresh: Any, cache_dir: Path) -> None:
+    url = fresh.url("postgresql")
+    with (
+        serving(database_url=url, cache_dir=cache_dir, slots=0, auth="keys") as service,
+        psycopg.connect(url, autocommit=True) as database,
+    ):
+        owner = new_owner(service, "alice")
+        refusal = "BEGIN RAISE EXCEPTION 'no room' USING ERRCODE = '53100'; END"
+        database.execute(f"CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS $$ {refusal} $$".encode())
+        database.execute("CREATE TRIGGER no_room BEFORE UPDATE ON audit_entries EXECUTE FUNCTION no_room()")
+        with owner.client as client:
+            assert client.post("/v1/runs", json=XOR).status_code in (503, 507)
+            (run,) = client.get("/v1/runs").json()["items"]
+            (entry,) = client.get(LOG).json()["items"]
+            assert (run["status"], entry["method"], entry["route"]) == ("queued", "POST", "/v1/runs")
+            assert (entry["status"], entry["key_id"]) == (None, owner.keys["admin"]["id"])
+            database.execute("DROP TRIGGER no_room ON audit_entries")
+            assert client.post(f"/v1/runs/{run['id']}/cancel").status_code == 200
+            assert [each["status"] for each in client.get(LOG).json()["items"]] == [200, None]
