@@ -493,6 +493,39 @@ class Client:
         query |= {"name": name, "index": [int(at) for at in index], "top": top}
         return Resource(self._inspect(run_id, epoch, "explain", query))
 
+    def compare_gradients(
+        self, run_id: str, gradients: Mapping[str, Any], *, epoch: Epoch = "final",
+        rows: Sequence[int] | None = None, samples: Any = None, labels: Any = None, targets: Any = None,
+        split: str | None = None, mode: str = "evaluation",
+    ) -> Resource:  # fmt: skip
+        """Hold gradients of your own against the service's, block by block; `sentence` of a block names the mistake.
+
+        Args:
+            run_id: of the run.
+            gradients: dW1, db1, … by name, as you computed them; not all need be there.
+            epoch: at whose weights.
+            rows: over which rows of the run's dataset.
+            samples: or rows sent along, with `labels` or `targets`.
+            labels: their classes by name.
+            targets: their numeric targets.
+            split: or `training` or `validation`, all samples of it.
+            mode: `evaluation` or `training`, as of `gradients`.
+        """
+        if samples is None:
+            archive, asked = io.BytesIO(), {"mode": mode}
+            np.savez_compressed(archive, allow_pickle=False, **{n: np.asarray(G) for n, G in gradients.items()})
+            if rows is not None:
+                asked["rows"] = ",".join(str(int(row)) for row in rows)
+            if split is not None:
+                asked["split"] = split
+            path = f"runs/{run_id}/checkpoints/{epoch}/gradient-comparisons"
+            headers = {"Content-Type": "application/x-npz"}
+            sent = self._send("POST", path, params=asked, content=archive.getvalue(), headers=headers)
+            return Resource(sent.json())
+        query = _selection(rows, samples, labels, targets, split) | {"mode": mode}
+        query["gradients"] = {name: np.asarray(G, dtype=np.float64).tolist() for name, G in gradients.items()}
+        return Resource(self._inspect(run_id, epoch, "gradient-comparisons", query))
+
     def predict(self, run_id: str, samples: Any, *, epoch: Epoch = "final") -> Resource:
         """Put raw samples through the network: `outputs` as an array, and for classifiers `labels` by name."""
         body = {"samples": _rows(samples)}

@@ -7,7 +7,7 @@ import httpx
 import numpy as np
 import pytest
 
-from chainrule.app.api.schemas.inspection import Explanation, Walk
+from chainrule.app.api.schemas.inspection import Comparison, Explanation, Walk
 from chainrule.engine import digits
 from tests.app.api.calls import DIGITS, FLOWERS, XOR, finished, refused, upload
 from tests.app.api.test_gradients import NORMALIZED, Array, backpropagate, one_hot, weights
@@ -232,3 +232,111 @@ def test_what_is_no_number_of_the_network_is_refused(
     client: httpx.Client, exact_run: dict[str, Any], asked: dict[str, str], pointer: str
 ) -> None:
     refused(client.get(place(exact_run, "explain"), params=asked), "invalid_input", pointer)
+
+
+def npz_of(gradients: dict[str, Array]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **gradients)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def tanh_run(client: httpx.Client) -> dict[str, Any]:
+    """A run of three layers in float64; every quantity of it is recomputed here."""
+    layers = [{"units": 12, "activation": "tanh"}, {"units": 8, "activation": "tanh"}]
+    network = {"layers": [*layers, {"units": 10, "activation": "softmax"}]}
+    return finished(client, EXACT | {"network": network})
+
+
+def by_hand(client: httpx.Client, run: dict[str, Any], rows: list[int], **wrong: Any) -> dict[str, Array]:
+    """Compute gradients of rows of the digits, as a student might, with something wrong if it is asked for."""
+    w, q = weights(client, run, "last"), of_rows(client, run, rows)
+    dZ, found = q["A3"] - one_hot(np.asarray(digits().labels)[rows], 10), dict[str, Array]()
+    for n in (3, 2, 1):
+        found[f"dW{n}"] = dZ.T @ q[f"{wrong.get('below', 'A')}{n - 1}" if n > 1 else "A0"] / len(rows)
+        found[f"db{n}"] = dZ.mean(axis=0)
+        if n > 1:
+            dZ = dZ @ w[f"W{n}"] * (1 if wrong.get("without_slope") else 1 - q[f"A{n - 1}"] ** 2)
+    return found
+
+
+ROWS = [3, 10, 11, 12, 40]
+
+
+def one_row_wrong(G: Array) -> Array:
+    G = G.copy()
+    G[1] *= 1.5
+    return G
+
+
+WRONG: dict[str, tuple[str, dict[str, Any], Any, set[str]]] = {
+    "a sum in place of the mean": ("summed", {}, lambda G: G * len(ROWS), set()),
+    "1/m taken twice": ("averaged_twice", {}, lambda G: G / len(ROWS), set()),
+    "the sign": ("sign_flipped", {}, lambda G: -G, set()),
+    "twice too large": ("doubled", {}, lambda G: 2 * G, set()),
+    "columns as samples": ("transposed", {}, lambda G: G.T if G.ndim == 2 else G, {"db1", "db2", "db3"}),
+    "no slope": ("slope_missing", {"without_slope": True}, lambda G: G, {"dW3", "db3"}),
+    "Z in place of A": ("before_activation", {"below": "Z"}, lambda G: G, {"dW1", "db1", "db2", "db3"}),
+    "one unit": ("one_row", {}, lambda G: one_row_wrong(G) if G.ndim == 2 else G, {"db1", "db2", "db3"}),
+}
+
+
+@pytest.mark.parametrize("form", ["json", "npz"])
+@pytest.mark.parametrize("wrong", WRONG)
+def test_the_mistake_of_each_of_eight_wrong_gradients_is_named(
+    client: httpx.Client, tanh_run: dict[str, Any], wrong: str, form: str
+) -> None:
+    mistake, how, change, right = WRONG[wrong]
+    sent = {name: change(G) for name, G in by_hand(client, tanh_run, ROWS, **how).items()}
+    if form == "json":
+        lists = {name: G.tolist() for name, G in sent.items()}
+        answer = post(client, tanh_run, "gradient-comparisons", rows=ROWS, gradients=lists)
+    else:
+        asked: dict[str, Any] = {"rows": ",".join(map(str, ROWS))}
+        headers = {"Content-Type": "application/x-npz"}
+        there = place(tanh_run, "gradient-comparisons")
+        answer = client.post(there, params=asked, content=npz_of(sent), headers=headers).json()
+    Comparison.model_validate(answer)
+    named = {block["name"]: block["mistakes"] for block in answer["blocks"]}
+    assert named == {name: ([] if name in right else [mistake]) for name in sent}
+    assert (answer["verdict"], answer["missing"], answer["m"]) == ("different", [], 5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_nothing_is_said_of_gradients_that_are_right(
+    client: httpx.Client, tanh_run: dict[str, Any], dtype: str
+) -> None:
+    run = (
+        tanh_run
+        if dtype == "float64"
+        else finished(client, EXACT | {"dtype": dtype, "network": tanh_run["config"]["network"]})
+    )
+    mine = {name: G.tolist() for name, G in by_hand(client, run, ROWS).items()}
+    answer = post(client, run, "gradient-comparisons", rows=ROWS, gradients=mine)
+    assert answer["verdict"] in ("close", "exact")
+    assert all(block["mistakes"] == [] and block["relative_error"] < 1e-6 for block in answer["blocks"])
+    theirs = post(client, run, "gradients", rows=ROWS, names=["dW1", "db3"])["quantities"]
+    same = {name: one["values"] for name, one in theirs.items()}
+    answer = post(client, run, "gradient-comparisons", rows=ROWS, gradients=same)
+    assert answer["verdict"] == "exact"
+    assert answer["missing"] == ["db1", "dW2", "db2", "dW3"]
+
+
+def test_gradients_that_cannot_be_compared_are_refused(client: httpx.Client, xor_run: dict[str, Any]) -> None:
+    there = place(xor_run, "gradient-comparisons")
+    for gradients, pointer in (
+        ({"dW9": [1]}, "/gradients"), ({}, "/gradients"), ({"db1": [[1], [1, 2]]}, "/gradients/db1"),
+        ({"db1": ["x"]}, "/gradients/db1"), ({"db1": [True]}, "/gradients/db1"), ({"db1": 1}, "/gradients/db1"),
+    ):  # fmt: skip
+        refused(client.post(there, json={"rows": [0], "gradients": gradients}), "invalid_input", pointer)
+    refused(client.post(there, json={"gradients": {"db1": [1]}}), "invalid_input")
+    refused(client.post(there, params={"rows": "0"}, json={"rows": [0], "gradients": {"db1": [1]}}), "invalid_input")
+    refused(client.post(there, content=b"{", headers={"Content-Type": "text/plain"}), "unsupported_media_type")
+    npz = {"Content-Type": "application/x-npz"}
+    refused(client.post(there, content=b"PK", headers=npz), "invalid_input")
+    refused(client.post(there, content=npz_of({}), headers=npz), "invalid_input", "/gradients")
+    texts = npz_of({"db1": np.array(["x"])})
+    refused(client.post(there, content=texts, headers=npz), "invalid_input", "/gradients/db1")
+    answer = client.post(there, content=npz_of({"db2": np.array([np.inf])}), headers=npz).json()
+    assert answer["blocks"][0]["mistakes"] == ["not_finite"]
+    assert answer["blocks"][0]["worst"]["theirs"] is None

@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field, model_validator
 from chainrule.app.api.schemas.gradients import MOST_SAMPLES
 from chainrule.app.api.schemas.wire import Answer, Choice, Label, Request, Rows, Samples
 from chainrule.app.services.batches import SPLITS
+from chainrule.engine.comparison import MISTAKES
 from chainrule.engine.normalization import EVALUATION, MODES
 
 MOST_TERMS = 1000
@@ -117,6 +118,61 @@ class Explanation(Answer):
         description="The sum of all terms, or the function of the operands, taken in float64: `value` but for rounding."
     )
     dtype: str = Field(description="The network's type.")
+
+
+class CompareRequest(Selected):
+    """Gradients to be compared, and the samples they are of."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"rows": [0, 1, 2, 3], "gradients": {"db2": [0.25]}}]})
+
+    gradients: dict[Choice, list[Any]] = Field(
+        min_length=1,
+        max_length=4000,
+        description="Yours, by name: dW1, db1, dW2, …, and dgamma1, dbeta1 of a layer that normalizes; nested lists "
+        "of numbers, null where one is not finite. Not all need be there.",
+    )
+    mode: Mode = EVALUATION
+
+
+class WorstPlace(Answer):
+    """Where a block differs most."""
+
+    index: list[int] = Field(description="Its index.")
+    ours: float | None = Field(description="What it is here; null if not finite.")
+    theirs: float | None = Field(description="What was sent; null if not finite.")
+
+
+class ComparedBlock(Answer):
+    """One block of your gradients."""
+
+    name: str = Field(description="dW1, db1, ….")
+    shape: list[int] = Field(description="The shape of ours.")
+    verdict: Literal["exact", "close", "different"] = Field(
+        description="exact: every bit, in float64 or in the network's type; close: up to the tolerance."
+    )
+    relative_error: float | None = Field(
+        description="‖ours − yours‖ / (‖ours‖ + ‖yours‖); null where shapes or infinities forbid it."
+    )
+    mistakes: list[str] = Field(
+        description=f"What is wrong: {', '.join(MISTAKES)}. None of a gradient that is right; two where one came on "
+        "top of another."
+    )
+    factor: float | None = Field(description="Yours is so many times what it should be, or has so much of a penalty.")
+    sentence: str = Field(description="What is wrong, and the fix.")
+    worst: WorstPlace | None = Field(description="The largest difference; null of another shape.")
+
+
+class Comparison(Answer):
+    """Your gradients against those of C over the samples, at the weights of an epoch."""
+
+    run: str = Field(description="The run.")
+    epoch: int = Field(description="Whose weights were used.")
+    m: int = Field(description="How many samples.")
+    mode: str = Field(description="Where batch normalization took μ and σ² from.")
+    verdict: Literal["exact", "close", "different"] = Field(description="That of the worst block.")
+    tolerance: float = Field(description="The relative error up to which a block is close; by the network's type.")
+    blocks: list[ComparedBlock] = Field(description="Those that were sent, layer by layer.")
+    missing: list[str] = Field(description="Blocks the network has and that were not sent.")
 
 
 class WalkRequest(Selected):

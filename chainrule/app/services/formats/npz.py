@@ -70,6 +70,24 @@ def read(file: IO[bytes], options: Options, limits: Limits) -> Table:
     return table
 
 
+def read_arrays(file: IO[bytes], limits: Limits) -> dict[str, NDArray[Any]]:
+    """Read every array of an archive, by name.
+
+    Raises:
+        InvalidInput: pickled, truncated, not numeric.
+        LimitExceeded: more than is allowed, as its headers claim or as it unpacks.
+    """
+    try:
+        with zipfile.ZipFile(_Archive(file)) as archive:
+            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            check_bytes(
+                sum(info.file_size for info in members.values()), limits, "/file", what="The unpacked size in bytes"
+            )
+            return {name: _array(archive, name, info, limits) for name, info in members.items()}
+    except _DAMAGE as error:
+        raise refuse(f"The NPZ archive is damaged or truncated: {error}.") from error
+
+
 def _chosen(members: Mapping[str, Any], options: Options) -> tuple[str, str]:
     """Find the names of the two arrays; label_column or target_columns may name the second."""
     samples = next((name for name in SAMPLES if name in members), None)
