@@ -493,6 +493,28 @@ class Client:
         query |= {"name": name, "index": [int(at) for at in index], "top": top}
         return Resource(self._inspect(run_id, epoch, "explain", query))
 
+    def coherence(
+        self, run_id: str, *, epoch: Epoch = "final", rows: Sequence[int] | None = None, samples: Any = None,
+        labels: Any = None, targets: Any = None, split: str | None = None, mode: str = "evaluation",
+        gram: bool = False, top: int = 10,
+    ) -> Resource:  # fmt: skip
+        """Measure each sample's own gradient: `norms`, the `largest`, and `quantities` such as the noise scale.
+
+        Args:
+            run_id: of the run.
+            epoch: whose weights.
+            rows: row numbers of the run's dataset.
+            samples: or rows sent along, with `labels` or `targets`.
+            labels: their classes by name.
+            targets: their numeric targets.
+            split: or `training` or `validation`, all samples of it.
+            mode: `evaluation` or `training`, as of `gradients`.
+            gram: give `pairs` too, the inner products and cosines of each two.
+            top: how many of the largest to name.
+        """
+        query = _selection(rows, samples, labels, targets, split) | {"mode": mode, "gram": gram, "top": top}
+        return Resource(self._inspect(run_id, epoch, "coherence", query))
+
     def compare_gradients(
         self, run_id: str, gradients: Mapping[str, Any], *, epoch: Epoch = "final",
         rows: Sequence[int] | None = None, samples: Any = None, labels: Any = None, targets: Any = None,

@@ -17,7 +17,7 @@ from chainrule.app.store.database import UNREACHABLE, Database
 
 OPEN = ("/", "/docs", "/openapi.json", "/v1/health")
 """Needs no key: it shows nothing of anybody."""
-COMPUTING = ("/predict", "/gradients", "/gradient-checks", "/walk", "/explain", "/gradient-comparisons")
+COMPUTING = ("/predict", "/gradients", "/gradient-checks", "/walk", "/explain", "/gradient-comparisons", "/coherence")
 """Endings of paths that are posted to and change nothing."""
 STREAM_CHECKED_S = 5.0
 """How often the key of an open stream is looked at again."""

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
@@ -19,6 +20,8 @@ from chainrule.app.api.representations import JSON, NPZ, choose, finite, json_re
 from chainrule.app.api.schemas.gradients import MOST_SAMPLES
 from chainrule.app.api.schemas.inspection import (
     MOST_TERMS,
+    Coherence,
+    CoherenceRequest,
     CompareRequest,
     Comparison,
     ExplainRequest,
@@ -36,14 +39,16 @@ from chainrule.app.errors import (
     TooLarge,
     UnsupportedMediaType,
 )
-from chainrule.app.services import checkpoints, comparisons, explanations, walks
+from chainrule.app.services import checkpoints, coherence, comparisons, explanations, walks
 from chainrule.app.services.batches import Selection
 from chainrule.app.services.explanations import Explained
 from chainrule.app.services.weights import encode_npz
+from chainrule.engine.coherence import EQUATIONS
 from chainrule.engine.explain import BIAS, SAMPLES
 from chainrule.engine.normalization import EVALUATION
 
 router = APIRouter(prefix="/runs/{run_id}/checkpoints/{epoch}", tags=["gradients"])
+MOST_NORMS = 10_000
 OFFERS = {"json": JSON, "npz": NPZ}
 READING = (NotFound, NotAcceptable, InvalidInput, LimitExceeded)
 POSTING = (Malformed, TooLarge, UnsupportedMediaType, *READING)
@@ -67,7 +72,8 @@ def _rows(
         str | None,
         Query(
             max_length=20_000,
-            description="Row numbers of the run's dataset, from 0, and ranges of them: `0,4,8-15`. Row 0 by default.",
+            description="Row numbers of the run's dataset, from 0, and ranges of them: `0,4,8-15`. By default row 0; "
+            "of coherence all the run trains on.",
         ),
     ] = None,
 ) -> list[int] | None:
@@ -423,5 +429,101 @@ def _compared(
                 for block in found.blocks
             ],
             "missing": found.missing,
+        }
+    )
+
+
+@router.get(
+    "/coherence",
+    summary="Measure each sample's own gradient",
+    response_model=Coherence,
+    responses={
+        200: {"description": "Norms, signal and noise, each with its equation.", "headers": ETAG},
+        **UNCHANGED,
+        **documented(NotFound, InvalidInput, LimitExceeded),
+    },
+)
+def read_coherence(
+    request: Request,
+    service: Service,
+    run_id: RunId,
+    epoch: EpochName,
+    rows: RowNumbers,
+    split: Split = None,
+    mode: FromMode = "evaluation",
+    gram: Annotated[bool, Query(description="Give inner products and cosines of each pair of samples too.")] = False,
+    top: Annotated[int, Query(ge=0, le=MOST_TERMS, description="How many of the largest gradients to name.")] = 10,
+    if_none_match: IfNoneMatch = None,
+) -> Any:
+    """The norm of each sample's gradient and its cosine with their mean; tr Σ, |G|², the noise scale B_simple, the
+    coherence, and the tests of norm, inner product and orthogonality; with `gram` all inner products, mean cosines
+    between classes, and those between mini-batches. No sample's gradient of the weights is made for it: it is a product
+    of two vectors. What is undefined is null, with the reason. Without rows and split: all the run trains on.
+    """
+    selection = _selection(rows, "training" if rows is None and split is None else split)
+    return _kept(
+        request, service, run_id, epoch, if_none_match,
+        lambda kept: _measured(
+            coherence.take(service.database, service.settings, kept, selection, mode, with_gram=gram), top
+        ),
+    )  # fmt: skip
+
+
+@router.post(
+    "/coherence",
+    summary="Measure the gradients of samples sent along",
+    response_description="Norms, signal and noise, each with its equation.",
+    response_model=Coherence,
+    dependencies=[Depends(json_only)],
+    responses=documented(Malformed, NotFound, TooLarge, UnsupportedMediaType, InvalidInput, LimitExceeded),
+)
+def post_coherence(service: Service, run_id: RunId, epoch: EpochName, query: CoherenceRequest) -> Any:
+    """The same as by GET, also for samples that are not in the dataset."""
+    kept = checkpoints.weights(service.database, run_id, epoch)
+    found = coherence.take(service.database, service.settings, kept, _sent(query), query.mode, with_gram=query.gram)
+    return _measured(found, query.top)
+
+
+def _measured(found: coherence.Coherence, top: int) -> Response:
+    batch, samples, pairs = found.batch, found.samples, found.pairs
+    largest: list[dict[str, Any]] = []
+    if samples is not None:
+        labels = batch.labels if batch.labels is not None and batch.labels.ndim == 1 and batch.classes else None
+        cosines = samples.cosines
+        largest = [
+            {
+                "sample": i,
+                "row": batch.row(i),
+                "label": None if labels is None else batch.classes[labels[i]],
+                "norm": finite(float(samples.norms[i])),
+                "cosine": finite(float(cosines[i])),
+            }
+            for i in np.argsort(-samples.norms, kind="stable")[:top].tolist()
+        ]
+    return json_response(
+        {
+            "run": found.run_id,
+            "epoch": found.epoch,
+            "m": batch.m,
+            "mode": found.mode,
+            "quantities": {
+                name: {
+                    "value": None if one.value is None else finite(one.value),
+                    "equation": EQUATIONS[name],
+                    "reason": one.reason or None,
+                }
+                for name, one in found.measured.items()
+            },
+            "norms": None if samples is None or batch.m > MOST_NORMS else listed(samples.norms),
+            "largest": largest,
+            "pairs": None
+            if pairs is None
+            else {
+                "gram": listed(pairs.gram),
+                "cosines": listed(pairs.cosines),
+                "classes": None if pairs.classes is None else listed(pairs.classes),
+                "batch_size": pairs.batch_size,
+                "batches": None if pairs.batches is None else listed(pairs.batches),
+            },
         }
     )

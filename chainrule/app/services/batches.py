@@ -143,13 +143,13 @@ def limit_values(settings: Settings, values: int, selection: Selection, hint: st
         )  # fmt: skip
 
 
-def limit_operations(settings: Settings, spec: NetworkSpec, m: int, selection: Selection) -> None:
-    """Refuse to compute longer, block by block, than is allowed; forward and backward count as three times forward.
+def limit_operations(settings: Settings, spec: NetworkSpec, m: int, selection: Selection, passes: int = 1) -> None:
+    """Refuse to compute longer, block by block, than is allowed; a pass there and back counts as three times there.
 
     Raises:
         LimitExceeded: it would take more.
     """
-    operations = 3 * m * (spec.parameter_count + UNIT_OPERATIONS * sum(spec.sizes[1:]))
+    operations = 3 * passes * m * (spec.parameter_count + UNIT_OPERATIONS * sum(spec.sizes[1:]))
     if operations > settings.max_metrics_operations:
         raise LimitExceeded(
             f"The operations for {m:,} samples", operations, settings.max_metrics_operations,

@@ -53,7 +53,7 @@ def take(
     m, passes = batches.size(database, opened, selection), PASSES + 2 * len(spec.layers)
     # What is wrong in many ways is kept at once; what has a row for each sample only once.
     batches.limit_values(settings, batches.values_of(spec, m) + passes * spec.parameter_count, selection)
-    batches.limit_operations(settings, spec, m * passes, selection)
+    batches.limit_operations(settings, spec, m, selection, passes)
     batch = batches.open_batch(database, settings, opened, selection)
     try:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):

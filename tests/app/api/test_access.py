@@ -312,7 +312,7 @@ def test_a_key_may_do_what_its_scope_says_and_no_more(guarded: Service, document
     reading = {"/v1/runs/{run_id}/checkpoints/{epoch}/gradients", "/v1/gradient-checks"}
     reading |= {
         f"/v1/runs/{{run_id}}/checkpoints/{{epoch}}/{what}"
-        for what in ("predict", "walk", "explain", "gradient-comparisons")
+        for what in ("predict", "walk", "explain", "gradient-comparisons", "coherence")
     }
     missing = nowhere(alice.ids)
     for scope, (method, path, _) in itertools.product(("read", "submit"), operations(document)):

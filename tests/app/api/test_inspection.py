@@ -7,7 +7,7 @@ import httpx
 import numpy as np
 import pytest
 
-from chainrule.app.api.schemas.inspection import Comparison, Explanation, Walk
+from chainrule.app.api.schemas.inspection import Coherence, Comparison, Explanation, Walk
 from chainrule.engine import digits
 from tests.app.api.calls import DIGITS, FLOWERS, XOR, finished, refused, upload
 from tests.app.api.test_gradients import NORMALIZED, Array, backpropagate, one_hot, weights
@@ -129,7 +129,12 @@ def test_a_walk_as_npz_has_the_same_numbers(client: httpx.Client, exact_run: dic
 
 
 def test_what_is_asked_by_get_is_kept_for_good(client: httpx.Client, exact_run: dict[str, Any]) -> None:
-    for what, asked in (("walk", {"rows": "0"}), ("walk", {"split": "validation"}), ("explain", {"rows": "0"})):
+    for what, asked in (
+        ("walk", {"rows": "0"}),
+        ("walk", {"split": "validation"}),
+        ("explain", {"rows": "0"}),
+        ("coherence", {}),
+    ):
         first = client.get(place(exact_run, what, 3), params=asked)
         assert first.headers["cache-control"] == "private, max-age=31536000, immutable"
         assert first.headers["content-location"].startswith(place(exact_run, what, 3))
@@ -340,3 +345,67 @@ def test_gradients_that_cannot_be_compared_are_refused(client: httpx.Client, xor
     answer = client.post(there, content=npz_of({"db2": np.array([np.inf])}), headers=npz).json()
     assert answer["blocks"][0]["mistakes"] == ["not_finite"]
     assert answer["blocks"][0]["worst"]["theirs"] is None
+
+
+def test_samples_own_gradients_are_measured_as_if_they_were_made(
+    client: httpx.Client, exact_run: dict[str, Any]
+) -> None:
+    rows = list(range(200))
+    made = post(client, exact_run, "gradients", rows=rows, names=["dW1", "db1", "dW2", "db2"], per_sample=True)
+    G = np.concatenate([np.array(q["values"]).reshape(200, -1) for q in made["quantities"].values()], axis=1)
+    answer = read(client, exact_run, "coherence", rows="0-199", gram=True, top=3)
+    Coherence.model_validate(answer)
+    norms, mean = np.linalg.norm(G, axis=1), G.mean(axis=0)
+    np.testing.assert_allclose(answer["norms"], norms, rtol=1e-9)
+    np.testing.assert_allclose(answer["pairs"]["gram"], G @ G.T, rtol=1e-7, atol=1e-10)
+    trace, square = ((G - mean) ** 2).sum() / 199, mean @ mean
+    values = {name: one["value"] for name, one in answer["quantities"].items()}
+    np.testing.assert_allclose(values["trace_sigma"], trace, rtol=1e-9)
+    np.testing.assert_allclose(values["signal"], square - trace / 200, rtol=1e-8)
+    np.testing.assert_allclose(values["coherence"], 200 * square / (norms**2).mean(), rtol=1e-9)
+    if square > trace / 200:
+        np.testing.assert_allclose(values["noise_scale"], trace / (square - trace / 200), rtol=1e-7)
+    else:
+        assert "|G|²" in answer["quantities"]["noise_scale"]["reason"]
+    order = np.argsort(-norms, kind="stable")[:3]
+    assert [one["row"] for one in answer["largest"]] == order.tolist()
+    assert [one["label"] for one in answer["largest"]] == [str(np.asarray(digits().labels)[i]) for i in order]
+    np.testing.assert_allclose(
+        [one["cosine"] for one in answer["largest"]], [G[i] @ mean / norms[i] / square**0.5 for i in order], rtol=1e-9
+    )
+    assert answer["pairs"]["batch_size"] == 64
+    assert np.array(answer["pairs"]["batches"]).shape == (3, 3)
+    assert np.array(answer["pairs"]["classes"]).shape == (10, 10)
+    assert post(client, exact_run, "coherence", rows=rows, gram=True, top=3) == answer
+
+
+def test_all_that_is_trained_on_is_measured_unless_asked_otherwise(
+    client: httpx.Client, exact_run: dict[str, Any]
+) -> None:
+    answer = read(client, exact_run, "coherence")
+    assert (answer["m"], len(answer["norms"]), answer["pairs"]) == (1348, 1348, None)
+    one = read(client, exact_run, "coherence", rows="7")
+    assert one["quantities"]["noise_scale"]["value"] is None
+    assert "two or more" in one["quantities"]["noise_scale"]["reason"]
+    assert one["quantities"]["coherence"]["value"] == pytest.approx(1)
+
+
+def test_in_a_step_batch_normalization_leaves_no_sample_a_gradient_of_its_own(client: httpx.Client) -> None:
+    run = finished(client, EXACT | {"network": NORMALIZED})
+    stepped = read(client, run, "coherence", rows="0-5", mode="training", gram=True)
+    Coherence.model_validate(stepped)
+    for one in stepped["quantities"].values():
+        assert one["value"] is None
+        assert "Batch normalization" in one["reason"]
+    assert (stepped["norms"], stepped["largest"], stepped["pairs"]) == (None, [], None)
+    used = read(client, run, "coherence", rows="0-5")
+    assert used["quantities"]["trace_sigma"]["value"] > 0
+
+
+def test_pairs_of_too_many_samples_are_refused(limited: httpx.Client) -> None:
+    run = finished(limited, XOR | {"network": {"layers": [{"units": 1, "activation": "sigmoid"}]}, "epochs": 1})
+    rows = "0-3" + ",0-3" * 5
+    assert limited.get(place(run, "coherence"), params={"rows": "0-3"}).status_code == 200
+    refused(
+        limited.get(place(run, "coherence"), params={"rows": rows, "gram": True}), "limit_exceeded", "/rows", "gram"
+    )

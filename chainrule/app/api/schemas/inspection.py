@@ -175,6 +175,65 @@ class Comparison(Answer):
     missing: list[str] = Field(description="Blocks the network has and that were not sent.")
 
 
+class CoherenceRequest(Selected):
+    """Whose gradients are to be measured."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"rows": [0, 1, 2, 3], "gram": True}]})
+
+    mode: Mode = EVALUATION
+    gram: bool = Field(default=False, description="Give inner products and cosines of each pair of samples too.")
+    top: int = Field(default=10, ge=0, le=MOST_TERMS, description="How many of the largest gradients to name.")
+
+
+class Measure(Answer):
+    """One number."""
+
+    value: float | None = Field(description="Null where it is undefined, or not finite.")
+    equation: str = Field(description="How; g⁽ⁱ⁾ is sample i's own gradient of all parameters, without the 1/m.")
+    reason: str | None = Field(description="Why it is undefined; null where it is not.")
+
+
+class SampleGradient(Answer):
+    """One sample's own gradient."""
+
+    sample: int = Field(description="Whose it is, in the order they were asked for.")
+    row: int | None = Field(description="That sample's row of the dataset, if it has one.")
+    label: str | None = Field(description="Its class; null of a regression.")
+    norm: float | None = Field(description="‖g⁽ⁱ⁾‖.")
+    cosine: float | None = Field(description="Between g⁽ⁱ⁾ and the mean gradient ḡ; null where either is 0.")
+
+
+class SamplePairs(Answer):
+    """Each sample's gradient with each other's."""
+
+    gram: Any = Field(description="K[i,j] = g⁽ⁱ⁾·g⁽ʲ⁾, (m, m).")
+    cosines: Any = Field(description="K[i,j]/(‖g⁽ⁱ⁾‖·‖g⁽ʲ⁾‖); null where a gradient is 0.")
+    classes: Any = Field(
+        description="Mean cosine between two samples of one class and another, in the order of the dataset's classes; "
+        "null where there are no two; null as a whole of a regression."
+    )
+    batch_size: int = Field(description="Samples of each batch below: the run's batch size.")
+    batches: Any = Field(
+        description="Cosines between the mean gradients of batches, in the order asked for, a smaller last one left "
+        "out; null where there are no two."
+    )
+
+
+class Coherence(Answer):
+    """How large samples' own gradients are, how far they agree, and what is signal in them."""
+
+    run: str = Field(description="The run.")
+    epoch: int = Field(description="Whose weights were used.")
+    m: int = Field(description="How many samples.")
+    mode: str = Field(description="Where batch normalization took μ and σ² from.")
+    quantities: dict[str, Measure] = Field(description="By name.")
+    norms: list[float | None] | None = Field(
+        description="‖g⁽ⁱ⁾‖ of each sample, in the order asked for; null of more than 10,000, and where there is none."
+    )
+    largest: list[SampleGradient] = Field(description="The samples with the largest gradients, largest first.")
+    pairs: SamplePairs | None = Field(description="If gram was asked for; else null.")
+
+
 class WalkRequest(Selected):
     """Which samples are to be taken through the network, and how they are shown."""
 
