@@ -18,6 +18,8 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 TRIES = 5
 LONGEST_PAUSE_S = 5.0
 LONGEST_WAIT_S = 30.0
+LONGEST_ROWS = 4000
+"""Characters of row numbers in a query; more are sent as JSON."""
 Epoch = int | str
 """An epoch by number, `final` (whose weights the run ends with), `last` or `best`."""
 
@@ -533,11 +535,12 @@ class Client:
             split: or `training` or `validation`, all samples of it.
             mode: `evaluation` or `training`, as of `gradients`.
         """
-        if samples is None:
+        listed = "" if rows is None else ",".join(str(int(row)) for row in rows)
+        if samples is None and len(listed) <= LONGEST_ROWS:
             archive, asked = io.BytesIO(), {"mode": mode}
             np.savez_compressed(archive, allow_pickle=False, **{n: np.asarray(G) for n, G in gradients.items()})
             if rows is not None:
-                asked["rows"] = ",".join(str(int(row)) for row in rows)
+                asked["rows"] = listed
             if split is not None:
                 asked["split"] = split
             path = f"runs/{run_id}/checkpoints/{epoch}/gradient-comparisons"

@@ -49,6 +49,8 @@ from chainrule.engine.normalization import EVALUATION
 
 router = APIRouter(prefix="/runs/{run_id}/checkpoints/{epoch}", tags=["gradients"])
 MOST_NORMS = 10_000
+MOST_ROWS_TEXT = 4000
+"""Of a query: a longer line may be more than HTTP servers read; more rows are posted."""
 OFFERS = {"json": JSON, "npz": NPZ}
 READING = (NotFound, NotAcceptable, InvalidInput, LimitExceeded)
 POSTING = (Malformed, TooLarge, UnsupportedMediaType, *READING)
@@ -71,7 +73,7 @@ def _rows(
     rows: Annotated[
         str | None,
         Query(
-            max_length=20_000,
+            max_length=MOST_ROWS_TEXT,
             description="Row numbers of the run's dataset, from 0, and ranges of them: `0,4,8-15`. By default row 0; "
             "of coherence all the run trains on.",
         ),

@@ -153,6 +153,7 @@ def test_what_is_asked_by_get_is_kept_for_good(client: httpx.Client, exact_run: 
         ({"rows": ""}, "/rows"), ({"rows": "1797"}, "/rows/0"), ({"rows": "1", "split": "training"}, "/split"),
         ({"split": "test"}, "/split"), ({"mode": "x"}, "/mode"), ({"reduce": "x"}, "/reduce"),
         ({"format": "csv"}, "/format"),
+        ({"rows": "\U0001f1fa" * 4001}, "/rows"),
     ],
 )  # fmt: skip
 def test_a_walk_refuses_what_it_cannot_read(
