@@ -90,7 +90,8 @@ def _url(service: Service) -> str:
             if httpx.get(f"{found}/v1/health/ready").status_code == 200:
                 return found
         except httpx.TransportError:
-            time.sleep(0.02)
+            pass
+        time.sleep(0.02)
     raise AssertionError(f"the service did not start:\n{service.log.read_text()}")
 
 

@@ -17,6 +17,8 @@ from tests.service import serving, working
 from tests.test_flows import LONG, QUICK_RECOVERY, XOR, ended, epochs_of, last_weights, submit, under_way, wait_for
 
 SPEC = LONG | {"epochs": 800}
+SMALL = {"min_free_bytes": 0}
+"""Ready even where there is hardly any room."""
 
 
 @pytest.fixture
@@ -63,7 +65,7 @@ def test_a_full_disk_is_said_to_be_full_and_runs_wait_until_there_is_room(
     file = small_disk / "chainrule.sqlite3"
     file.write_bytes(Path(fresh.url("sqlite").removeprefix("sqlite:///")).read_bytes())
     with (
-        serving(database_url=f"sqlite:///{file}", cache_dir=cache_dir, slots=1, **QUICK_RECOVERY) as service,
+        serving(database_url=f"sqlite:///{file}", cache_dir=cache_dir, slots=1, **SMALL, **QUICK_RECOVERY) as service,
         service.client() as client,
     ):
         first = submit(client, SPEC)
@@ -98,7 +100,7 @@ def test_an_upload_for_which_there_is_no_room_is_refused_and_leaves_nothing(
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(small_disk))
     with (
-        serving(database_url=fresh.url("sqlite"), cache_dir=cache_dir, slots=0) as service,
+        serving(database_url=fresh.url("sqlite"), cache_dir=cache_dir, slots=0, **SMALL) as service,
         service.client() as client,
     ):
         rows = "".join(f"{n},{n % 7},{n % 2}\n" for n in range(300_000)).encode()
@@ -123,7 +125,7 @@ def test_runs_are_trained_where_no_copy_of_their_dataset_can_be_kept(
         cache_dir = tmp_path / "a file"
         cache_dir.write_text("in the way")
     with (
-        serving(database_url=fresh.url("sqlite"), cache_dir=cache_dir, slots=1) as service,
+        serving(database_url=fresh.url("sqlite"), cache_dir=cache_dir, slots=1, **SMALL) as service,
         service.client() as client,
     ):
         dataset = upload(client, FLOWERS, "flowers.csv")["id"]

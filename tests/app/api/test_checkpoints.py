@@ -201,7 +201,7 @@ def test_weights_that_are_there_already_are_not_sent_again(
 ) -> None:
     first = client.get(f"{path(xor_run, 5)}/weights", params={"format": form})
     assert "immutable" in first.headers["cache-control"]
-    assert client.get("/v1/runs/latest/checkpoints/0/weights").headers["cache-control"] == "no-cache"
+    assert "no-cache" in client.get("/v1/runs/latest/checkpoints/0/weights").headers["cache-control"]
     again = client.get(
         f"{path(xor_run, 5)}/weights", params={"format": form}, headers={"If-None-Match": first.headers["etag"]}
     )

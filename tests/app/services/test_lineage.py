@@ -70,10 +70,11 @@ def test_what_is_left_is_estimated_from_its_own_steps(database: Database, settin
         assert store.claim(session, "a2", "here:1") is not None
     assert runs.get(database, made)["progress"]["eta_s"] is None
     with database.writing() as session:
-        assert store.advance(session, Attempt(made, "a2"), {"steps_done": 5})
+        assert store.advance(session, Attempt(made, "a2"), {"steps_done": 5, "trained_s": 1.0})
     run = runs.get(database, made)
     assert (run["progress"]["steps_done"], run["progress"]["steps_total"]) == (5, 7)
-    assert 0 <= run["progress"]["eta_s"] < 60
+    own = 5 - run["progress"]["steps_total"] + 4
+    assert run["progress"]["eta_s"] == pytest.approx(2.0 / own, abs=0.01)
 
 
 @pytest.mark.parametrize("reason", [reason for reason in Reason if reason not in lineage.EXTENDABLE])
