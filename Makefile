@@ -69,6 +69,7 @@ bench-load: $(VENV)/dev  ## 10,000 queued runs, 1,000 pollers, 200 event streams
 parity: $(BENCH)/peers  ## the same weights as PyTorch after 200 steps, no larger test errors than scikit-learn
 	@$(BENCH)/bin/python -m benchmarks.parity --output $(RESULTS)
 	@$(BENCH)/bin/python -m benchmarks.accuracy --output $(RESULTS)
+	@$(BENCH)/bin/python -m benchmarks.exports --output $(RESULTS)
 
 chaos: $(VENV)/dev  ## 1,000 kills, 200 zombies, 50 restarts of PostgreSQL (ARGS="--kills 20 --database sqlite --seed 1")
 	@$(BIN)/python -m tests.chaos $(ARGS)

@@ -1,6 +1,6 @@
-"""What the service adds to the bare engine: latency, overhead, and the queue under many submissions.
+"""What the service adds to the bare engine: latency, overhead, the queue under many submissions, a sweep.
 
-Run from the checkout: `python -m benchmarks.service [latency|digits|queue] …`. Each figure is measured
+Run from the checkout: `python -m benchmarks.service [latency|digits|queue|sweep] …`. Each figure is measured
 against the bare engine in the same run; see benchmarks/README.md for the last ones.
 """
 
@@ -49,14 +49,16 @@ DIGITS: dict[str, Any] = {
 def main() -> None:
     """Parse the arguments and print the figures asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="*", default=["latency", "digits", "queue"])
+    parser.add_argument("what", nargs="*", default=["latency", "digits", "queue", "sweep"])
     parser.add_argument("--database", choices=("sqlite", "postgresql", "both"), default="both")
     parser.add_argument("--runs", type=int, default=100, help="submissions of the latency figure")
     parser.add_argument("--submissions", type=int, default=500, help="submissions of the queue figure")
-    parser.add_argument("--repeats", type=int, default=5, help="repeats of the digits figure")
+    parser.add_argument("--repeats", type=int, default=5, help="repeats of the digits and sweep figures")
+    parser.add_argument("--members", type=int, default=64, help="members of the sweep")
+    parser.add_argument("--slots", type=int, default=1, help="slots of the sweep figure")
     arguments = parser.parse_args()
     kinds = ("sqlite", "postgresql") if arguments.database == "both" else (arguments.database,)
-    measures = {"latency": _latency, "digits": _digits, "queue": _queue}
+    measures = {"latency": _latency, "digits": _digits, "queue": _queue, "sweep": _sweep}
     for what in arguments.what:
         for kind in kinds:
             with _database(kind) as url:
@@ -123,6 +125,49 @@ def _queue(kind: str, url: str, arguments: argparse.Namespace) -> None:
         f"{complete} with each epoch 0…{XOR['epochs']} exactly once; "
         f"'locked' in log: {log.count('locked')}, tracebacks: {log.count('Traceback')}"
     )
+
+
+def _sweep(kind: str, url: str, arguments: argparse.Namespace) -> None:
+    """One run, as many separate runs as the sweep has members, and the sweep, in turn."""
+    spec, count = DIGITS | {"epochs": 20, "gradients": {"every": 0}}, arguments.members
+    rates = [0.001 * 1.05**n for n in range(count)]
+    strategy = {"kind": "grid", "parameters": {"optimizer/learning_rate": rates}}
+    specs = [spec | {"optimizer": spec["optimizer"] | {"learning_rate": rate}} for rate in rates]
+    one_s, apart_s, sweep_s, complete = [], [], [], 0
+    with _service(url, slots=arguments.slots) as service, service.client(headers={"Prefer": "wait=60"}) as client:
+        _submit(client, spec)
+        for _ in range(arguments.repeats):
+            one_s.append(_timed(lambda: _submit(client, spec)))
+            apart_s.append(_timed(lambda: [_ended(client, run_id) for run_id in _queued(client, specs)]))
+            started = time.perf_counter()
+            sweep = client.post("/v1/sweeps", json={"run": spec, "strategy": strategy}).raise_for_status().json()
+            with client.stream("GET", f"/v1/sweeps/{sweep['id']}/events", timeout=600) as events:
+                for _ in events.iter_lines():
+                    pass
+            sweep_s.append(time.perf_counter() - started)
+        members = client.get(f"/v1/sweeps/{sweep['id']}/members?limit={count}").json()["items"]
+        for run_id in (member["run"] for member in members):
+            weights = client.get(f"/v1/runs/{run_id}/checkpoints/{spec['epochs']}/weights").raise_for_status()
+            complete += bool(weights.content) and _epochs(client, run_id) == list(range(spec["epochs"] + 1))
+    print(
+        f"sweep    {kind:<10} {count} members on digits, 64-32-10, {spec['epochs']} epochs, {arguments.slots} slot: "
+        f"one run {statistics.median(one_s):.3f} s; {count} runs {statistics.median(apart_s):.2f} s; "
+        f"the sweep {statistics.median(sweep_s):.2f} s, {_ratios(apart_s, sweep_s)} times as fast as the runs, "
+        f"as long as {_ratios(sweep_s, one_s)} runs; {complete} members with every epoch and their weights"
+    )
+
+
+def _queued(client: httpx.Client, specs: list[dict[str, Any]]) -> list[str]:
+    found = []
+    for spec in specs:
+        answer = client.post("/v1/runs", json=spec, headers={"Prefer": "respond-async"})
+        found.append(answer.raise_for_status().json()["id"])
+    return found
+
+
+def _ratios(these: list[float], those: list[float]) -> str:
+    found = sorted(one / other for one, other in zip(these, those, strict=True))
+    return f"{statistics.median(found):.2f} (min {found[0]:.2f}, max {found[-1]:.2f})"
 
 
 def _train_bare(spec: dict[str, Any]) -> float:
