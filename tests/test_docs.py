@@ -30,6 +30,7 @@ LINEAGE = (ROOT / "docs/guide/lineage.md").read_text()
 MONITORING = (ROOT / "docs/guide/monitoring.md").read_text()
 METRICS = (ROOT / "docs/guide/metrics.md").read_text()
 NORMALIZATION = (ROOT / "docs/guide/normalization.md").read_text()
+SAMPLES = (ROOT / "docs/guide/samples.md").read_text()
 SWEEPS = (ROOT / "docs/guide/sweeps.md").read_text()
 TRAINING = (ROOT / "docs/guide/training.md").read_text()
 WEBHOOKS = (ROOT / "docs/guide/webhooks.md").read_text()
@@ -123,10 +124,10 @@ def test_networks_compute_the_same_elsewhere_as_the_guide_shows(
     [
         (METRICS, 3), (NORMALIZATION, 4), (TRAINING, 3), (LINEAGE, 3), (SWEEPS, 1), (INPUTS, 4), (INSPECTION, 7),
         (VERIFICATION, 2), (KEEPING, 1),
-        (MONITORING, 4), (WEBHOOKS, 1),
+        (MONITORING, 4), (WEBHOOKS, 1), (SAMPLES, 1),
     ],
     ids=["metrics", "normalization", "training", "lineage", "sweeps", "inputs", "inspection", "verification", "keeping",
-         "monitoring", "webhooks"],
+         "monitoring", "webhooks", "samples"],
 )  # fmt: skip
 def test_a_page_of_the_guide_prints_what_it_shows(server: Service, tmp_path: Path, page: str, count: int) -> None:
     shown = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", page, flags=re.DOTALL)

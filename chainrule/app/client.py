@@ -517,6 +517,31 @@ class Client:
         query = _selection(rows, samples, labels, targets, split) | {"mode": mode, "gram": gram, "top": top}
         return Resource(self._inspect(run_id, epoch, "coherence", query))
 
+    def samples(
+        self, run_id: str, *, epoch: Epoch = "final", split: str | None = None, sort: str = "cost",
+        order: str | None = None, wrong: bool | None = None, label: str | None = None, predicted: str | None = None,
+        features: bool = False, offset: int = 0, limit: int = 20,
+    ) -> Resource:  # fmt: skip
+        """List samples of a split: `items`, each with target, prediction, probability, cost and gradient norm.
+
+        Args:
+            run_id: of the run.
+            epoch: whose weights.
+            split: `training` or `validation`; validation where the run has it, by default.
+            sort: by `cost`, `confidence`, `gradient_norm` or `index`.
+            order: `largest` or `smallest` first.
+            wrong: only those got wrong, or right.
+            label: only those of this class.
+            predicted: only those taken for this class.
+            features: give their features too.
+            offset: how many to leave out before the first.
+            limit: how many, at most 1,000.
+        """
+        asked: dict[str, Any] = {"split": split, "sort": sort, "order": order, "wrong": wrong, "class": label}
+        asked |= {"predicted": predicted, "features": features, "offset": offset, "limit": limit}
+        path = f"runs/{run_id}/checkpoints/{epoch}/samples"
+        return Resource(self._get(path, params={n: value for n, value in asked.items() if value is not None}).json())
+
     def compare_gradients(
         self, run_id: str, gradients: Mapping[str, Any], *, epoch: Epoch = "final",
         rows: Sequence[int] | None = None, samples: Any = None, labels: Any = None, targets: Any = None,

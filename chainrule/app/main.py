@@ -33,6 +33,7 @@ from chainrule.app.api import (
     problems,
     prometheus,
     runs,
+    samples,
     sweeps,
     webhooks,
 )
@@ -62,7 +63,7 @@ log = logging.getLogger(__name__)
 BACKLOG = 2048
 ROUTERS = (
     datasets.router, runs.router, inputs.router, epochs.router, checkpoints.router, metrics.router, gradients.router,
-    inspection.router, sweeps.router, webhooks.router, keys.router, audit.router,
+    inspection.router, samples.router, sweeps.router, webhooks.router, keys.router, audit.router,
 )  # fmt: skip
 
 

@@ -109,6 +109,20 @@ def measure(
     return Samples(np.sqrt(squares), along, float(sum(np.sum(G * G) for G in mean.values())))
 
 
+def norms(
+    network: Network, cost_name: str, X: FloatArray, Y: FloatArray, weights: FloatArray | None = None
+) -> FloatArray:
+    """Compute ‖g⁽ⁱ⁾‖, (m,), block by block."""
+    squares = np.zeros(len(X))
+    for start in range(0, len(X), EVALUATION_ROWS):
+        rows = slice(start, start + EVALUATION_ROWS)
+        caches = forward(network, X[rows])
+        back = backward(caches, cost_name, Y[rows], None if weights is None else weights[rows])
+        for _, d, a in _factors(caches, back):
+            squares[rows] += np.sum(d * d, axis=1) * (1.0 if a is None else np.sum(a * a, axis=1) + 1)
+    return np.sqrt(squares)
+
+
 def gram(
     network: Network, cost_name: str, X: FloatArray, Y: FloatArray, weights: FloatArray | None = None
 ) -> FloatArray:

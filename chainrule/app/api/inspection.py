@@ -3,8 +3,6 @@
 The same can be posted, with samples sent along.
 """
 
-import hashlib
-from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -13,11 +11,10 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
-import chainrule
-from chainrule.app.api.dependencies import EpochName, IfNoneMatch, RunId, Service, json_only, matches, names_one
+from chainrule.app.api.dependencies import EpochName, IfNoneMatch, RunId, Service, json_only
 from chainrule.app.api.problems import documented
+from chainrule.app.api.questions import ETAG, UNCHANGED, FromMode, RowNumbers, Split, kept_answer, selection_of
 from chainrule.app.api.representations import JSON, NPZ, choose, finite, json_response, listed
-from chainrule.app.api.schemas.gradients import MOST_SAMPLES
 from chainrule.app.api.schemas.inspection import (
     MOST_TERMS,
     Coherence,
@@ -49,90 +46,16 @@ from chainrule.engine.normalization import EVALUATION
 
 router = APIRouter(prefix="/runs/{run_id}/checkpoints/{epoch}", tags=["gradients"])
 MOST_NORMS = 10_000
-MOST_ROWS_TEXT = 4000
-"""Of a query: a longer line may be more than HTTP servers read; more rows are posted."""
 OFFERS = {"json": JSON, "npz": NPZ}
 READING = (NotFound, NotAcceptable, InvalidInput, LimitExceeded)
 POSTING = (Malformed, TooLarge, UnsupportedMediaType, *READING)
-ETAG = {"ETag": {"description": "Names weights, run and question.", "schema": {"type": "string"}}}
 BINARY = {NPZ: {"schema": {"type": "string", "format": "binary"}}}
-UNCHANGED: dict[int | str, dict[str, Any]] = {304: {"description": "It is what you have."}}
 
-Split = Annotated[
-    Literal["training", "validation"] | None,
-    Query(description="In place of rows: all samples the run trains on, or is validated on."),
-]
-FromMode = Annotated[
-    Literal["evaluation", "training"],
-    Query(description="Where batch normalization takes μ and σ² from: running ones, or the samples asked about."),
-]
 Format = Annotated[str | None, Query(description="json or npz (the arrays only); in place of `Accept`.")]
-
-
-def _rows(
-    rows: Annotated[
-        str | None,
-        Query(
-            max_length=MOST_ROWS_TEXT,
-            description="Row numbers of the run's dataset, from 0, and ranges of them: `0,4,8-15`. By default row 0; "
-            "of coherence all the run trains on.",
-        ),
-    ] = None,
-) -> list[int] | None:
-    if rows is None:
-        return None
-    found: list[int] = []
-    for part in rows.split(","):
-        first, dash, last = (text.strip() for text in part.partition("-"))
-        numbers = [first, last] if dash else [first]
-        if not all(number.isascii() and number.isdigit() and len(number) <= 12 for number in numbers):
-            raise InvalidInput.at("/rows", f"{part.strip()[:50]!r} is no row, nor a range of rows; write 0,4,8-15.")
-        start, end = int(first), int(last or first)
-        if not 0 <= end - start < MOST_SAMPLES - len(found):
-            raise InvalidInput.at("/rows", f"The rows {part.strip()[:50]} are none, or more than {MOST_SAMPLES:,}.")
-        found += range(start, end + 1)
-    return found
-
-
-RowNumbers = Annotated[list[int] | None, Depends(_rows)]
-
-
-def _selection(rows: list[int] | None, split: str | None) -> Selection:
-    if rows is not None and split is not None:
-        raise InvalidInput.at("/split", "Give rows or a split, not both.")
-    return Selection(split=split) if split is not None else Selection(rows=[0] if rows is None else rows)
 
 
 def _sent(query: Selected) -> Selection:
     return Selection(query.rows, query.samples, query.labels, query.targets, query.split)
-
-
-def _kept(
-    request: Request,
-    service: Service,
-    run_id: str,
-    epoch: str,
-    given: str | None,
-    answer: Callable[[checkpoints.Kept], Response],
-    chosen: str = "json",
-) -> Response:
-    """Answer what follows from stored weights alone: once and for all, where the path names one epoch of one run."""
-    kept = checkpoints.weights(service.database, run_id, epoch)
-    path = f"/v1/runs/{kept.run_id}/checkpoints/{kept.epoch}/{request.url.path.rpartition('/')[2]}"
-    place = f"{path}?{request.url.query}" if request.url.query else path
-    named = f"{place} {kept.sha256} {chosen} {chainrule.__version__}"
-    etag = f'"{hashlib.sha256(named.encode()).hexdigest()}"'
-    headers = {
-        "Content-Location": place,
-        "Cache-Control": "private, max-age=31536000, immutable" if names_one(request, epoch) else "no-cache",
-        "Vary": "Accept",
-        "ETag": etag,
-    }
-    if matches(given, etag):
-        return Response(status_code=304, headers=headers)
-    response = answer(kept)
-    response.headers.update(headers)
-    return response
 
 
 @router.get(
@@ -168,8 +91,8 @@ def read_walk(
     for each, or are means over them.
     """
     chosen = choose(request, format, OFFERS)
-    selection = _selection(rows, split)
-    return _kept(
+    selection = selection_of(rows, split)
+    return kept_answer(
         request, service, run_id, epoch, if_none_match,
         lambda kept: _walked(service, kept, selection, mode, reduce, values=values, chosen=chosen), chosen,
     )  # fmt: skip
@@ -277,8 +200,8 @@ def read_explanation(
     is given as a function of its operands. The network is taken as it is used: without dropout, with running
     statistics of batch normalization.
     """
-    selection = _selection(rows, split)
-    return _kept(
+    selection = selection_of(rows, split)
+    return kept_answer(
         request, service, run_id, epoch, if_none_match,
         lambda kept: _explained(
             explanations.take(service.database, service.settings, kept, selection, name, index, top)
@@ -375,7 +298,7 @@ async def compare_gradients(
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     body = await request.body()
     if media_type == NPZ:
-        selection = _selection(rows, split)
+        selection = selection_of(rows, split)
         return await run_in_threadpool(_compared, service, run_id, epoch, selection, body, mode or EVALUATION)
     if media_type != JSON:
         raise UnsupportedMediaType(
@@ -462,8 +385,8 @@ def read_coherence(
     between classes, and those between mini-batches. No sample's gradient of the weights is made for it: it is a product
     of two vectors. What is undefined is null, with the reason. Without rows and split: all the run trains on.
     """
-    selection = _selection(rows, "training" if rows is None and split is None else split)
-    return _kept(
+    selection = selection_of(rows, "training" if rows is None and split is None else split)
+    return kept_answer(
         request, service, run_id, epoch, if_none_match,
         lambda kept: _measured(
             coherence.take(service.database, service.settings, kept, selection, mode, with_gram=gram), top
