@@ -25,12 +25,14 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-def test_the_wheel_carries_migrations_data_and_types(wheel: Path) -> None:
+def test_the_wheel_carries_migrations_data_the_dashboard_and_types(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {
         "chainrule/app/store/migrations/versions/0001_first_schema.py",
         "chainrule/app/store/migrations/script.py.mako",
         "chainrule/engine/digits.npz",
+        "chainrule/app/web/index.html",
+        "chainrule/app/web/pages/runs.js",
         "chainrule/py.typed",
     } <= names
     assert not [name for name in names if name.startswith(("tests", "benchmarks", "docs"))]

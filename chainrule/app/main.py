@@ -35,6 +35,7 @@ from chainrule.app.api import (
     runs,
     samples,
     sweeps,
+    web,
     webhooks,
 )
 from chainrule.app.api.access import KnowCallers, permitted
@@ -125,6 +126,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(KnowCallers, settings=settings)
     app.add_middleware(KnowHosts, settings=settings)
     app.add_middleware(StrictHeaders)
+    app.include_router(web.router)
     app.include_router(docs.router)
     app.include_router(health.router, prefix="/v1")
     app.include_router(prometheus.router)

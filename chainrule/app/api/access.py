@@ -15,7 +15,7 @@ from chainrule.app.services import keys
 from chainrule.app.services.keys import Caller
 from chainrule.app.store.database import UNREACHABLE, Database
 
-OPEN = ("/", "/docs", "/openapi.json", "/v1/health")
+OPEN = ("/", "/ui", "/docs", "/openapi.json", "/v1/health")
 """Needs no key: it shows nothing of anybody."""
 COMPUTING = ("/predict", "/gradients", "/gradient-checks", "/walk", "/explain", "/gradient-comparisons", "/coherence")
 """Endings of paths that are posted to and change nothing."""

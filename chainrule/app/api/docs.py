@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
+from fastapi.responses import FileResponse, HTMLResponse, Response
 
 import chainrule
 from chainrule.app.api.problems import kinds
@@ -92,12 +92,6 @@ def install(app: FastAPI, *, keys: bool) -> None:
         return made
 
     app.openapi = openapi  # type: ignore[method-assign]
-
-
-@router.get("/")
-async def root() -> Response:
-    """Lead a browser to the documentation."""
-    return RedirectResponse("/docs")
 
 
 @router.get("/docs")

@@ -13,7 +13,7 @@ STRICT = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
-"""No answer but the documentation runs or loads anything, and no page elsewhere has a use for any."""
+"""No answer but the dashboard and the documentation runs or loads anything, and no page elsewhere has a use for any."""
 PRIVATE = "/v1/"
 
 

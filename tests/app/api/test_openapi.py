@@ -176,8 +176,6 @@ def test_the_page_asks_for_nothing_from_elsewhere(client: httpx.Client) -> None:
     script = client.get("/docs/docs.js").text
     assert "//" not in script
     assert "validatorUrl: null" in script
-    root = client.get("/")
-    assert (root.status_code, root.headers["location"]) == (307, "/docs")
 
 
 def test_the_page_submits_a_run_in_a_browser(fresh: Any, cache_dir: Path) -> None:
