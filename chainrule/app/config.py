@@ -79,7 +79,9 @@ class Settings(BaseSettings):
     )
 
     flush_interval_s: float = Field(
-        default=0.25, gt=0, description="Longest time between two writes of a training run."
+        default=0.25,
+        gt=0,
+        description="Time between two writes of a training run; longer, up to 2 s, where writing takes long.",
     )
     heartbeat_interval_s: float = Field(default=2.0, gt=0, description="How often a supervisor beats for its run.")
     attempt_timeout_s: float = Field(

@@ -1,9 +1,9 @@
 """The writer of an order: epochs, weights, statistics and resume points of its runs, in fenced transactions.
 
 Training hands over each epoch and goes on; a thread writes what has gathered at most every
-`flush_interval_s`. A write always ends at a resume point, so that what is stored and where a run
-would go on never disagree. When the time comes in the middle of a long epoch, `due` asks the
-training for resume points at the next step boundary.
+`flush_interval_s`, and less often where a write takes long. A write always ends at a resume point,
+so that what is stored and where a run would go on never disagree. When the time comes in the
+middle of a long epoch, `due` asks the training for resume points at the next step boundary.
 """
 
 import logging
@@ -35,6 +35,8 @@ from chainrule.engine import Epoch, Network, ResumePoint
 MOST_WAITING_BYTES = 64 * MIB
 ROW_BYTES = 1024
 """What an epoch, or one gradient's statistics, may take while it waits."""
+REST, LONGEST_REST_S = 4.0, 2.0
+"""A write is followed by a rest of so many times its own length, up to so long: a stack of many runs trains, too."""
 log = logging.getLogger(__name__)
 
 
@@ -203,6 +205,7 @@ class Writer:
         self._in_order = sorted(range(len(self._runs)), key=lambda place: self._runs[place].attempt.run_id)
         self._encoder = NetworkEncoder()
         self._handed_over: dict[int, _Batch] | None = None
+        self._rest_s = settings.flush_interval_s
         self._condition = threading.Condition()
         self._closing = False
         self._problem: BaseException | None = None
@@ -297,7 +300,7 @@ class Writer:
         try:
             while True:
                 with self._condition:
-                    self._condition.wait_for(self._has_work, self._settings.flush_interval_s)
+                    self._condition.wait_for(self._has_work, self._rest_s)
                     if not self._has_work():
                         self.due.set()
                     self._condition.wait_for(self._has_work)
@@ -348,7 +351,9 @@ class Writer:
             self.over |= over
             self.due.set()  # whoever trains is to hear of it
         written = {place: batch for place, batch in batches.items() if place not in lost}
-        self.told(self._flush(written, started_ns, time.monotonic() - began))
+        took_s = time.monotonic() - began
+        self._rest_s = max(self._settings.flush_interval_s, min(REST * took_s, LONGEST_REST_S))
+        self.told(self._flush(written, started_ns, took_s))
 
     def _flush(self, written: dict[int, _Batch], started_ns: int, seconds: float) -> Flush:
         steps = 0

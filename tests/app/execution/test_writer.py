@@ -2,6 +2,7 @@
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -227,6 +228,24 @@ def _rename(file: str) -> None:
 def test_a_resume_point_is_due_when_the_time_has_come(database: Database, settings: Settings) -> None:
     writer = writing(database, settings, claimed(database), flush_interval_s=0.05)
     assert writer.due.wait(timeout=60)
+    writer.end(0, DRAINED, None)
+    writer.close()
+
+
+def test_after_a_long_write_training_has_its_turn(
+    database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "REST", 1e9)
+    monkeypatch.setattr(module, "LONGEST_REST_S", 3600.0)
+    writer = writing(database, settings, claimed(database), flush_interval_s=0.05)
+    assert writer.due.wait(timeout=60)
+    first = next(trained())
+    writer.add(0, first)
+    writer.hand_over({0: first.resume_point()})
+    while recorded(database)[0] != [0] or writer.writing:
+        time.sleep(0.01)
+    writer.due.clear()
+    assert not writer.due.wait(timeout=0.5), "ten times the interval"
     writer.end(0, DRAINED, None)
     writer.close()
 
