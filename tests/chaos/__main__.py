@@ -29,6 +29,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=0, help="kill -9 of processes, on each database")
     parser.add_argument("--zombies", type=int, default=0, help="attempts stopped past the time limit, on each database")
     parser.add_argument("--restarts", type=int, default=0, help="immediate stops of PostgreSQL during 20 runs")
+    parser.add_argument("--engine", choices=["local", "dask"], default="local", help="where runs are trained (kills)")
     parser.add_argument("--database", choices=["sqlite", "postgresql", "both"], default="both")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**31))
     given = parser.parse_args()
@@ -47,7 +48,10 @@ def main() -> int:
         for kind in ("sqlite", "postgresql") if given.database == "both" else (given.database,):
             if given.kills:
                 with _database(kind, folder / f"kills-{kind}") as (here, url):
-                    tell(f"kills on {kind}", kills.campaign(here, url, given.kills, given.seed))
+                    tell(
+                        f"kills on {kind}, engine {given.engine}",
+                        kills.campaign(here, url, given.kills, given.seed, given.engine),
+                    )
             if given.zombies:
                 with _database(kind, folder / f"zombies-{kind}") as (here, url):
                     tell(f"zombies on {kind}", zombies.campaign(here, url, given.zombies, given.seed))

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import httpx
 import psutil
 
 READY_S = 60.0
+HERE = ("--host", "127.0.0.1", "--no-dashboard")
 QUICK: dict[str, Any] = {
     "heartbeat_interval_s": 0.2,
     "attempt_timeout_s": 2.0,
@@ -33,12 +34,24 @@ def wait_for(what: Callable[[], Any], timeout_s: float = READY_S, every_s: float
     return found
 
 
-class Member:
-    """One `chainrule serve` or `chainrule worker`, started anew whenever it was killed."""
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+        return port
 
-    def __init__(self, command: str, log: Path, **settings: Any) -> None:
+
+class Member:
+    """One process of ours, or of Dask, started anew whenever it was killed.
+
+    Args:
+        command: a Python module and its arguments.
+        log: where what it says goes.
+        settings: its environment.
+    """
+
+    def __init__(self, command: Sequence[str], log: Path, **settings: Any) -> None:
         self.log = log
-        self._command = [sys.executable, "-m", "chainrule", command]
+        self._command = [sys.executable, "-m", *command]
         self._settings = settings
         self.start()
 
@@ -60,10 +73,16 @@ class Member:
         """List its training processes, those that wait for an order among them."""
         found = []
         with suppress(psutil.Error):
-            for server in psutil.Process(self._process.pid).children():
+            for server in psutil.Process(self._process.pid).children(recursive=True):
                 if "forkserver" in " ".join(server.cmdline()):
                     found += [child for child in server.children() if child.status() != psutil.STATUS_ZOMBIE]
         return found
+
+    def hosts(self) -> psutil.Process | None:
+        """Find the process that hosts its slots: itself, or the one a nanny of Dask's looks after."""
+        with suppress(psutil.Error):
+            return next(iter(self.children())).parent().parent()  # type: ignore[union-attr]
+        return None
 
     def wait(self) -> None:
         """Wait for its end."""
@@ -100,9 +119,15 @@ class Member:
 
 
 class Fleet:
-    """An API without slots and some workers on one database."""
+    """An API and some workers on one database.
 
-    def __init__(self, folder: Path, database_url: str, workers: int, slots: int, **settings: Any) -> None:
+    On the local engine the API has no slots, and the workers are `chainrule worker`. On Dask there is a scheduler
+    too, the API is the client that sends pilots to it, and the workers are Dask's, every other one with a nanny.
+    """
+
+    def __init__(
+        self, folder: Path, database_url: str, workers: int, slots: int, *, engine: str = "local", **settings: Any
+    ) -> None:
         self.database_url, self.settings = database_url, QUICK | settings
         self._common = common = {
             "database_url": database_url,
@@ -110,12 +135,17 @@ class Fleet:
             "log_level": "WARNING",
             **self.settings,
         }
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        port, self._at = _free_port(), f"127.0.0.1:{_free_port()}"
         self.url = f"http://127.0.0.1:{port}"
         self.logs = folder / "logs"
         self.logs.mkdir(parents=True, exist_ok=True)
-        self.api = Member("serve", self.logs / "api.log", slots=0, port=port, **common)
+        self.engine, self.scheduler = engine, None
+        serving: dict[str, Any] = {"slots": 0, "port": port}
+        if engine == "dask":
+            serving = {"slots": 1, "port": port, "engine": f"dask://{self._at}"}
+            command = ["distributed.cli.dask_scheduler", "--port", self._at.partition(":")[2]]
+            self.scheduler = Member([*command, *HERE], self.logs / "scheduler.log")
+        self.api = Member(["chainrule", "serve"], self.logs / "api.log", **serving, **common)
         wait_for(self.ready)  # which has migrated the database by then
         self.workers: list[Member] = []
         for _ in range(workers):
@@ -123,8 +153,13 @@ class Fleet:
 
     def add_worker(self, slots: int) -> Member:
         """Start one more worker."""
-        log = self.logs / f"worker{len(self.workers)}.log"
-        self.workers.append(Member("worker", log, slots=slots, **self._common))
+        number = len(self.workers)
+        command, given = ["chainrule", "worker"], self._common | {"slots": slots}
+        if self.engine == "dask":
+            nanny = "--nanny" if number % 2 else "--no-nanny"
+            command = ["distributed.cli.dask_worker", f"tcp://{self._at}", "--nthreads", str(slots), nanny, *HERE]
+            given = self._common
+        self.workers.append(Member(command, self.logs / f"worker{number}.log", **given))
         return self.workers[-1]
 
     def ready(self) -> bool:
@@ -133,11 +168,12 @@ class Fleet:
             return httpx.get(f"{self.url}/v1/health/ready", timeout=10).status_code == 200
         return False
 
-    def post(self, path: str, body: Any, key: str) -> httpx.Response:
+    def post(self, path: str, body: Any, key: str, **given: Any) -> httpx.Response:
         """Create something, again and again under one key until that is acknowledged."""
         while True:
             with suppress(httpx.TransportError):
-                answer = httpx.post(f"{self.url}{path}", json=body, headers={"Idempotency-Key": key}, timeout=20)
+                given |= {"headers": {"Idempotency-Key": key}, "timeout": 20}
+                answer = httpx.post(f"{self.url}{path}", json=body, **given)
                 # 409: the first request is still being answered; 503: the database is away.
                 if answer.status_code not in (409, 503):
                     assert answer.status_code in (200, 201), answer.text
@@ -146,7 +182,14 @@ class Fleet:
 
     def members(self) -> list[Member]:
         """List its processes."""
-        return [self.api, *self.workers]
+        return [self.api, *self.workers, *([self.scheduler] if self.scheduler else [])]
+
+    def mend(self) -> bool:
+        """Start whoever has ended anew, as a process manager does."""
+        for member in self.members():
+            if not member.alive:
+                member.start()
+        return True
 
     def close(self) -> None:
         """End them all."""

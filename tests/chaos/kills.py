@@ -15,13 +15,19 @@ from chainrule.app.store.database import Database
 from chainrule.app.store.models import Run
 from tests.chaos.fleet import Fleet, wait_for
 from tests.chaos.oracle import KINDS, SWEEP, Oracle, long_rows, spec
+from tests.chaos.uploads import Uploader
 
 LEAST_S, MOST_S = 0.05, 0.45
 """Between two kills."""
 WAITING = 24
 """At most so many runs wait, so that whoever is killed has something to lose; no more than there are kills."""
-VICTIMS = {"child": 75, "fork server": 5, "worker": 9, "api": 6, "worker with all it started": 4, "everything": 1}
-END_S = 150.0
+VICTIMS = {
+    "local": {"child": 75, "fork server": 5, "worker": 9, "api": 6, "worker with all it started": 4, "everything": 1},
+    # The API is the client of the cluster; of a worker with a nanny it is the worker that is killed.
+    "dask": {"child": 60, "fork server": 4, "worker": 12, "api": 8, "scheduler": 8, "worker with all it started": 5,
+             "everything": 3},
+}  # fmt: skip
+END_S = 300.0
 
 
 class Submitter:
@@ -30,6 +36,7 @@ class Submitter:
     def __init__(self, fleet: Fleet, database: Database, seed: int, waiting: int) -> None:
         self.acknowledged: dict[str, str] = {}
         self.problems: list[str] = []
+        self.doubled = self.repeated = 0
         self._fleet, self._database, self._random = fleet, database, random.Random(seed)
         self._stopping, self._most = threading.Event(), waiting
         self._sent: dict[str, tuple[str, object]] = {}
@@ -64,6 +71,7 @@ class Submitter:
         self._sent[key] = (path, body)
         twice: list[str] = []
         if self._random.random() < 0.2:
+            self.doubled += 1
             other = threading.Thread(target=lambda: twice.append(self._fleet.post(path, body, key).json()["id"]))
             other.start()
             self.acknowledged[key] = self._fleet.post(path, body, key).json()["id"]
@@ -72,21 +80,30 @@ class Submitter:
             self.acknowledged[key] = self._fleet.post(path, body, key).json()["id"]
         if twice not in ([], [self.acknowledged[key]]):
             self.problems.append(f"{key} was acknowledged as {twice} and as {self.acknowledged[key]}")
+        if self._random.random() < 0.2:
+            self._repeat(self._random.choice(list(self._sent)))
+
+    def _repeat(self, key: str) -> None:
+        self.repeated += 1
+        again = self._fleet.post(*self._sent[key], key)
+        if again.json()["id"] != self.acknowledged[key] or "idempotency-replayed" not in again.headers:
+            self.problems.append(f"{key} was {self.acknowledged[key]} and is {again.json()['id']} when repeated")
 
     def finish(self) -> None:
         """Submit no more, and repeat all that was submitted: each must be what it was."""
         self._stopping.set()
         self._thread.join()
-        for key, (path, body) in self._sent.items():
-            again = self._fleet.post(path, body, key)
-            if again.json()["id"] != self.acknowledged[key] or "idempotency-replayed" not in again.headers:
-                self.problems.append(f"{key} was {self.acknowledged[key]} and is {again.json()['id']} when repeated")
+        for key in self._sent:
+            self._repeat(key)
 
 
 def _strike(fleet: Fleet, chance: random.Random) -> str | None:
     """Kill somebody; None if nobody was there to be killed."""
-    what = chance.choices(list(VICTIMS), list(VICTIMS.values()))[0]
+    victims = VICTIMS[fleet.engine]
+    what = chance.choices(list(victims), list(victims.values()))[0]
     worker = chance.choice(fleet.workers)
+    if not any(one.children() for one in fleet.workers):
+        return None  # all have only just been started: there is nothing to lose
     with suppress(psutil.Error, ProcessLookupError):
         match what:
             case "child" | "fork server":
@@ -99,7 +116,9 @@ def _strike(fleet: Fleet, chance: random.Random) -> str | None:
             case "worker" | "worker with all it started" if not worker.children():
                 return None  # it has only just been started: there is nothing to lose
             case "worker":
-                worker.kill()
+                (worker.hosts() or worker).kill()
+            case "scheduler" if fleet.scheduler:
+                fleet.scheduler.kill()
             case "api":
                 fleet.api.kill()
             case "worker with all it started":
@@ -112,30 +131,32 @@ def _strike(fleet: Fleet, chance: random.Random) -> str | None:
     return None
 
 
-def campaign(folder: Path, database_url: str, kills: int, seed: int) -> tuple[str, list[str]]:
+def campaign(folder: Path, database_url: str, kills: int, seed: int, engine: str = "local") -> tuple[str, list[str]]:
     """Kill so many times; return what was seen, and what is wrong."""
     started, chance = time.monotonic(), random.Random(seed)
     database = Database(database_url)
-    fleet = Fleet(folder, database_url, workers=2, slots=2)
+    fleet = Fleet(folder, database_url, workers=2, slots=2, engine=engine)
     struck = Counter[str]()
     try:
-        submitter = Submitter(fleet, database, seed, min(WAITING, kills))
+        submitter, uploader = Submitter(fleet, database, seed, min(WAITING, kills)), Uploader(fleet, seed)
         while struck.total() < kills:
             time.sleep(chance.uniform(LEAST_S, MOST_S))
             if (what := _strike(fleet, chance)) is not None:
                 struck[what] += 1
-            for member in fleet.members():
-                if not member.alive:
-                    member.start()
-        wait_for(fleet.ready)
+            fleet.mend()
+        wait_for(lambda: fleet.mend() and fleet.ready())
         submitter.finish()
-        wait_for(lambda: not unfinished(database), END_S, 0.1)
+        uploader.finish()
+        wait_for(lambda: fleet.mend() and not unfinished(database), END_S, 0.1)
         verdict = Oracle(database, folder).judge(runs_of(database, submitter.acknowledged.values()))
         wrong = [*verdict.wrong, *submitter.problems, *_uninvited(database, submitter.acknowledged.values())]
+        wrong += uploader.judge(database, folder, others=1)
         if quoted := fleet.tracebacks():
             wrong.append(quoted)
         took = time.monotonic() - started
-        return f"{struck.total()} kills {dict(struck)} in {took:.0f} s; {verdict}", wrong
+        sent = f"sent twice at once {submitter.doubled}, repeated {submitter.repeated}"
+        sent += f", uploads cut {uploader.cut}, then whole {uploader.whole}"
+        return f"{struck.total()} kills {dict(struck)} in {took:.0f} s; {sent}; {verdict}", wrong
     finally:
         fleet.close()
         database.dispose()

@@ -18,6 +18,15 @@ def test_random_kills_lose_double_and_change_nothing(fresh: Any, tmp_path: Path,
     assert not wrong, "\n".join(wrong)
 
 
+def test_random_kills_on_a_cluster_scheduler_and_client_among_them_lose_double_and_change_nothing(
+    fresh: Any, tmp_path: Path, told: list[str]
+) -> None:
+    pytest.importorskip("distributed")
+    seen, wrong = kills.campaign(tmp_path, fresh.url("postgresql"), 4 * SCALE, SEED, engine="dask")
+    told.append(f"postgresql, dask: {seen}")
+    assert not wrong, "\n".join(wrong)
+
+
 def test_stops_of_the_database_and_cut_connections_lose_and_change_nothing(tmp_path: Path, told: list[str]) -> None:
     with own_server(tmp_path) as server:
         seen, wrong = restarts.campaign(tmp_path, server, 2 * SCALE, SEED, runs=3)

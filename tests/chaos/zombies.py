@@ -38,7 +38,7 @@ def campaign(folder: Path, database_url: str, zombies: int, seed: int) -> tuple[
     """
     started, chance = time.monotonic(), random.Random(seed)
     database = Database(database_url)
-    quick = {"heartbeat_interval_s": 0.1, "attempt_timeout_s": LIMIT_S}
+    quick: dict[str, Any] = {"heartbeat_interval_s": 0.1, "attempt_timeout_s": LIMIT_S}
     fleet = Fleet(folder, database_url, workers=1, slots=1, **quick)
     observer = fleet.workers[0]
     acknowledged: list[str] = []

@@ -8,7 +8,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from chainrule.app.config import Settings
 from chainrule.app.execution.housekeeping import Housekeeping
-from chainrule.app.execution.placement import make_placement
+from chainrule.app.execution.placement import EngineUnusable, make_placement
 from chainrule.app.execution.reaper import Reaper
 from chainrule.app.store import runs
 from chainrule.app.store.changes import Changes
@@ -79,7 +79,11 @@ class Dispatcher:
             return 0
 
     def _send_pilot(self) -> None:
-        pilot = self._placement.send()
+        try:
+            pilot = self._placement.send()
+        except EngineUnusable as error:
+            log.warning("cannot send a pilot: %s", error)
+            return
         self._pilots.add(pilot)
         pilot.add_done_callback(self._land)
 

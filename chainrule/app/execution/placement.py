@@ -1,5 +1,6 @@
 """Placement: where pilots fly. Threads of this process, or a Dask cluster; the same pilots on both."""
 
+import asyncio
 import logging
 import math
 import threading
@@ -103,15 +104,12 @@ class Cluster:
         self._executor: Any = None
         self._threads: dict[str, int] = {}
         self._seats = False  # whether there are workers for shards, where no pilot is to go
+        self._scheduler = ""  # the one that knows that pilots are to land when a worker ends
         self._asked_at = -math.inf
         self._options = {} if settings.engine == "dask" else _connection(settings, distributed.Security)
 
     def start(self) -> None:
-        """Make our own cluster, or connect to the one that is there.
-
-        Raises:
-            EngineUnusable: there is none, or it is of another version.
-        """
+        """Make our own cluster, or connect to the one that is there; that may have gone since it was tried."""
         if self._settings.engine == "dask":
             given = self._settings.model_dump(mode="json", include=self._settings.model_fields_set, exclude_none=True)
             # What our own workers are to know is put into their environment, as on any other machine.
@@ -125,29 +123,37 @@ class Cluster:
                 env={f"CHAINRULE_{name.upper()}": str(value) for name, value in given.items()},
             )
             self._options = {"address": self._own}
-        self._connect()
+        self.slots()
 
     def slots(self) -> int:
         """Tell how many threads all workers have that are there now; none while the scheduler does not answer."""
         if time.monotonic() - self._asked_at > self._settings.poll_interval_s:
             self._asked_at = time.monotonic()
             try:
-                if self._client.status in ("closed", "closing"):
-                    self._connect()
-                self._threads = self._ask()
+                if self._client is None or self._client.status in ("closed", "closing"):
+                    self.connect()
+                else:
+                    self._look()
             except (OSError, TimeoutError, EngineUnusable) as error:
                 log.warning("the Dask scheduler does not answer: %s", error)
                 self._threads = {}
         return sum(self._threads.values())
 
     def send(self) -> Future[list[str]]:
-        """Send a pilot to whichever worker Dask chooses."""
+        """Send a pilot to whichever worker Dask chooses.
+
+        Raises:
+            EngineUnusable: the connection has just been given up.
+        """
         room = max(self._threads.values(), default=1)
         executor = self._executor
         if self._seats:
             where = list(self._threads)  # others may come, or take their place; only workers for shards are avoided
             executor = self._client.get_executor(pure=False, retries=0, workers=where, allow_other_workers=True)
-        sent: Future[list[str]] = executor.submit(pilot.fly, pilot.PROTOCOL, chainrule.__version__, room)
+        try:
+            sent: Future[list[str]] = executor.submit(pilot.fly, pilot.PROTOCOL, chainrule.__version__, room)
+        except Exception as error:
+            raise EngineUnusable(f"{self._settings.engine} takes no pilot: {error}") from error
         return sent
 
     def drain(self) -> None:
@@ -155,40 +161,80 @@ class Cluster:
         if self._own is not None:
             self._client.run(pilot.land)
             self._executor.shutdown(wait=True)
-        self._client.close()
+        if self._client is not None:
+            self._client.close()
         if self._own is not None:
             self._own.close()
 
-    def _connect(self) -> None:
-        from chainrule.app.execution.landing import Landing
+    def connect(self) -> None:
+        """Connect to the cluster, and insist on one version everywhere.
 
+        Raises:
+            EngineUnusable: there is none, or it is of another version.
+        """
         try:
             self._client = self._dask.Client(**self._options, timeout=CONNECT_S, set_as_default=False)
         except (OSError, TimeoutError) as error:
             raise EngineUnusable(f"no Dask scheduler answers at {self._settings.engine}: {error}") from error
         try:
-            found = self._client.run(pilot.speaks)
-            self._client.register_plugin(Landing())
+            self._scheduler = ""
+            self._insist_on_one_version(self._look())
+        except BaseException:
+            self._client.close()
+            raise
+        # `pure` would have all pilots be one; Dask never repeats one on its own account, the database decides that.
+        self._executor = self._client.get_executor(pure=False, retries=0)
+
+    def _look(self) -> list[str]:
+        """See which workers are there; a scheduler that has come in place of another is told of landing anew."""
+        told = self._client.sync(self._client.scheduler.identity, callback_timeout=ANSWER_S)
+        if told["id"] != self._scheduler and self._have_pilots_land():
+            self._scheduler = told["id"]
+        workers: dict[str, dict[str, Any]] = told["workers"]
+        seats = {address for address, worker in workers.items() if worker["resources"].get(RESOURCE)}
+        self._seats, self._asked_at = bool(seats), time.monotonic()
+        self._threads = {address: worker["nthreads"] for address, worker in workers.items() if address not in seats}
+        return list(workers)
+
+    def _have_pilots_land(self) -> bool:
+        """Have the scheduler give every worker, those that are to come too, what calls pilots home when it ends."""
+        from chainrule.app.execution.landing import Landing
+
+        async def register() -> None:
+            await self._client.register_plugin(Landing())
+
+        try:
+            self._client.sync(register, callback_timeout=ANSWER_S)
+        except TimeoutError:
+            log.info("not every Dask worker answers; those that come are told by the scheduler")
+        except OSError as error:
+            log.info("a Dask worker has just gone; trying again: %s", error)
+            return False
         except Exception as error:
-            self._client.close()
             raise EngineUnusable(f"workers of {self._settings.engine} cannot run Chainrule: {error}") from error
-        ours = pilot.speaks()
-        if others := {address: theirs for address, theirs in found.items() if theirs != ours}:
-            self._client.close()
+        return True
+
+    def _insist_on_one_version(self, addresses: list[str]) -> None:
+        """Ask all workers; who does not answer has just ended or hangs, and pilots look for themselves."""
+
+        async def ask(address: str) -> Any:
+            told = await self._client.run(pilot.speaks, workers=[address], on_error="return")
+            return told[address]
+
+        async def ask_all() -> list[Any]:
+            waits = [asyncio.wait_for(ask(address), ANSWER_S) for address in addresses]
+            return await asyncio.gather(*waits, return_exceptions=True)
+
+        ours, told_by = pilot.speaks(), zip(addresses, self._client.sync(ask_all), strict=True)
+        answers = {address: told for address, told in told_by if not isinstance(told, OSError | TimeoutError)}
+        for told in answers.values():
+            if isinstance(told, Exception):
+                raise EngineUnusable(f"workers of {self._settings.engine} cannot run Chainrule: {told}") from told
+        if others := {address: theirs for address, theirs in answers.items() if theirs != ours}:
             raise EngineUnusable(
                 f"workers of {self._settings.engine} have not Chainrule {ours[1]} (protocol {ours[0]}) but "
                 f"{others}; install the same version everywhere"
             )
-        # `pure` would have all pilots be one; Dask never repeats one on its own account, the database decides that.
-        self._executor = self._client.get_executor(pure=False, retries=0)
-        self._threads, self._asked_at = self._ask(), time.monotonic()
-
-    def _ask(self) -> dict[str, int]:
-        told = self._client.sync(self._client.scheduler.identity, callback_timeout=ANSWER_S)
-        workers: dict[str, dict[str, Any]] = told["workers"]
-        seats = {address for address, worker in workers.items() if worker["resources"].get(RESOURCE)}
-        self._seats = bool(seats)
-        return {address: worker["nthreads"] for address, worker in workers.items() if address not in seats}
 
 
 def connect(settings: Settings) -> Any:
@@ -215,7 +261,7 @@ def try_engine(settings: Settings) -> None:
     if settings.engine != "local":
         cluster = Cluster(settings)
         if settings.engine != "dask":
-            cluster.start()
+            cluster.connect()
             cluster.drain()
 
 
