@@ -60,7 +60,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "batch norm": {"network": _network(RELU | {"normalization": "batch"}), "optimizer": {"name": "adam"}},
     "clipped": {"clip": {"norm": 0.5}, "regularization": {"l2": 0.001}, "optimizer": {"name": "rmsprop"}},
     "standardized": {"inputs": {"scaling": "standardize"}, "optimizer": {"name": "adamw"}, "dtype": "float64"},
-    "bounded": {"optimizer": {"name": "nesterov"}, "max_memory_bytes": 3_000_000},
+    "bounded": {"optimizer": {"name": "nesterov"}, "max_memory_bytes": 1 << 26},
     "long epochs": {"epochs": 3, "batch_size": 1, "checkpoints": {"every": 1}, "optimizer": {"name": "adam"}},
 }
 SEEDS = 3

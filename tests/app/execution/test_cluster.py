@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from sqlalchemy import select
 
 from chainrule.app.config import Settings
 from chainrule.app.execution import pilot
+from chainrule.app.execution import placement as placements
 from chainrule.app.execution.dispatcher import Dispatcher
 from chainrule.app.execution.placement import EngineUnusable, try_engine
 from chainrule.app.services import runs as services
@@ -95,8 +97,11 @@ class Dask:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.address = f"127.0.0.1:{free.getsockname()[1]}"
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # until it stops
-        self.scheduler = self._start("scheduler", "--port", self.address.partition(":")[2])
+        self.start_scheduler()
         self.workers: list[subprocess.Popen[bytes]] = []
+
+    def start_scheduler(self) -> None:
+        self.scheduler = self._start("scheduler", "--port", self.address.partition(":")[2])
 
     def add_worker(self, *arguments: str) -> subprocess.Popen[bytes]:
         worker = self._start("worker", f"tcp://{self.address}", "--nthreads", "1", "--no-nanny", *arguments)
@@ -197,6 +202,60 @@ def test_a_run_outlives_the_scheduler_at_no_cost(
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_scheduler_that_comes_back_is_sent_pilots_again_and_has_them_land_when_a_worker_ends(
+    database: Database, settings: Settings, cluster: Dask, undisturbed: tuple[list[int], str]
+) -> None:
+    with dispatching(database, on(cluster, settings)):
+        first = submit(database, settings)
+        wait_for(lambda: under_way(database, first))
+        cluster.scheduler.kill()
+        cluster.scheduler.wait()
+        cluster.start_scheduler()
+        cluster.workers[0].wait(timeout=60)
+        cluster.add_worker()
+        wait_for(lambda: shown(database, first)["done"])
+        second = submit(database, settings)
+        wait_for(lambda: under_way(database, second))
+        cluster.workers[1].send_signal(signal.SIGTERM)
+        cluster.workers[1].wait(timeout=60)
+        run = shown(database, second)
+        assert (run["status"], run["reason"], run["failures"]) == ("queued", "drained", 0)
+    assert shown(database, first)["failures"] == 0
+    assert outcome(database, first) == undisturbed
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_connection_that_is_given_up_just_before_a_pilot_is_sent_is_made_again(
+    database: Database, settings: Settings, cluster: Dask
+) -> None:
+    with dispatching(database, on(cluster, settings)) as dispatcher:
+        wait_for(lambda: dispatcher.slots)
+        placement: Any = dispatcher._placement
+        placement._client.close()
+        placement._asked_at = time.monotonic() + 1.0  # when it will look next
+        run_id = submit(database, settings)
+        wait_for(lambda: shown(database, run_id)["done"])
+    assert shown(database, run_id)["attempts"] == 1
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_worker_that_hangs_keeps_nobody_from_connecting(
+    settings: Settings, cluster: Dask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = on(cluster, settings)
+    monkeypatch.setattr(placements, "ANSWER_S", 1)
+    placement = placements.Cluster(engine)
+    placement.start()
+    wait_for(placement.slots)
+    placement.drain()
+    cluster.workers[0].send_signal(signal.SIGSTOP)
+    try:
+        assert refusal(engine) == ""
+    finally:
+        cluster.workers[0].send_signal(signal.SIGCONT)
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_a_run_outlives_the_dispatcher_that_sent_its_pilot_and_is_not_disturbed_by_another(
     database: Database, settings: Settings, cluster: Dask, undisturbed: tuple[list[int], str]
 ) -> None:
@@ -245,7 +304,7 @@ def test_a_pilot_of_another_version_does_nothing() -> None:
 def test_a_cluster_that_cannot_be_used_is_refused_with_the_way_out(
     engine: str, url: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chainrule.app.execution.placement.CONNECT_S", 1)
+    monkeypatch.setattr(placements, "CONNECT_S", 1)
     assert said in refusal(Settings(database_url=url, engine=engine))
 
 
