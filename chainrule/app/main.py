@@ -29,6 +29,7 @@ from chainrule.app.api import (
     inputs,
     inspection,
     keys,
+    layers,
     metrics,
     problems,
     prometheus,
@@ -64,7 +65,7 @@ log = logging.getLogger(__name__)
 BACKLOG = 2048
 ROUTERS = (
     datasets.router, runs.router, inputs.router, epochs.router, checkpoints.router, metrics.router, gradients.router,
-    inspection.router, samples.router, sweeps.router, webhooks.router, keys.router, audit.router,
+    inspection.router, layers.router, samples.router, sweeps.router, webhooks.router, keys.router, audit.router,
 )  # fmt: skip
 
 

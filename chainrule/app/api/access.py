@@ -17,7 +17,16 @@ from chainrule.app.store.database import UNREACHABLE, Database
 
 OPEN = ("/", "/ui", "/docs", "/openapi.json", "/v1/health")
 """Needs no key: it shows nothing of anybody."""
-COMPUTING = ("/predict", "/gradients", "/gradient-checks", "/walk", "/explain", "/gradient-comparisons", "/coherence")
+COMPUTING = (
+    "/predict",
+    "/gradients",
+    "/gradient-checks",
+    "/walk",
+    "/explain",
+    "/gradient-comparisons",
+    "/coherence",
+    "/initialization-previews",
+)
 """Endings of paths that are posted to and change nothing."""
 STREAM_CHECKED_S = 5.0
 """How often the key of an open stream is looked at again."""

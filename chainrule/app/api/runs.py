@@ -127,6 +127,14 @@ def list_runs(
     name: Annotated[
         str | None, Query(max_length=200, pattern=r"^[^\x00-\x1f]*$", description="Only this name.")
     ] = None,
+    search: Annotated[
+        str | None,
+        Query(
+            max_length=200,
+            pattern=r"^[^\x00-\x1f]*$",
+            description="Only runs with this in their name or in that of their dataset, or with this id.",
+        ),
+    ] = None,
     dataset: Annotated[
         str | None, Query(pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="Only runs that learn from this dataset.")
     ] = None,
@@ -140,19 +148,25 @@ def list_runs(
     sort: Annotated[
         Literal["created_at", "-created_at"], Query(description="Order of submission; `-` for newest first.")
     ] = "-created_at",
+    costs: Annotated[
+        int | None,
+        Query(ge=2, le=100, description="Give the costs of about so many epochs of each run, its newest among them."),
+    ] = None,
     if_none_match: IfNoneMatch = None,
 ) -> Any:
-    """Where each run stands, without its epochs."""
+    """Where each run stands; without its epochs, but for `costs` to draw a small curve from."""
     items = runs.page(
         service.database,
         limit=limit + 1,
         cursor_id=cursor,
         statuses=list(status or ()),
         name=name,
+        search=search,
         dataset=dataset,
         verifies=verifies,
         deleted=deleted,
         newest_first=sort == "-created_at",
+        costs=costs,
     )
     more = len(items) > limit
     page = {"items": items[:limit], "next_cursor": to_cursor(items[limit - 1]["id"]) if more else None}

@@ -16,7 +16,7 @@ from chainrule.app.errors import (
 )
 from chainrule.app.run_status import Reason, RunStatus
 from chainrule.app.services import datasets, idempotency, plans, retention
-from chainrule.app.store import deletions
+from chainrule.app.store import deletions, epochs
 from chainrule.app.store import inputs as inputs_store
 from chainrule.app.store import runs as store
 from chainrule.app.store.database import Database, new_id, now
@@ -132,12 +132,14 @@ def page(
     cursor_id: str | None,
     statuses: list[str],
     name: str | None,
+    search: str | None = None,
     dataset: str | None,
     verifies: str | None = None,
     deleted: bool = False,
     newest_first: bool,
+    costs: int | None = None,
 ) -> list[dict[str, Any]]:
-    """List runs in the order they were submitted, from behind `cursor_id`."""
+    """List runs in the order they were submitted, from behind `cursor_id`; with about so many of each one's costs."""
     with database.reading() as session:
         runs = store.page(
             session,
@@ -145,12 +147,16 @@ def page(
             cursor_id=cursor_id,
             statuses=statuses,
             name=name,
+            search=search,
             dataset=dataset,
             verifies=verifies,
             deleted=deleted,
             newest_first=newest_first,
         )
-        return [view(run) for run in runs]
+        if costs is None:
+            return [view(run) for run in runs]
+        thinned = epochs.costs(session, {run.id: run.epochs_done for run in runs}, costs)
+        return [view(run) | {"costs": thinned[run.id]} for run in runs]
 
 
 def cancel(database: Database, run_id: str, *, if_match: Collection[int] | None) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """Epochs: what each came to, in order."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import and_, false, func, or_, select
 from sqlalchemy.orm import Session
 
 from chainrule.app.store.database import insert_rows
@@ -30,6 +30,19 @@ def every(session: Session, run_id: str, after: int, stride: int, last: int) -> 
         .order_by(Epoch.epoch)
     )
     return session.scalars(query).all()
+
+
+def costs(session: Session, last: Mapping[str, int], at_most: int) -> dict[str, list[float]]:
+    """Read about so many costs of each of several runs, evenly spaced, up to that of the epoch named last."""
+    chosen = {
+        run_id: {round(epoch * part / (at_most - 1)) for part in range(at_most)} for run_id, epoch in last.items()
+    }
+    which = [and_(Epoch.run_id == run_id, Epoch.epoch.in_(numbers)) for run_id, numbers in chosen.items()]
+    query = select(Epoch.run_id, Epoch.cost).where(or_(false(), *which)).order_by(Epoch.run_id, Epoch.epoch)
+    found: dict[str, list[float]] = {run_id: [] for run_id in last}
+    for run_id, cost in session.execute(query):
+        found[run_id].append(cost)
+    return found
 
 
 def count(session: Session, run_id: str, after: int) -> tuple[int, int]:

@@ -79,6 +79,7 @@ def page(
     cursor_id: str | None = None,
     statuses: Iterable[str] = (),
     name: str | None = None,
+    search: str | None = None,
     dataset: str | None = None,
     verifies: str | None = None,
     deleted: bool = False,
@@ -97,6 +98,9 @@ def page(
         query = query.where(Run.status.in_(chosen))
     if name is not None:
         query = query.where(Run.name == name)
+    if search:
+        within = [func.lower(column).contains(search.lower(), autoescape=True) for column in (Run.name, Run.dataset)]
+        query = query.where(or_(*within, Run.id == search))
     if dataset is not None:
         query = query.where(Run.dataset == dataset)
     order = Run.id.desc() if newest_first else Run.id.asc()

@@ -512,6 +512,9 @@ class Run(Answer):
     started_at: datetime | None = Field(description="When it was first taken.")
     finished_at: datetime | None = Field(description="When it ended.")
     revision: int = Field(description="Grows with every change; the ETag is made of it.")
+    costs: list[float] | None = Field(
+        default=None, description="Costs of some epochs, evenly spaced; in lists that are asked for `costs` only."
+    )
     transitions: list[Transition] | None = Field(
         default=None, description="The history of its states; in answers about one run only."
     )
