@@ -109,9 +109,9 @@ const legend = (series) => el("div", { class: "legend" }, series.map((one, i) =>
 /** The axes of a picture. @param {any} root @param {any} box @param {any} x @param {any} y @param {number[]} xs @param {number[]} ys @param {any} data */
 function axes(root, box, x, y, xs, ys, data) {
   for (const tick of ys) root.append(svg("line", { class: "grid", x1: box.left, x2: box.right, y1: y(tick), y2: y(tick) }), svg("text", { x: box.left - 6, y: y(tick) + 4, "text-anchor": "end" }, number(tick, 2)));
-  for (const tick of xs) root.append(svg("text", { x: x(tick), y: box.bottom + 15, "text-anchor": "middle" }, number(tick)));
+  for (const tick of xs) root.append(svg("text", { x: x(tick), y: box.bottom + 15, "text-anchor": x(tick) > box.right - 14 ? "end" : "middle" }, number(tick)));
   root.append(svg("line", { class: "axis", x1: box.left, x2: box.right, y1: box.bottom, y2: box.bottom }));
-  if (data.xLabel) root.append(svg("text", { class: "axis-label", x: box.right, y: box.bottom + 28, "text-anchor": "end" }, data.xLabel));
+  if (data.xLabel) root.append(svg("text", { class: "axis-label", x: (box.left + box.right) / 2, y: box.bottom + 29, "text-anchor": "middle" }, data.xLabel));
   if (data.yLabel) root.append(svg("text", { class: "axis-label", x: box.left, y: 10 }, data.yLabel));
 }
 

@@ -51,7 +51,7 @@ export function number(x, digits = 4) {
   if (!text) {
     const [mantissa, exponent] = size.toExponential(digits - 1).split("e");
     const power = [...String(Math.abs(Number(exponent)))].map((digit) => SUPERSCRIPTS[Number(digit)]).join("");
-    text = `${Number(mantissa)}·10${Number(exponent) < 0 ? "⁻" : ""}${power}`;
+    text = `${Number(mantissa) === 1 ? "" : `${Number(mantissa)}·`}10${Number(exponent) < 0 ? "⁻" : ""}${power}`;
   }
   return x < 0 ? MINUS + text : text;
 }

@@ -1,25 +1,24 @@
 // @ts-check
 /** The runs there are, newest first: where each stands, and one click to look inside, stop it or compare two. */
 
-import { get, poller, post, shown, wait } from "../api.js";
+import { poller, post, shown, wait } from "../api.js";
 import { ago, badge, el, number, percent, problem, shape, svg } from "../dom.js";
 import { EXAMPLES } from "../examples.js";
 
 const POLL_MS = 2000;
 const PAGE = 25;
 const STATUSES = ["queued", "running", "paused", "succeeded", "failed", "cancelled"];
-const FILTERS = ["status", "dataset", "name"];
+const FILTERS = ["status", "dataset", "search"];
 
 export const title = () => "Chainrule";
 
 /** @param {HTMLElement} main @param {any} ctx */
 export async function render(main, ctx) {
   const poll = poller();
-  const sparks = new Map();
   const chosen = new Set((ctx.query.get("compare") ?? "").split(",").filter(Boolean));
   const status = el("select", { id: "status", onchange: () => filter({ status: status.value }) },
     el("option", { value: "" }, "any status"), STATUSES.map((one) => el("option", { value: one }, one)));
-  const search = el("input", { id: "search", type: "search", placeholder: "name", "aria-label": "Search by name", oninput: () => filter({ name: search.value.trim() }) });
+  const search = el("input", { id: "search", type: "search", placeholder: "name or dataset", "aria-label": "Search by name or dataset", oninput: () => filter({ search: search.value.trim() }) });
   const compare = el("a", { class: "button", href: "#/compare", role: "link" }, "Compare");
   const tools = el("div", { class: "row end" }, search, el("label", { for: "status", class: "visually-hidden" }, "Status"), status, compare, ctx.has("new") ? el("a", { class: "button primary", href: "#/new" }, "New run") : null);
   const trouble = el("div");
@@ -33,7 +32,7 @@ export async function render(main, ctx) {
   ctx.onQuery(() => look.abort());
 
   const place = () => {
-    const query = new URLSearchParams({ limit: String(PAGE) });
+    const query = new URLSearchParams({ limit: String(PAGE), costs: "32" });
     for (const name of [...FILTERS, "cursor"]) if (ctx.query.get(name)) query.set(name, ctx.query.get(name));
     return `/v1/runs?${query}`;
   };
@@ -63,7 +62,7 @@ export async function render(main, ctx) {
   /** @param {any} page */
   function show(page) {
     status.value = ctx.query.get("status") ?? "";
-    if (document.activeElement !== search) search.value = ctx.query.get("name") ?? "";
+    if (document.activeElement !== search) search.value = ctx.query.get("search") ?? "";
     const filtered = [...FILTERS, "cursor"].some((name) => ctx.query.get(name));
     tools.hidden = !page.items.length && !filtered;
     list.replaceChildren(page.items.length ? table(page.items) : filtered ? el("p", { class: "panel" }, "No run is like that.") : examples());
@@ -98,7 +97,7 @@ export async function render(main, ctx) {
     const heads = ["Name", "Network", "Dataset", "Status", "Epoch", "Cost", "", "Error", "Verdicts", "Submitted", ""];
     const focus = document.activeElement?.id;
     const node = el("div", { class: "panel scroll" }, el("table", { class: "runs" },
-      el("thead", {}, el("tr", {}, el("td", {}, el("span", { class: "visually-hidden" }, "Compare")), heads.map((text) => text ? el("th", { scope: "col" }, text) : el("td")))),
+      el("thead", {}, el("tr", {}, el("td", {}, el("span", { class: "visually-hidden" }, "Compare")), heads.map((text) => text ? el("th", { scope: "col", class: ["Cost", "Error"].includes(text) ? "number" : null }, text) : el("td")))),
       el("tbody", {}, runs.map(line))));
     if (focus) queueMicrotask(() => document.getElementById(focus)?.focus({ preventScroll: true }));
     return node;
@@ -112,7 +111,7 @@ export async function render(main, ctx) {
       el("td", {}, el("input", { type: "checkbox", id: `compare-${run.id}`, "aria-label": `Compare ${name}`, checked: chosen.has(run.id), onchange: (/** @type {any} */ event) => choose(run.id, event.target.checked) })),
       el("th", { scope: "row" }, el("a", { href: `#/runs/${run.id}`, id: `run-${run.id}`, title: run.id }, name)),
       el("td", {}, shape(run.config)), el("td", {}, run.dataset), el("td", {}, badge(run.status)),
-      el("td", {}, el("span", { class: "meter", role: "img", "aria-label": `${Math.round(run.progress.percent)} percent` }, el("span", { style: { width: `${run.progress.percent}%` } })), ` ${number(run.progress.epochs_done)}/${number(run.progress.epochs_total)}`),
+      el("td", {}, run.done ? null : el("span", { class: "meter", role: "img", "aria-label": `${Math.round(run.progress.percent)} percent` }, el("span", { style: { width: `${run.progress.percent}%` } })), ` ${number(run.progress.epochs_done)}/${number(run.progress.epochs_total)}`),
       el("td", { class: "number" }, number(run.cost, 3)), el("td", {}, spark(run)), el("td", { class: "number" }, percent(error)),
       el("td", {}, verdicts(run)), el("td", {}, ago(run.created_at)),
       el("td", {}, run.done ? null : el("button", { type: "button", class: "small", id: `cancel-${run.id}`, "aria-label": `Cancel ${name}`, disabled: run.cancel_requested, onclick: () => cancel(run.id) }, "Cancel")));
@@ -124,17 +123,10 @@ export async function render(main, ctx) {
     return run.diagnoses.length ? el("span", { class: "badge warning" }, `⚠ ${run.diagnoses.length}`) : "none";
   }
 
-  /** The cost so far, log; asked for once where the run has ended. @param {any} run */
+  /** The cost so far, log. @param {any} run */
   function spark(run) {
     const box = svg("svg", { class: "spark", width: 92, height: 24, role: "img", "aria-label": "Cost by epoch" });
-    const known = sparks.get(run.id);
-    if (known) draw(box, known.values);
-    if (!known || known.revision !== run.revision) {
-      get(`/v1/runs/${run.id}/epochs?at_most=40`, { signal: ctx.signal }).then((page) => {
-        sparks.set(run.id, { revision: run.revision, values: page.columns.cost });
-        draw(box, page.columns.cost);
-      }, () => {});
-    }
+    draw(box, run.costs ?? []);
     return box;
   }
 
