@@ -33,6 +33,8 @@ def test_the_wheel_carries_migrations_data_the_dashboard_and_types(wheel: Path) 
         "chainrule/engine/digits.npz",
         "chainrule/app/web/index.html",
         "chainrule/app/web/pages/runs.js",
+        "chainrule/app/web/pages/backprop.js",
+        "chainrule/app/web/picture.css",
         "chainrule/py.typed",
     } <= names
     assert not [name for name in names if name.startswith(("tests", "benchmarks", "docs"))]

@@ -1,0 +1,458 @@
+// @ts-check
+// Page 4: samples through the network and back, step by step, as the equation-shaped picture. All state is in the
+// address: epoch, of (sample, batch, split), split, sample, rows, step, cell, table, view.
+
+import { get } from "../api.js";
+import { colour, isDark } from "../cells.js";
+import { announce, el, eq, number, problem } from "../dom.js";
+import { drawNetwork, fits } from "../network_drawing.js";
+import { explanation, numericCheck, tensorTable } from "../number_panels.js";
+import { numpyCode } from "../numpy_code.js";
+import { Picture } from "../picture.js";
+import { findSamples, outcome, picker } from "../sample_picker.js";
+import { factors, load, parse, selection, written } from "../walk.js";
+
+/** @typedef {import("../walk.js").Walk} Walk */
+/** @typedef {import("../walk.js").Cell} Cell */
+
+const PLAY_MS = 1100;
+const LIVE_MS = 2000;
+
+/** @param {{id: string}} params */
+export const title = ({ id }) => `Backpropagation · ${id}`;
+
+/** @param {HTMLElement} main @param {any} ctx */
+export async function render(main, ctx) {
+  const { signal } = ctx;
+  const path = `/v1/runs/${ctx.params.id}`;
+  const run = await get(path, { signal });
+  ctx.setTitle?.(`Backpropagation · ${run.name ?? run.id}`);
+  const [dataset, kept] = await Promise.all([get(`/v1/datasets/${run.config.dataset}`, { signal }), checkpoints(path, -1, signal)]);
+  const theatre = new Theatre(main, ctx, run, dataset, kept);
+  await theatre.open();
+}
+
+/** @param {string} path @param {number} after @param {AbortSignal} signal @returns {Promise<any[]>} */
+async function checkpoints(path, after, signal) {
+  const all = [];
+  for (let next = after; next !== null;) {
+    const page = await get(`${path}/checkpoints?after=${next}&limit=1000`, { signal });
+    all.push(...page.items);
+    next = page.next_after;
+  }
+  return all;
+}
+
+class Theatre {
+  /** @param {HTMLElement} main @param {any} ctx @param {any} run @param {any} dataset @param {any[]} kept */
+  constructor(main, ctx, run, dataset, kept) {
+    [this.main, this.ctx, this.run, this.dataset, this.kept] = [main, ctx, run, dataset, kept];
+    this.path = `/v1/runs/${run.id}`;
+    this.layers = run.config.network.layers;
+    /** @type {Walk | null} */
+    this.walk = null;
+    this.drawn = { samples: "", epoch: -1 };
+    this.told = new Map();
+    this.busy = false;
+    this.wanted = "";
+    this.failed = false;
+    this.playing = 0;
+    /** @type {Cell | null} */
+    this.pointed = null;
+    this.explained = "";
+    this.listed = "";
+  }
+
+  // ---- what the address says ----
+
+  /** @returns {{epoch: number, of: string, split: string, sample: number, rows: string, step: number, cell: string, table: string, view: string}} */
+  get state() {
+    const query = this.ctx.query;
+    const epochs = this.kept.map((one) => one.epoch);
+    const asked = query.get("epoch");
+    const split = query.get("split") ?? (this.run.config.validation ? "validation" : "training");
+    const given = asked === null || asked === "" ? NaN : Number(asked);
+    return {
+      epoch: epochs.includes(given) ? given : epochs.at(-1),
+      of: ["batch", "split"].includes(query.get("of")) ? query.get("of") : "sample",
+      split: split === "validation" && !this.run.config.validation ? "training" : split,
+      sample: Math.max(0, Math.min(this.dataset.samples - 1, Math.floor(Number(query.get("sample") ?? 0)) || 0)),
+      rows: /^[\d,\s-]+$/.test(query.get("rows") ?? "") ? query.get("rows") : `0-${Math.min(this.dataset.samples, this.run.config.batch_size) - 1}`,
+      step: Math.floor(Number(query.get("step") ?? 0)) || 0,
+      cell: query.get("cell") ?? "", table: query.get("table") ?? "", view: query.get("view") ?? "picture",
+    };
+  }
+
+  get samples() {
+    return selection(this.state);
+  }
+
+  /** The step shown, 0 for all of them. @param {Walk} walk */
+  stepOf(walk) {
+    return Math.max(0, Math.min(walk.steps.length, this.state.step));
+  }
+
+  // ---- the page ----
+
+  async open() {
+    const name = this.run.name || this.run.id;
+    const heading = el("div", { class: "page-head" }, el("h1", {}, "Backpropagation"), el("p", {}, el("a", { href: `#/runs/${this.run.id}` }, name),
+      ` · ${[this.run.config.network.inputs, ...this.layers.map((/** @type {any} */ layer) => layer.units)].join("–")} · ${this.run.config.cost.replace("_", " ")}`));
+    if (!this.kept.length) {
+      this.main.replaceChildren(heading, el("p", { class: "panel note" }, this.run.done ? "No epoch's weights are kept of this run, so there is nothing to look into." : "No epoch's weights are kept yet; this page begins with the first."));
+      if (!this.run.done) await this.live();
+      return;
+    }
+    const epochs = this.kept.map((one) => one.epoch);
+    this.slider = el("input", { type: "range", id: "epoch", min: 0, max: epochs.length - 1, step: 1, value: epochs.indexOf(this.state.epoch),
+      oninput: () => this.ctx.setQuery({ epoch: this.kept[Number(this.slider.value)].epoch }, { replace: true }) });
+    this.epochText = el("output", { for: "epoch", class: "epoch-text" });
+    this.chips = el("div", { class: "chips" });
+    this.stripHost = el("div", { class: "strip-host" });
+    this.equation = el("div", { class: "step-equation" });
+    this.stepText = el("span", { class: "step-text" });
+    this.rail = el("ol", { class: "rail", "aria-label": "Steps" });
+    this.note = el("p", { class: "step-note" });
+    const pictureHost = el("div", { class: "equation-picture", role: "group", "aria-label": "The equation-shaped picture" });
+    this.pictureHost = pictureHost;
+    this.drawingHost = el("div", { class: "drawing-host", hidden: true });
+    this.line = el("div", { class: "number-line" });
+    this.explainHost = el("div", { class: "explain-host" });
+    this.tableHost = el("div", {});
+    this.result = el("div", { class: "tool-result", "aria-live": "polite" });
+    heading.append(el("div", { class: "epoch-field" }, el("label", { for: "epoch" }, "Epoch"), this.slider, this.epochText));
+    this.main.replaceChildren(heading, this.controls(),
+      el("section", { class: "panel stage", "aria-labelledby": "stage-title" }, el("h2", { id: "stage-title", class: "visually-hidden" }, "One walk through the network"), this.stageHead(), this.rail, el("div", { class: "picture-scroll" }, pictureHost), this.drawingHost, this.line),
+      el("div", { class: "below" }, el("section", { class: "panel" }, el("h2", {}, "One number"), this.explainHost), el("section", { class: "panel" }, el("h2", {}, "Check it yourself"), this.tools(), this.result, this.tableHost)));
+    this.picture = new Picture(pictureHost, { classes: this.dataset.classes, point: (cell, spoken) => this.point(cell, spoken), pick: (cell) => this.pick(cell) });
+    this.ctx.onQuery(() => this.refresh());
+    document.addEventListener("keydown", (event) => this.key(event), { signal: this.ctx.signal });
+    const redraw = () => this.draw();
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw, { signal: this.ctx.signal });
+    const themes = new MutationObserver(() => { this.listed = ""; redraw(); });
+    themes.observe(document.documentElement, { attributeFilter: ["data-theme"] });
+    const sizes = new ResizeObserver(redraw);
+    sizes.observe(pictureHost);
+    this.ctx.signal.addEventListener("abort", () => { themes.disconnect(); sizes.disconnect(); clearInterval(this.playing); });
+    this.point(null, false);
+    if (this.ctx.query.get("sample") === null && this.state.of === "sample") await this.suggest();
+    await this.refresh();
+    if (!this.run.done) this.live();
+  }
+
+  /** Begin with a sample that is worth looking at. */
+  async suggest() {
+    const found = await this.list().catch(() => []);
+    if (found.length && this.ctx.query.get("sample") === null) this.ctx.setQuery({ sample: found[0].row }, { replace: true });
+  }
+
+  controls() {
+    const { of, split, rows, sample } = this.state;
+    const choices = [["sample", "One sample"], ["batch", "Mean of a batch"], ["split", "Whole split"]];
+    const radios = el("fieldset", { class: "segmented" }, el("legend", { class: "visually-hidden" }, "Which samples"), choices.map(([value, text]) => el("label", {},
+      el("input", { type: "radio", name: "of", value, checked: value === of, onchange: () => this.ctx.setQuery({ of: value === "sample" ? null : value }, { replace: false }) }), el("span", {}, text))));
+    this.splitField = el("select", { id: "split", onchange: () => { this.listed = ""; this.ctx.setQuery({ split: this.splitField.value }, { replace: false }); } },
+      ["training", ...(this.run.config.validation ? ["validation"] : [])].map((value) => el("option", { value, selected: value === split }, value)));
+    this.sampleField = el("input", { id: "sample", type: "number", min: 0, max: this.dataset.samples - 1, value: sample, onchange: () => this.ctx.setQuery({ sample: this.sampleField.value }, { replace: false }) });
+    this.rowsField = el("input", { id: "rows", type: "text", value: rows, pattern: "[0-9,\\s\\-]+", onchange: () => this.ctx.setQuery({ rows: this.rowsField.value }, { replace: false }) });
+    this.fields = {
+      split: el("label", { class: "field" }, el("span", {}, "Split"), this.splitField), sample: el("label", { class: "field" }, el("span", {}, "Row"), this.sampleField),
+      rows: el("label", { class: "field" }, el("span", {}, "Rows"), this.rowsField),
+    };
+    return el("section", { class: "panel controls", "aria-label": "What is shown" },
+      el("div", { class: "control-row" }, radios, this.fields.split, this.fields.sample, this.fields.rows, this.chips), this.stripHost);
+  }
+
+  stageHead() {
+    const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    this.playButton = el("button", { type: "button", "aria-pressed": "false", "aria-label": "Play the steps", disabled: still, title: still ? "Motion is reduced, as your system asks; step by hand" : "Play", onclick: () => this.play() }, "▶ play");
+    const by = (/** @type {number} */ move, /** @type {string} */ text, /** @type {string} */ label) => el("button", { type: "button", "aria-label": label, title: label, onclick: () => this.move(move) }, text);
+    this.viewButton = el("button", { type: "button", class: "quiet", hidden: true, onclick: () => this.ctx.setQuery({ view: this.state.view === "edges" ? null : "edges" }, { replace: false }) });
+    return el("div", { class: "stage-head" }, el("div", { class: "step-words" }, this.equation, this.note),
+      el("div", { class: "stepper" }, this.viewButton, by(-1, "◀", "Step back (←)"), this.stepText, by(1, "▶", "Next step (→)"), this.playButton));
+  }
+
+  tools() {
+    this.tableField = el("select", { id: "table", onchange: () => this.ctx.setQuery({ table: this.tableField.value || null }, { replace: true }) }, el("option", { value: "" }, "none"));
+    const act = (/** @type {string} */ text, /** @type {() => any} */ what) => el("button", { type: "button", onclick: () => Promise.resolve(what()).catch((error) => this.ctx.signal.aborted || this.result.replaceChildren(problem(error))) }, text);
+    return el("div", { class: "tools" }, act("Copy as NumPy", () => this.copy()), act("Check numerically", () => this.check()),
+      act("Weights (NPZ)", () => this.download("weights?format=npz", "weights")), act("This walk (NPZ)", () => this.download(`walk?${this.samples}&format=npz`, "walk")),
+      el("label", { class: "field" }, el("span", {}, "Table of"), this.tableField));
+  }
+
+  // ---- loading: one request at a time, the newest wish next, the rest forgotten ----
+
+  async refresh() {
+    if (!this.picture) return;
+    const { epoch, of } = this.state;
+    const at = this.kept.findIndex((one) => one.epoch === epoch);
+    this.slider.value = at;
+    this.slider.setAttribute("aria-valuetext", `epoch ${epoch}`);
+    const cost = this.kept[at];
+    this.epochText.replaceChildren(el("b", {}, epoch), ` of ${this.kept.at(-1).epoch} · `, el("var", {}, "C"), ` ${number(cost.cost, 3)}`);
+    this.fields.sample.hidden = of !== "sample";
+    this.fields.rows.hidden = of !== "batch";
+    this.fields.split.hidden = of === "batch";
+    this.stripHost.hidden = of !== "sample";
+    this.sampleField.value = this.state.sample;
+    for (const radio of this.main.querySelectorAll("input[name=of]")) /** @type {HTMLInputElement} */ (radio).checked = /** @type {HTMLInputElement} */ (radio).value === of;
+    this.stripHost.querySelector(".samples-strip")?.choose(this.state.sample);
+    if (of === "sample") this.list().catch(() => null);
+    await this.fetch();
+  }
+
+  async fetch() {
+    const { epoch } = this.state;
+    const samples = this.samples;
+    if (this.drawn.epoch === epoch && this.drawn.samples === samples) return this.draw();
+    this.wanted = `${epoch} ${samples}`;
+    if (this.busy) return;
+    this.busy = true;
+    try {
+      const walk = await load(this.run.id, epoch, samples, this.layers, this.told, this.ctx.signal);
+      if (samples === this.samples) {
+        [this.walk, this.drawn] = [walk, { epoch, samples }];
+        this.draw();
+        if (this.failed) this.point(this.pointed, false);
+        this.failed = false;
+      }
+    } catch (error) {
+      if (this.ctx.signal.aborted) return;
+      this.told.delete(samples);
+      if (`${this.state.epoch} ${this.samples}` === `${epoch} ${samples}`) {
+        this.wanted = "";
+        this.line.replaceChildren(problem(error));
+        this.failed = true;
+      }
+    } finally {
+      this.busy = false;
+    }
+    if (this.wanted && `${this.drawn.epoch} ${this.drawn.samples}` !== `${this.state.epoch} ${this.samples}`) await this.fetch();
+  }
+
+  /** The samples to choose from, those of the epoch the page was opened at; drawn once for a split. */
+  async list() {
+    const { split } = this.state;
+    const key = `${split} ${isDark()}`;
+    if (this.listed === key) return this.found ?? [];
+    this.listed = key;
+    const epoch = this.state.epoch;
+    this.found = await findSamples(this.run, epoch, split, this.ctx.signal);
+    this.stripHost.replaceChildren(picker(this.found, this.state.sample, (row) => this.ctx.setQuery({ of: null, sample: row }, { replace: false })));
+    return this.found;
+  }
+
+  /** New epochs of a run that trains. */
+  async live() {
+    while (!this.run.done && !this.ctx.signal.aborted) {
+      await new Promise((resolve) => setTimeout(resolve, LIVE_MS));
+      if (this.ctx.signal.aborted || document.hidden) continue;
+      const last = this.kept.at(-1)?.epoch ?? -1;
+      const [run, more] = await Promise.all([get(this.path, { signal: this.ctx.signal }), checkpoints(this.path, last, this.ctx.signal)]).catch(() => [this.run, []]);
+      this.run = run;
+      if (!more.length) continue;
+      const first = !this.kept.length;
+      this.kept = [...this.kept, ...more];
+      if (first) return this.open();
+      this.slider.max = this.kept.length - 1;
+      this.refresh();
+    }
+  }
+
+  // ---- drawing ----
+
+  draw() {
+    const { walk, picture } = this;
+    if (!walk || !picture) return;
+    const step = this.stepOf(walk);
+    const edges = this.state.view === "edges" && fits(walk);
+    this.viewButton.hidden = !fits(walk);
+    this.viewButton.textContent = edges ? "▦ cells" : "◦–◦ edges";
+    this.pictureHost.parentElement.hidden = edges;
+    this.drawingHost.hidden = !edges;
+    if (edges) this.drawingHost.replaceChildren(drawNetwork(walk, step, { point: (cell, spoken) => this.point(cell, spoken), pick: (cell) => this.pick(cell),
+      backward: step > 0 && walk.steps[step - 1].phase === "backward", inputs: this.dataset.report?.feature_names ?? [], classes: walk.size("Y").columns === this.dataset.classes.length ? this.dataset.classes : [] }));
+    else picture.show(walk, step);
+    this.drawStep(walk, step);
+    this.chips.replaceChildren(...outcome(walk, this.dataset.classes, this.run.config.cost));
+    this.drawTable(walk, step);
+    this.explain();
+    if (this.pointed) this.point(this.pointed, false);
+    this.main.dataset.epoch = String(this.drawn.epoch);
+    this.main.dataset.samples = this.drawn.samples;
+  }
+
+  /** @param {Walk} walk @param {number} step */
+  drawStep(walk, step) {
+    const now = walk.steps[step - 1];
+    const total = walk.steps.length;
+    this.stepText.textContent = now ? `${step} of ${total} · ${now.phase} · layer ${now.layer}` : `all ${total} steps`;
+    const equations = now ? now.results.map((result) => eq(result.equation))
+      : ["Z[l] = A[l-1]·W[l]ᵀ + b[l]", "A[l] = g(Z[l])", "dZ[l] = dA[l] ⊙ g′(Z[l])", "dW[l] = (1/m)·dZ[l]ᵀ·A[l-1]", "dA[l-1] = dZ[l]·W[l]"].map((text) => eq(text));
+    this.equation.className = `step-equation${now ? "" : " all"}`;
+    this.equation.replaceChildren(...equations);
+    const means = now && !now.follows ? `A mean over ${walk.m.toLocaleString("en")} samples: a mean of products is no product of means, so this step cannot be redone from the means shown.` : "";
+    this.note.textContent = [now?.function, now?.note, means].filter(Boolean).join(" · ") || (now ? "" : "The whole way there and back. ▶ or → begins with the first step.");
+    if (this.rail.dataset.steps !== String(total)) {
+      this.rail.dataset.steps = String(total);
+      this.rail.replaceChildren(...walk.steps.map((each) => {
+        const names = each.results.map(({ name }) => name).filter((name) => !["E", "db"].includes(parse(name).symbol) && !/^(mean|var|Zhat)/.test(name));
+        const { symbol, layer } = parse(names.at(-1) ?? each.results[0].name);
+        return el("li", { class: each.phase }, el("button", { type: "button", title: each.results.map((result) => result.equation).join("; "), "aria-label": `Step ${each.number}: ${each.results.map((result) => written(result.name)).join(", ")}`,
+          onclick: () => this.go(each.number) }, symbol === "C" ? "C" : [symbol, el("sup", {}, layer)]));
+      }));
+    }
+    this.rail.childNodes.forEach((item, at) => {
+      const button = /** @type {HTMLElement} */ (item.firstChild);
+      button.className = step === 0 || at + 1 < step ? "done" : at + 1 === step ? "now" : "";
+      if (at + 1 === step) button.setAttribute("aria-current", "step");
+      else button.removeAttribute("aria-current");
+    });
+  }
+
+  /** @param {Walk} walk @param {number} step */
+  drawTable(walk, step) {
+    const names = [...walk.arrays.keys()];
+    if (this.tableField.options.length !== names.length + 1) this.tableField.replaceChildren(el("option", { value: "" }, "none"), ...names.map((name) => el("option", { value: name }, written(name))));
+    const { table } = this.state;
+    this.tableField.value = names.includes(table) ? table : "";
+    this.tableHost.replaceChildren(...(names.includes(table) ? [tensorTable(walk, table, step)] : []));
+  }
+
+  /** The line of the number under the pointer: its factors. @param {Cell | null} cell @param {boolean} spoken */
+  point(cell, spoken) {
+    const { walk } = this;
+    this.pointed = cell;
+    if (!walk || !cell || !walk.arrays.has(cell.name)) {
+      this.picture?.mark(null, [], []);
+      this.line.replaceChildren(el("span", { class: "hint" }, "Point at a cell, or move over cells with the arrow keys: its number as its factors. Click: its terms."));
+      return;
+    }
+    const step = this.stepOf(walk) || walk.steps.length;
+    if (!walk.has(cell.name, step) || !cell.index.length && walk.size(cell.name).columns > 1) {
+      this.picture?.mark(null, [], []);
+      this.line.replaceChildren(el("span", { class: "hint" }, `${written(cell.name)} is not computed yet: it comes with step ${walk.known.get(cell.name)}. Absent is not 0.`));
+      return;
+    }
+    const found = factors(walk, cell.name, cell.index);
+    this.picture?.mark(cell, found.from, found.whole);
+    const pieces = found.pieces.map((piece) => (typeof piece === "string" ? piece : "name" in piece ? reference(piece.name)
+      : el("span", { class: Number.isFinite(piece.value) ? "value" : "value odd", "data-value": piece.value }, number(piece.value))));
+    let limit = 0;
+    for (const value of walk.arrays.get(cell.name)?.data ?? []) if (Number.isFinite(value)) limit = Math.max(limit, Math.abs(value));
+    this.line.replaceChildren(el("span", { class: "factors", "data-cell": written(cell.name, cell.index), "data-value": found.value }, pieces, this.aside(walk, cell)), scaleBar(limit));
+    if (spoken) announce(found.pieces.map((piece) => (typeof piece === "string" ? piece : "name" in piece ? written(piece.name.name, piece.name.index) : number(piece.value))).join(""));
+  }
+
+  /** What a gradient does to its weight. @param {Walk} walk @param {Cell} cell */
+  aside(walk, { name, index }) {
+    const { symbol, layer } = parse(name);
+    if (symbol !== "dW" && symbol !== "db") return [];
+    const weight = `${symbol.slice(1)}${layer}`;
+    const { name: optimizer, learning_rate: rate, momentum } = this.run.config.optimizer;
+    const plain = optimizer === "sgd" && !momentum && this.run.config.schedule.name === "constant" && !this.run.config.clip && !this.run.config.regularization;
+    return [" · ", reference({ name: weight, index }), " = ", number(walk.value(weight, ...index)), plain ? [" · step −η·", symbol, " = ", number(-rate * walk.value(name, ...index))] : []];
+  }
+
+  // ---- what is done ----
+
+  /** @param {number} step */
+  go(step) {
+    this.ctx.setQuery({ step: step || null }, { replace: true });
+    const text = this.walk?.steps[step - 1]?.results.map((result) => result.equation).join("; ");
+    if (text) announce(`Step ${step}: ${text}`);
+  }
+
+  /** @param {number} by */
+  move(by) {
+    if (!this.walk) return;
+    const total = this.walk.steps.length;
+    this.go((this.stepOf(this.walk) + by + total + 1) % (total + 1));
+  }
+
+  play() {
+    const on = !this.playing;
+    clearInterval(this.playing);
+    this.playing = 0;
+    this.playButton.setAttribute("aria-pressed", String(on));
+    this.playButton.textContent = on ? "❚❚ pause" : "▶ play";
+    if (!on || !this.walk) return;
+    if (this.stepOf(this.walk) === this.walk.steps.length) this.go(0);
+    const tick = () => {
+      if (document.hidden || !this.walk) return;
+      this.move(1);
+      if (this.stepOf(this.walk) === this.walk.steps.length && this.playing) this.play();
+    };
+    this.playing = window.setInterval(tick, PLAY_MS);
+    tick();
+  }
+
+  /** @param {KeyboardEvent} event */
+  key(event) {
+    const target = /** @type {HTMLElement} */ (event.target);
+    if (event.defaultPrevented || event.altKey || event.ctrlKey || event.metaKey || target.closest("input, select, textarea, canvas, [role=region], dialog")) return;
+    if (event.key === "ArrowRight" || event.key === "ArrowLeft") {
+      event.preventDefault();
+      this.move(event.key === "ArrowRight" ? 1 : -1);
+    }
+  }
+
+  /** @param {Cell} cell */
+  pick(cell) {
+    this.ctx.setQuery({ cell: `${cell.name}:${cell.index.join(",")}` }, { replace: true });
+  }
+
+  async explain() {
+    const { walk } = this;
+    const { cell, epoch } = this.state;
+    const [name, index = ""] = cell.split(":");
+    const asked = walk?.arrays.has(name) ? `${cell} ${epoch} ${this.samples}` : "";
+    if (asked === this.explained && asked) return;
+    this.explained = asked;
+    if (!walk || !asked) {
+      this.explainHost.replaceChildren(el("p", { class: "hint" }, "Click a cell of the picture: the samples or units that make up its number, the largest first."));
+      return;
+    }
+    try {
+      const found = await explanation(`${this.path}/checkpoints/${epoch}`, this.samples, walk, { name, index: index.split(",").filter(Boolean).map(Number) },
+        { signal: this.ctx.signal, choose: (row) => this.ctx.setQuery({ of: null, sample: row }, { replace: false }) });
+      if (this.explained === asked) this.explainHost.replaceChildren(found);
+    } catch (error) {
+      if (!this.ctx.signal.aborted && this.explained === asked) this.explainHost.replaceChildren(problem(error));
+    }
+  }
+
+  async check() {
+    this.result.replaceChildren(el("p", { class: "hint" }, "Moving weights one by one …"));
+    const { of, sample } = this.state;
+    this.result.replaceChildren(await numericCheck(this.run, of === "sample" ? [sample] : null, this.ctx.signal));
+  }
+
+  async copy() {
+    if (!this.walk) return;
+    const code = numpyCode(this.walk, this.stepOf(this.walk), { address: new URL(`${this.path}/checkpoints/${this.drawn.epoch}`, location.origin).href, samples: this.drawn.samples, cost: this.run.config.cost });
+    const copied = await navigator.clipboard?.writeText(code).then(() => true, () => false);
+    this.result.replaceChildren(el("p", { class: "hint" }, copied ? "Copied. It computes everything up to this step from downloaded weights:" : "Everything up to this step, computed from downloaded weights:"), el("pre", { class: "code", tabindex: "0" }, code));
+  }
+
+  /** @param {string} what @param {string} name */
+  async download(what, name) {
+    const buffer = await get(`${this.path}/checkpoints/${this.state.epoch}/${what}`, { accept: "application/x-npz", signal: this.ctx.signal });
+    const link = el("a", { href: URL.createObjectURL(new Blob([buffer])), download: `${this.run.id}-epoch-${this.state.epoch}-${name}.npz` });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  }
+}
+
+/** A cell's name, its layer raised and its index lowered. @param {Cell} cell */
+function reference({ name, index }) {
+  const [, symbol, layer] = /^([^[]*)(\[\d+\])?$/.exec(written(name)) ?? ["", written(name), ""];
+  return el("b", { class: "ref" }, symbol, layer ? el("sup", {}, layer) : null, index.length && name !== "C" ? el("sub", {}, index.join(",")) : null);
+}
+
+/** The colours of an array's numbers, from −limit to limit. @param {number} limit */
+function scaleBar(limit) {
+  const dark = isDark();
+  const stops = Array.from({ length: 17 }, (_, at) => `rgb(${[...colour((at - 8) / 8, dark)].join(" ")})`);
+  return el("span", { class: "scale-bar", "aria-hidden": "true" }, el("span", {}, `−${number(limit, 3)}`), el("i", { style: { background: `linear-gradient(90deg, ${stops.join(", ")})` } }), el("span", {}, number(limit, 3)));
+}
