@@ -576,6 +576,66 @@ class Client:
         query["gradients"] = {name: np.asarray(G, dtype=np.float64).tolist() for name, G in gradients.items()}
         return Resource(self._inspect(run_id, epoch, "gradient-comparisons", query))
 
+    def steps(
+        self, run_id: str, epoch: Epoch = "last", *, after: int = 0, limit: int = 1000, rows: bool = False
+    ) -> Resource:
+        """Replay an epoch: `columns` and `blocks` of each step as arrays, `verified` if it ended with the kept weights.
+
+        Args:
+            run_id: of the run.
+            epoch: which, from 1.
+            after: only steps behind this one.
+            limit: most steps of the answer; `next_after` tells where more begin.
+            rows: name the dataset's rows in each step's batch.
+        """
+        asked = {"after": after, "limit": limit, "rows": rows}
+        found = self._get(f"runs/{run_id}/epochs/{epoch}/steps", params=asked).json()
+        found["columns"] = {name: _column(values) for name, values in found["columns"].items()}
+        found["blocks"] = {
+            name: {key: one if key == "layer" else _column(one) for key, one in block.items()}
+            for name, block in found["blocks"].items()
+        }
+        return Resource(found)
+
+    def step_gradients(
+        self, run_id: str, epoch: Epoch, step: int, *, names: Sequence[str] | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """Compute quantities of a step's own backpropagation, before its update; with dropout its masks too."""
+        asked = {"format": "npz"} | ({} if names is None else {"names": ",".join(names)})
+        return _arrays(self._get(f"runs/{run_id}/epochs/{epoch}/steps/{step}/gradients", params=asked))
+
+    def cost_along(self, run_id: str, epoch: Epoch, step: int) -> Resource:
+        """Compute the cost along a step: `costs` at the places `s`, the fitted `parabola`, and `alpha`."""
+        found = self._get(f"runs/{run_id}/epochs/{epoch}/steps/{step}/cost-along").json()
+        return Resource(found | {"s": _column(found["s"]), "costs": _column(found["costs"])})
+
+    def histograms(
+        self, run_id: str, *, names: Sequence[str] | None = None, layers: Sequence[int] | None = None,
+        epochs: str | None = None, at_most: int = 100, split: str | None = None,
+    ) -> Resource:  # fmt: skip
+        """Count W, dW, Z, A, dZ and updates of the kept epochs, in bins that are the same for all.
+
+        Args:
+            run_id: of the run.
+            names: of W, b, Z, A, dA, dZ, dW, db, update.
+            layers: from 1; all by default.
+            epochs: a range `0-50`, or a list `0,5,10`; all by default.
+            at_most: of more epochs so many are looked at, evenly spread.
+            split: over all of `training` or `validation`, in place of the first min(512, m) training samples.
+        """
+        asked: dict[str, Any] = {"at_most": at_most, "epochs": epochs, "split": split}
+        asked |= {} if names is None else {"names": ",".join(names)}
+        asked |= {} if layers is None else {"layers": ",".join(map(str, layers))}
+        given = {name: value for name, value in asked.items() if value is not None}
+        found = self._get(f"runs/{run_id}/histograms", params=given).json()
+        found["edges"] = np.array([-np.inf, *found["edges"][1:-1], np.inf])
+        return Resource(found)
+
+    def joint_histogram(self, run_id: str, *, epoch: Epoch = "final", layers: Sequence[int] | None = None) -> Resource:
+        """Count pairs of a weight and its gradient: `layers` to `cells` of [bin of w, bin of its gradient, count]."""
+        asked = {} if layers is None else {"layers": ",".join(map(str, layers))}
+        return Resource(self._get(f"runs/{run_id}/checkpoints/{epoch}/joint-histogram", params=asked).json())
+
     def predict(self, run_id: str, samples: Any, *, epoch: Epoch = "final") -> Resource:
         """Put raw samples through the network: `outputs` as an array, and for classifiers `labels` by name."""
         body = {"samples": _rows(samples)}
@@ -713,6 +773,10 @@ def _selection(
 ) -> dict[str, Any]:
     query = _question(None, rows, samples, labels, targets)
     return query if split is None else query | {"split": split}
+
+
+def _column(values: Sequence[Any]) -> NDArray[Any]:
+    return np.array(values, dtype=np.int64 if values and isinstance(values[0], int) else np.float64)
 
 
 def _rows(samples: Any) -> list[Any]:

@@ -189,6 +189,12 @@ class Settings(BaseSettings):
         ge=1,
         description="Largest samples x (parameters + 100 x units) of one metrics request; backward counts twice.",
     )
+    max_replay_operations: int = Field(
+        default=500_000_000_000,
+        ge=1,
+        description="Largest samples x (parameters + 100 x units) x 3 that one request may train to replay an epoch; a "
+        "step counts 200,000 more, and 2,000,000 where it is looked at.",
+    )
 
     @field_validator("engine")
     @classmethod

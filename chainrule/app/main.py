@@ -26,6 +26,7 @@ from chainrule.app.api import (
     epochs,
     gradients,
     health,
+    histograms,
     inputs,
     inspection,
     keys,
@@ -35,6 +36,7 @@ from chainrule.app.api import (
     prometheus,
     runs,
     samples,
+    steps,
     sweeps,
     web,
     webhooks,
@@ -65,7 +67,8 @@ log = logging.getLogger(__name__)
 BACKLOG = 2048
 ROUTERS = (
     datasets.router, runs.router, inputs.router, epochs.router, checkpoints.router, metrics.router, gradients.router,
-    inspection.router, layers.router, samples.router, sweeps.router, webhooks.router, keys.router, audit.router,
+    inspection.router, layers.router, samples.router, steps.router, histograms.router, sweeps.router, webhooks.router,
+    keys.router, audit.router,
 )  # fmt: skip
 
 

@@ -106,6 +106,12 @@ def split_rows(samples: int, fraction: float, seed: int) -> tuple[IntArray, IntA
     return np.sort(order[held_out:]), np.sort(order[:held_out])
 
 
+def shuffled(seed: int, epoch: int, samples: int) -> IntArray:
+    """Draw the order that an epoch, from 1, takes the samples of a run in: a pure function of its arguments."""
+    order: IntArray = generator(seed, "shuffle", epoch).permutation(samples)
+    return order
+
+
 def split_size(samples: int, fraction: float) -> int:
     """Count the samples that a fraction holds out."""
     return round(samples * fraction)

@@ -1,7 +1,7 @@
 """Any quantity of backpropagation, by name, with its equation; and statistics of gradients."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,7 +62,15 @@ def mixed(name: str, spec: NetworkSpec) -> bool:
     return symbol.startswith("d") and number < topmost + (symbol not in own_in_topmost)
 
 
-def equation(name: str, spec: NetworkSpec, cost_name: str, *, weighted: bool = False, training: bool = False) -> str:
+def equation(
+    name: str,
+    spec: NetworkSpec,
+    cost_name: str,
+    *,
+    weighted: bool = False,
+    training: bool = False,
+    masked: Collection[int] = (),
+) -> str:
     """Tell the equation of a quantity, its layer filled in.
 
     Args:
@@ -71,6 +79,7 @@ def equation(name: str, spec: NetworkSpec, cost_name: str, *, weighted: bool = F
         cost_name: of the cost.
         weighted: whether the samples' errors have weights w, which enter with dA[L] and dZ[L].
         training: whether batch normalization takes μ and σ² of the samples, or running ones.
+        masked: the layers whose A dropout has multiplied by a mask.
 
     Raises:
         UnknownNameError: the network has no such quantity.
@@ -89,6 +98,10 @@ def equation(name: str, spec: NetworkSpec, cost_name: str, *, weighted: bool = F
     text = EQUATIONS[symbol] if number == 0 else _written(symbol, spec.layers[number - 1], training)
     for written, value in (("l-1", number - 1), ("l+1", number + 1), ("l", number)):
         text = text.replace(f"[{written}]", f"[{value}]")
+    if symbol in ("Z", "dW") and number - 1 in masked:
+        text = text.replace(f"A[{number - 1}]", f"(A[{number - 1}] ⊙ mask[{number - 1}])")
+    if symbol in ("dZ", "dN") and number in masked:
+        text = text.replace(f"dA[{number}] ⊙", f"dA[{number}] ⊙ mask[{number}] ⊙")
     if training and symbol in ("dA", "dN", "dZ") and mixed(name, spec):
         text += "; row i is what sample i does to the errors of all, through μ and σ²"
     return text
@@ -104,6 +117,7 @@ def gradients(
     per_sample: bool = False,
     weights: FloatArray | None = None,
     training: bool = False,
+    masks: Mapping[int, FloatArray] | None = None,
 ) -> dict[str, FloatArray]:
     """Compute quantities of one batch by name, by the reading path.
 
@@ -117,6 +131,7 @@ def gradients(
             in training not of a layer that is `mixed`.
         weights: (m,) how much each sample's error counts; None where all count 1.
         training: whether batch normalization takes μ and σ² of these samples, as in a step, or running ones.
+        masks: l to (m, n_l), of a step's dropout, as of `network.forward`; None to use the network as it is.
 
     Returns:
         The arrays, in the order asked for.
@@ -128,7 +143,7 @@ def gradients(
     wanted = list(wanted)
     for name in wanted:
         _parse(name, network.spec)
-    caches = forward(network, X, training=training)
+    caches = forward(network, X, masks, training=training)
     found = backward(caches, cost_name, Y, weights)
     found["A0"] = caches[0].A_prev
     for number, cache in enumerate(caches, start=1):

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.engine.arrays import FloatArray, IntArray, generator
+from chainrule.engine.arrays import FloatArray, IntArray
 from chainrule.engine.checkpoint import ResumePoint
 from chainrule.engine.config import TrainingConfig
-from chainrule.engine.data import Data, targets
+from chainrule.engine.data import Data, shuffled, targets
 from chainrule.engine.errors import ConfigError, ShapeError
 from chainrule.engine.fast import input_width
 from chainrule.engine.network import Network, evaluate, initialize
@@ -177,8 +177,7 @@ class Member:
 
     def order(self) -> IntArray:
         """Draw the order of the epoch under way."""
-        order: IntArray = generator(self.config.seed, "shuffle", self.epoch + 1).permutation(len(self.X))
-        return order
+        return shuffled(self.config.seed, self.epoch + 1, len(self.X))
 
     def untrained(self) -> tuple[float, float | None]:
         """Compute cost and error of the network as it is, over the training data."""

@@ -353,9 +353,10 @@ def mean_cost(
     weights: FloatArray | None = None,
     *,
     training: bool = False,
+    masks: Mapping[int, FloatArray] | None = None,
 ) -> float:
-    """Compute the cost C = (1/m) Σᵢ wᵢ·E⁽ⁱ⁾, with weights wᵢ = 1 where none are given; `training` as of `forward`."""
-    last = forward(network, X, training=training)[-1]
+    """Compute the cost C = (1/m) Σᵢ wᵢ·E⁽ⁱ⁾, with weights wᵢ = 1 where none are given; the rest as of `forward`."""
+    last = forward(network, X, masks, training=training)[-1]
     output = activation(last.activation)
     errors = cost(cost_name).per_sample(last.Z, last.A, np.asarray(Y, last.A.dtype), output)
     return float(np.mean(errors if weights is None else errors * weights, dtype=np.float64))

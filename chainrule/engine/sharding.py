@@ -17,11 +17,11 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from chainrule.engine.activations import activation
-from chainrule.engine.arrays import FloatArray, IntArray, generator
+from chainrule.engine.arrays import FloatArray, IntArray
 from chainrule.engine.clipping import by_norm, by_value
 from chainrule.engine.config import TrainingConfig
 from chainrule.engine.costs import cost
-from chainrule.engine.data import Data
+from chainrule.engine.data import Data, shuffled
 from chainrule.engine.dropout import masks
 from chainrule.engine.fast import Batches, input_width, record_gradient
 from chainrule.engine.member import Goal, goal
@@ -109,7 +109,7 @@ class Shard:
         if not self._config.shuffle or self._config.steps_per_epoch(samples) == 1:
             return np.arange(start, stop)
         if self._order[0] != epoch:
-            self._order = epoch, generator(self._config.seed, "shuffle", epoch).permutation(samples)
+            self._order = epoch, shuffled(self._config.seed, epoch, samples)
         assert self._order[1] is not None
         return self._order[1][start:stop]
 

@@ -96,6 +96,10 @@ class StepBoundary:
     step: int
     _places: list[_Place] = field(repr=False)
 
+    def network(self, trainee: int = 0) -> Network:
+        """Copy the network as it is here; only before the generator is advanced."""
+        return self._places[trainee].network()
+
     def resume_point(self, trainee: int = 0) -> ResumePoint:
         """Copy all it takes to go on from here; only before the generator is advanced."""
         return self._places[trainee].resume_point()
@@ -152,6 +156,7 @@ def train(
     *,
     resume: ResumePoint | None = None,
     snapshot_due: Callable[[], bool] | None = None,
+    each_step: bool = False,
     gang: Gang | None = None,
 ) -> Iterator[Epoch | StepBoundary]:
     """Train a network, epoch by epoch.
@@ -166,6 +171,7 @@ def train(
         resume: where to go on; None to begin. What was yielded before it is not yielded again.
         snapshot_due: asked at each step boundary within an epoch, so it must be quick; where it
             says yes, a `StepBoundary` is yielded.
+        each_step: yield a `StepBoundary` after each step but an epoch's last, in place of asking.
         gang: who computes the shards of `config.shards` above 1; None for threads of this process. It makes no
             difference to the bits.
 
@@ -179,13 +185,19 @@ def train(
         DivergedError: a cost, a parameter or a recorded gradient is not finite (any more).
     """
     trainee = Trainee(config, data, validation, resume)
+    if each_step:
+        snapshot_due = _always
     if config.shards == 1:
-        yield from _alone(_Training([trainee], stacked=False), snapshot_due)
+        yield from _alone(_Training([trainee], stacked=False, each_step=each_step), snapshot_due)
     elif gang is not None:
         yield from _alone(_Sharded(trainee, gang), snapshot_due)
     else:
         with threads(config, data) as ours:
             yield from _alone(_Sharded(trainee, ours), snapshot_due)
+
+
+def _always() -> bool:
+    return True
 
 
 def _alone(training: "_Training", snapshot_due: Callable[[], bool] | None) -> Iterator[Epoch | StepBoundary]:
@@ -265,7 +277,8 @@ Piece = tuple[Batches, int, int]
 class _Training:
     """The state of a training of one network, or of several as a stack, along the first axis of every array."""
 
-    def __init__(self, trainees: Sequence[Trainee], *, stacked: bool) -> None:
+    def __init__(self, trainees: Sequence[Trainee], *, stacked: bool, each_step: bool = False) -> None:
+        self._each_step = each_step
         config, m = trainees[0].config, trainees[0].data.samples
         spec, lead = config.network, (len(trainees),) if stacked else ()
         self._config, self._stacked, self._samples = config, stacked, m
@@ -422,7 +435,7 @@ class _Training:
     ) -> None:
         """Take steps up to one after which state is flushed, if not all."""
         ts = [member.t for member in self._members]
-        stop = min(stop, start + FLUSH_EVERY - ts[0] % FLUSH_EVERY)
+        stop = min(stop, start + (1 if self._each_step else FLUSH_EVERY - ts[0] % FLUSH_EVERY))
         # Numbers that overflow end the epoch as diverged; a warning for each step would say no more.
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             done = self._parts[part][1].take(start, stop, rates, ts, snapshot_due)

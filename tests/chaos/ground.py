@@ -52,6 +52,7 @@ def prepared(database_url: str, cache_dir: Path, **settings: Any) -> Iterator[Gr
             "key_id": client.post("/v1/keys", json={"scope": "read"}).json()["id"],
             "webhook_id": client.post("/v1/webhooks", json={"url": "https://hooks.example/"}).json()["id"],
             "epoch": "last",
+            "step": "1",
         }
     database = Database(database_url)
     try:

@@ -96,6 +96,13 @@ def open_batch(database: Database, settings: Settings, opened: checkpoints.Opene
     return Batch(data.X, sought.Y, sought.weights, rows, data.labels, data.classes)
 
 
+def first_rows(database: Database, settings: Settings, opened: checkpoints.Opened, m: int) -> Batch:
+    """Read the first m samples of those trained on: for m up to the probe's size, whom recorded statistics are of."""
+    part, _ = training.raw_split(database, settings, opened.config)
+    rows = np.arange(part.data.samples) if part.rows is None else np.asarray(part.rows)
+    return open_batch(database, settings, opened, Selection(rows=rows[:m].tolist()))
+
+
 def rows_of(data: Data, rows: Sequence[int], inputs: Preprocessing) -> Data:
     """Take rows of a dataset, X as the network takes it.
 

@@ -68,7 +68,7 @@ def get(database: Database, run_id: str, epoch: str) -> dict[str, Any]:
     """
     with database.reading() as session:
         run = found(runs.get(session, run_id), run_id)
-        row = store.get(session, run_id, _number(session, run, epoch))
+        row = store.get(session, run_id, number_of(session, run, epoch))
         if row is None:
             raise _not_kept(run, epoch)
         return _view(*row)
@@ -82,7 +82,7 @@ def weights(database: Database, run_id: str, epoch: str) -> Kept:
     """
     with database.reading() as session:
         run = found(runs.get(session, run_id), run_id)
-        number = _number(session, run, epoch)
+        number = number_of(session, run, epoch)
         row, content = store.get(session, run_id, number), store.weights(session, run_id, number)
         if row is None or content is None:
             raise _not_kept(run, epoch)
@@ -172,8 +172,14 @@ def _too_large(opened: Opened, pointer: str) -> InvalidInput:
     return InvalidInput.at(pointer, f"The value is too large for {opened.network.parameters.dtype}, the run's type.")
 
 
-def _number(session: Any, run: Run, epoch: str) -> int:
-    """Find the epoch: the final weights of a run with early stopping are those of its best epoch, else its last."""
+def number_of(session: Any, run: Run, epoch: str) -> int:
+    """Find the epoch that a name stands for.
+
+    The final weights of a run with early stopping are those of its best epoch, else of its last.
+
+    Raises:
+        NotFound: the run keeps no checkpoint yet.
+    """
     number: int | None
     if epoch == FINAL and run.best_epoch is not None:
         number = run.best_epoch

@@ -19,6 +19,7 @@ from chainrule.engine.arrays import FloatArray
 from chainrule.engine.gradients import PER_SAMPLE, equation, gradients, mixed, names, statistics
 from chainrule.engine.network import mean_cost
 from chainrule.engine.normalization import EVALUATION, MODES, TRAINING
+from chainrule.engine.preprocessing import Preprocessing
 
 RECORD = (
     "epoch", "layer", "gradient", "norm", "mean", "standard_deviation", "minimum", "maximum", "zeros", "update_ratio",
@@ -94,19 +95,19 @@ def inspect(database: Database, settings: Settings, run_id: str, epoch: str, que
     """
     opened = checkpoints.open_network(database, run_id, epoch)
     spec, cost_name = opened.network.spec, opened.config["cost"]
-    wanted = _wanted(spec, question.names)
+    asked = wanted(spec, question.names)
     if question.mode not in MODES:
         raise InvalidInput.at("/mode", f"There is no mode {question.mode!r}; there are {', '.join(MODES)}.")
     in_training = question.mode == TRAINING
     if question.per_sample and in_training:
-        _each_its_own(spec, wanted)
+        _each_its_own(spec, asked)
     m = len(question.rows if question.rows is not None else question.samples or ())
-    _limit(settings, spec, wanted, question, m)
+    _limit(settings, spec, asked, question, m)
     batch = batches.open_batch(database, settings, opened, question)
     # What overflows is shown as it is: an infinity here is a finding, and no warning would say more.
     with np.errstate(over="ignore", invalid="ignore"):
         arrays = gradients(
-            opened.network, cost_name, batch.X, batch.Y, wanted,
+            opened.network, cost_name, batch.X, batch.Y, asked,
             per_sample=question.per_sample, weights=batch.weights, training=in_training,
         )  # fmt: skip
         value = mean_cost(opened.network, cost_name, batch.X, batch.Y, batch.weights, training=in_training)
@@ -128,13 +129,18 @@ def inspect(database: Database, settings: Settings, run_id: str, epoch: str, que
             name: _equation(
                 name, opened, per_sample=question.per_sample, weighted=batch.weights is not None, training=in_training
             )
-            for name in wanted
+            for name in asked
         },
         mode=question.mode,
     )
 
 
-def _wanted(spec: NetworkSpec, asked: Sequence[str] | None) -> list[str]:
+def wanted(spec: NetworkSpec, asked: Sequence[str] | None) -> list[str]:
+    """Check the names of quantities that are asked for; all there are if none is named.
+
+    Raises:
+        InvalidInput: the network has no such quantity, or it is named twice.
+    """
     known = names(spec)
     if asked is None:
         return known
@@ -167,9 +173,6 @@ def _limit(settings: Settings, spec: NetworkSpec, wanted: list[str], question: Q
 
 
 def _equation(name: str, opened: checkpoints.Opened, *, per_sample: bool, weighted: bool, training: bool) -> str:
-    preprocessed = not opened.inputs.is_identity
-    if preprocessed and name == "A0":
-        return f"A[0] = X′, the features after preprocessing: GET /v1/runs/{opened.run_id}/inputs"
     if per_sample and name.startswith("dW"):
         number = int(name[2:])
         return f"dW[{number}]⁽ⁱ⁾ = dZ[{number}]⁽ⁱ⁾ᵀ·A[{number - 1}]⁽ⁱ⁾"
@@ -180,4 +183,13 @@ def _equation(name: str, opened: checkpoints.Opened, *, per_sample: bool, weight
     if per_sample and name.startswith("db"):
         return f"db[{name[2:]}]⁽ⁱ⁾ = dZ[{name[2:]}]⁽ⁱ⁾"
     found = equation(name, opened.network.spec, opened.config["cost"], weighted=weighted, training=training)
-    return f"{found}, with respect to the features after preprocessing" if preprocessed and name == "dA0" else found
+    return of_features(name, found, opened.run_id, opened.inputs)
+
+
+def of_features(name: str, text: str, run_id: str, inputs: Preprocessing) -> str:
+    """Say in an equation that the network's input is what preprocessing makes of the features, if it does."""
+    if inputs.is_identity:
+        return text
+    if name == "A0":
+        return f"A[0] = X′, the features after preprocessing: GET /v1/runs/{run_id}/inputs"
+    return f"{text}, with respect to the features after preprocessing" if name == "dA0" else text

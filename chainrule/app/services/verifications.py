@@ -102,11 +102,11 @@ def _begin_at(session: Session, verified: Run, run: Run, epoch: int) -> None:
         Conflict: there is none.
     """
     whole = f"leave after out, and run {verified.id} is trained from its beginning."
-    if remembered := _remembered(verified.config):
+    if memory := remembered(verified.config):
         content = _inherited(session, verified, epoch)
         if content is None:
             raise Conflict(
-                f"A training of run {verified.id} cannot begin exactly at epoch {epoch}: {remembered}, which no "
+                f"A training of run {verified.id} cannot begin exactly at epoch {epoch}: {memory}, which no "
                 f"checkpoint holds; {whole}"
             )
     else:
@@ -130,8 +130,8 @@ def _begin_at(session: Session, verified: Run, run: Run, epoch: int) -> None:
     checkpoints.put_resume_point(session, run.id, epoch, 0, content)
 
 
-def _remembered(config: dict[str, Any]) -> str:
-    """Name what a training remembers beside its weights; empty if that is nothing."""
+def remembered(config: dict[str, Any]) -> str:
+    """Say what a training remembers beside its weights; empty if that is nothing."""
     name = config["optimizer"]["name"]
     if OPTIMIZERS[name].state:
         return f"optimizer {name!r} remembers earlier steps"

@@ -56,6 +56,12 @@ def last_epoch(session: Session, run_id: str) -> int | None:
     return session.scalar(select(func.max(Checkpoint.epoch)).where(Checkpoint.run_id == run_id))
 
 
+def newest_up_to(session: Session, run_id: str, epoch: int) -> int | None:
+    """Find the newest checkpoint's epoch that is none behind `epoch`."""
+    query = select(func.max(Checkpoint.epoch)).where(Checkpoint.run_id == run_id, Checkpoint.epoch <= epoch)
+    return session.scalar(query)
+
+
 def best_epoch(session: Session, run_id: str) -> int | None:
     """Find the checkpoint of the lowest validation cost (lowest cost where there is none); the earliest of equals."""
     query = (

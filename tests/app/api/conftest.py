@@ -51,6 +51,7 @@ def limited(fresh: Any, cache_dir: Path) -> Iterator[httpx.Client]:
         "max_storage_bytes": 1 << 20,
         "max_inspect_values": 2000,
         "max_metrics_operations": 3000,
+        "max_replay_operations": 2_500_000,
     }
     with (
         serving(database_url=fresh.url("sqlite"), cache_dir=cache_dir, slots=1, **limits) as service,

@@ -98,7 +98,7 @@ def document(guarded: Service) -> dict[str, Any]:
     return found
 
 
-PLAIN = {"epoch": "1"}
+PLAIN = {"epoch": "1", "step": "1"}
 """What else stands in paths, and is nobody's."""
 LISTS = ("/v1/runs", "/v1/datasets", "/v1/sweeps", "/v1/keys", "/v1/webhooks")
 """What is read without an id, and must show one's own only."""

@@ -50,7 +50,7 @@ def filled(client: httpx.Client, path: str) -> str:
         return path.format(webhook_id=client.post("/v1/webhooks", json=wanted).json()["id"])
     if "{key_id}" in path:
         return path.format(key_id=client.post("/v1/keys", json={"scope": "read"}).json()["id"])
-    return path.format(run_id="latest", sweep_id="latest", epoch="last", dataset_id="xor")
+    return path.format(run_id="latest", sweep_id="latest", epoch="last", dataset_id="xor", step=1)
 
 
 def resolved(document: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
