@@ -14,6 +14,7 @@ computation. Each then goes through the same operations, on its own numbers, as 
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Any
 
@@ -143,6 +144,7 @@ def record_gradient(
     *,
     training: bool,
     large: Collection[int] = (),
+    observed: "Observed | None" = None,
 ) -> dict[int, Any]:
     """Write down forward and backward for one batch, the recorder's X, X_T, Y and Z.
 
@@ -156,6 +158,7 @@ def record_gradient(
         scale: what dZ[L] is multiplied by; 1/m for the gradient of the mean.
         training: whether batch normalization takes μ and σ² of the batch, and moves R, or takes R.
         large: the layers whose dW is to be returned, and not left in G.
+        observed: takes note of what else is to be kept of the pass.
 
     Returns:
         l to dW[l] of those.
@@ -192,10 +195,15 @@ def record_gradient(
                 np.multiply(A[number], batch[f"mask{number}"], out=inner)
             else:
                 A[number] = recorder.into(inner, A[number])
+            if observed is not None:
+                observed.A[number] = held[..., :units, :]
     dZ = cost(cost_name).output_dZ(Z[last], A[last], batch["Y"], g[last], axis=-2) * scale
     for number in range(last, 0, -1):
         A_prev = batch["X"] if number == 1 else A_ones[number - 1].swapaxes(-1, -2)
         layer = gradient[number]
+        if observed is not None:
+            observed.squares[number] = np.empty((*lead, m), P.dtype)
+            np.add.reduce(dZ * dZ, axis=-2, out=watch(observed.squares[number]))
         if layer.folded is not None:
             product(dZ, A_prev, out=watch(layer.folded))
         else:
@@ -220,8 +228,27 @@ def record_gradient(
     return dW
 
 
+@dataclass
+class Observed:
+    """Where a pass leaves what is looked at beside its gradient.
+
+    Attributes:
+        A: l to the hidden layers' (…, n_l, m).
+        squares: l to (…, m), Σ over units of dZ[l]², dZ being scaled as the gradient is.
+    """
+
+    A: dict[int, FloatArray] = field(default_factory=dict)
+    squares: dict[int, FloatArray] = field(default_factory=dict)
+
+
 def gradient_loop(
-    spec: NetworkSpec, cost_name: str, P: FloatArray, G: FloatArray, R: FloatArray, batches: Batches
+    spec: NetworkSpec,
+    cost_name: str,
+    P: FloatArray,
+    G: FloatArray,
+    R: FloatArray,
+    batches: Batches,
+    observed: Observed | None = None,
 ) -> Loop:
     """Make the loop that leaves the gradient of the cost of each batch in G, the last one's in the end.
 
@@ -229,7 +256,7 @@ def gradient_loop(
     """
     recorder = Recorder(P.dtype, {name: held[0] for name, held in batches.changing.items()})
     scale = 1 / batches.m if batches.scale is None else recorder.changing["scale"]
-    record_gradient(recorder, spec, cost_name, P, G, R, scale, training=False)
+    record_gradient(recorder, spec, cost_name, P, G, R, scale, training=False, observed=observed)
     return recorder.loop()
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from chainrule.engine import probe
 from chainrule.engine.activations import activation
 from chainrule.engine.arrays import FloatArray, IntArray
 from chainrule.engine.checkpoint import ResumePoint
@@ -18,12 +19,13 @@ from chainrule.engine.costs import cost, softmax_of_labels
 from chainrule.engine.data import Data
 from chainrule.engine.dropout import masks
 from chainrule.engine.errors import ConfigError, DivergedError
-from chainrule.engine.fast import Batches, Steps, gradient_loop, input_width
+from chainrule.engine.fast import Batches, Observed, Steps, gradient_loop, input_width
 from chainrule.engine.gradients import statistics
 from chainrule.engine.lbfgs import Searches
 from chainrule.engine.member import Member, Trainee
 from chainrule.engine.network import Network, classify, views
 from chainrule.engine.optimizers import FLUSH_EVERY, OPTIMIZERS, flush
+from chainrule.engine.probe import Probe
 from chainrule.engine.sharding import Gang, ShardedSteps, threads
 
 JUDGED_VALUES = 2**15
@@ -117,6 +119,7 @@ class Epoch:
         learning_rate: of its steps; for epoch 0 the optimizer's own.
         seconds: how long it took, without what the caller did; its share where several were trained at once.
         gradients: statistics at the weights at its end, None if not recorded.
+        probe: what else is recorded then; None if nothing is.
         best_epoch: with early stopping, the best epoch so far; else None.
         last: whether the training ends with it.
     """
@@ -129,6 +132,7 @@ class Epoch:
     learning_rate: float
     seconds: float
     gradients: list[GradientRecord] | None
+    probe: Probe | None
     best_epoch: int | None
     last: bool
     _place: _Place = field(repr=False)
@@ -324,7 +328,13 @@ class _Training:
             )
             self._probe = Batches(spec, X, weighted=self._weighted)
             self._fill(self._probe, np.broadcast_to(rows, (len(self._members), 1, len(rows))), in_place=in_place)
-            self._probe_loop = gradient_loop(spec, config.cost, self._P, self._G, self._R, self._probe)
+            self._observed = Observed()
+            self._probe_loop = gradient_loop(spec, config.cost, self._P, self._G, self._R, self._probe, self._observed)
+            inputs: dict[int, probe.Inputs] = {}
+            for member in self._members:
+                if id(member.X) not in inputs:
+                    inputs[id(member.X)] = probe.Inputs(member.X[: len(rows), : spec.inputs])
+            self._inputs = [inputs[id(member.X)] for member in self._members]
 
     def _at(self, member: int) -> Any:
         return member if self._stacked else ()
@@ -586,6 +596,7 @@ class _Training:
             (network, state), (mean, error) = places[k], found[k]
             validation_cost, validation_error = member.validated(network)
             records = self._described(epoch, k) if recorded else None
+            probed = None if records is None else self._probed(epoch, k, records)
             watched = mean if validation_cost is None else validation_cost
             healthy = member.finite and finite[k] and math.isfinite(mean) and math.isfinite(watched)
             if not healthy or (recorded and records is None):
@@ -605,6 +616,7 @@ class _Training:
                 learning_rate=rate,
                 seconds=(time.perf_counter() - started) / len(self._members),
                 gradients=records,
+                probe=probed,
                 best_epoch=member.watched.best_epoch if self._config.early_stopping else None,
                 last=member.stopped,
                 _place=_Place(member, network, state),
@@ -626,6 +638,22 @@ class _Training:
                     return None
                 records.append(GradientRecord(f"d{symbol}{number}", number, **described, update_ratio=ratio))
         return records
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def _probed(self, epoch: int, member: int, records: Sequence[GradientRecord]) -> Probe | None:
+        """Describe a network by the pass that gave its gradient."""
+        spec, at, labels = self._config.network, self._at(member), self._members[member].goal.labels
+        return probe.described(
+            spec,
+            self._inputs[member],
+            {number: a[at] for number, a in self._observed.A.items()},
+            self._probe.Z[at][0],
+            {number: squares[at] for number, squares in self._observed.squares.items()},
+            {number: view.W for number, view in views(spec, self._P[at]).items()},
+            sum(record.norm**2 for record in records if record.name.rstrip("0123456789") in ("dW", "db")),
+            0 if labels is None or labels.ndim > 1 else self._members[member].classes,
+            first=epoch == 0,
+        )
 
 
 class _Sharded(_Training):
