@@ -3,7 +3,7 @@
 import signal
 import subprocess
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,18 @@ class OwnServer:
         """End it as a loss of power would: no connection is told, and the log is replayed at the next start."""
         self._control("stop", "-m", "immediate")
 
-    def start(self) -> None:
-        """Start it where it was, and wait until it takes connections."""
+    def start(self, within: Sequence[str] = (), addresses: Sequence[str] = ()) -> None:
+        """Start it where it was, and wait until it takes connections.
+
+        Args:
+            within: what runs it elsewhere, as on another machine.
+            addresses: where it listens besides its socket, and trusts everybody.
+        """
         folder = self.url.partition("host=")[2]
-        self._control("start", "-w", "-l", str(self._server.log), "-o", f'-h "" -k {folder}')
+        hosts = Path(self._server.pgdata, "pg_hba.conf")
+        hosts.write_text(hosts.read_text() + "".join(f"host all all {each}/30 trust\n" for each in addresses))
+        listen = f"-h '{','.join(addresses)}' -k {folder}"
+        self._control("start", "-w", "-l", str(self._server.log), "-o", listen, within=within)
 
     @contextmanager
     def stunned(self) -> Iterator[None]:
@@ -46,10 +54,12 @@ class OwnServer:
             for process in processes:
                 process.send_signal(signal.SIGCONT)
 
-    def _control(self, *arguments: str) -> None:
+    def _control(self, *arguments: str, within: Sequence[str] = ()) -> None:
         command = [str(self._server.bin_path / "pg_ctl"), "-D", str(self._server.pgdata), *arguments]
+        if self._server.system_user is not None:  # it will not be root
+            command = ["setpriv", f"--reuid={self._server.system_user}", "--clear-groups", *command]
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        subprocess.run(command, check=True, timeout=60, user=self._server.system_user, **quiet)  # type: ignore[call-overload]
+        subprocess.run([*within, *command], check=True, timeout=60, **quiet)  # type: ignore[call-overload]
 
 
 @contextmanager

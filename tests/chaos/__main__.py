@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.chaos import kills, restarts, zombies
+from tests.chaos import kills, partitions, restarts, zombies
+from tests.chaos.network import NotPermitted, network
 from tests.postgres import own_server
 
 
@@ -29,12 +30,13 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=0, help="kill -9 of processes, on each database")
     parser.add_argument("--zombies", type=int, default=0, help="attempts stopped past the time limit, on each database")
     parser.add_argument("--restarts", type=int, default=0, help="immediate stops of PostgreSQL during 20 runs")
+    parser.add_argument("--partitions", type=int, default=0, help="machines cut off from PostgreSQL past the limit")
     parser.add_argument("--engine", choices=["local", "dask"], default="local", help="where runs are trained (kills)")
     parser.add_argument("--database", choices=["sqlite", "postgresql", "both"], default="both")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**31))
     given = parser.parse_args()
-    if not (given.kills or given.zombies or given.restarts):
-        given.kills, given.zombies, given.restarts = 500, 100, 50
+    if not (given.kills or given.zombies or given.restarts or given.partitions):
+        given.kills, given.zombies, given.restarts, given.partitions = 500, 100, 50, 20
     wrong: list[str] = []
 
     def tell(what: str, found: tuple[str, list[str]]) -> None:
@@ -43,7 +45,7 @@ def main() -> int:
         sys.stdout.flush()
         wrong.extend(found[1])
 
-    with tempfile.TemporaryDirectory(prefix="chaos-") as name:
+    with tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         for kind in ("sqlite", "postgresql") if given.database == "both" else (given.database,):
             if given.kills:
@@ -59,6 +61,14 @@ def main() -> int:
             (here := folder / "restarts").mkdir()
             with own_server(here) as server:
                 tell("restarts", restarts.campaign(here, server, given.restarts, given.seed))
+        if given.partitions:
+            (here := folder / "partitions").mkdir()
+            try:
+                with network() as cables, own_server(here) as server:
+                    found = partitions.campaign(here, server, cables, given.partitions, given.seed)
+                    tell("partitions", found)
+            except NotPermitted as error:
+                sys.stdout.write(f"NO PARTITIONS: no network can be made here: {error}\n")
     return 1 if wrong else 0
 
 

@@ -46,12 +46,13 @@ class Member:
     Args:
         command: a Python module and its arguments.
         log: where what it says goes.
+        within: what runs it elsewhere, as on another machine.
         settings: its environment.
     """
 
-    def __init__(self, command: Sequence[str], log: Path, **settings: Any) -> None:
+    def __init__(self, command: Sequence[str], log: Path, within: Sequence[str] = (), **settings: Any) -> None:
         self.log = log
-        self._command = [sys.executable, "-m", *command]
+        self._command = [*within, sys.executable, "-m", *command]
         self._settings = settings
         self.start()
 
@@ -73,15 +74,28 @@ class Member:
         """List its training processes, those that wait for an order among them."""
         found = []
         with suppress(psutil.Error):
-            for server in psutil.Process(self._process.pid).children(recursive=True):
-                if "forkserver" in " ".join(server.cmdline()):
-                    found += [child for child in server.children() if child.status() != psutil.STATUS_ZOMBIE]
+            for server in self.fork_servers():
+                found += [child for child in server.children() if child.status() != psutil.STATUS_ZOMBIE]
+        return found
+
+    def fork_servers(self) -> list[psutil.Process]:
+        """List what its training processes are forked from."""
+        found = []
+        with suppress(psutil.Error):
+            for process in psutil.Process(self._process.pid).children(recursive=True):
+                with suppress(psutil.Error):
+                    if "forkserver" in " ".join(process.cmdline()):
+                        found.append(process)
         return found
 
     def hosts(self) -> psutil.Process | None:
-        """Find the process that hosts its slots: itself, or the one a nanny of Dask's looks after."""
+        """Find the process that hosts its slots: itself, or the one that a nanny of Dask's looks after."""
         with suppress(psutil.Error):
-            return next(iter(self.children())).parent().parent()  # type: ignore[union-attr]
+            servers = {server.pid for server in self.fork_servers()}
+            me = psutil.Process(self._process.pid)
+            for process in (me, *me.children()):
+                if servers & {child.pid for child in process.children()}:
+                    return process
         return None
 
     def wait(self) -> None:
@@ -151,15 +165,15 @@ class Fleet:
         for _ in range(workers):
             self.add_worker(slots)
 
-    def add_worker(self, slots: int) -> Member:
-        """Start one more worker."""
+    def add_worker(self, slots: int, within: Sequence[str] = (), **settings: Any) -> Member:
+        """Start one more worker; elsewhere, or with settings of its own, if wished."""
         number = len(self.workers)
-        command, given = ["chainrule", "worker"], self._common | {"slots": slots}
+        command, given = ["chainrule", "worker"], self._common | {"slots": slots} | settings
         if self.engine == "dask":
             nanny = "--nanny" if number % 2 else "--no-nanny"
             command = ["distributed.cli.dask_worker", f"tcp://{self._at}", "--nthreads", str(slots), nanny, *HERE]
             given = self._common
-        self.workers.append(Member(command, self.logs / f"worker{number}.log", **given))
+        self.workers.append(Member(command, self.logs / f"worker{number}.log", within, **given))
         return self.workers[-1]
 
     def ready(self) -> bool:

@@ -107,12 +107,11 @@ def _strike(fleet: Fleet, chance: random.Random) -> str | None:
     with suppress(psutil.Error, ProcessLookupError):
         match what:
             case "child" | "fork server":
-                children = worker.children()
+                children = worker.children() if what == "child" else worker.fork_servers()
                 if not children:
                     return None
                 busy = [child for child in children if child.status() == psutil.STATUS_RUNNING] or children
-                victim = chance.choice(busy)
-                (victim if what == "child" else victim.parent() or victim).kill()
+                chance.choice(busy).kill()
             case "worker" | "worker with all it started" if not worker.children():
                 return None  # it has only just been started: there is nothing to lose
             case "worker":

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.chaos import kills, restarts, zombies
+from tests.chaos import kills, partitions, restarts, zombies
+from tests.chaos.network import NotPermitted, network
 from tests.chaos.seeds import SCALE, SEED
 from tests.conftest import KINDS
 from tests.postgres import own_server
@@ -39,5 +40,17 @@ def test_workers_stopped_past_the_time_limit_write_nothing_when_they_go_on(
 ) -> None:
     # Who is stopped with the lock of SQLite's file keeps all others waiting; there the long form has the time.
     seen, wrong = zombies.campaign(tmp_path, fresh.url("postgresql"), 4 * SCALE, SEED)
+    told.append(f"postgresql: {seen}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_a_machine_that_was_cut_off_writes_nothing_of_the_run_it_has_lost_when_it_is_back(
+    tmp_path: Path, told: list[str]
+) -> None:
+    try:
+        with network() as cables, own_server(tmp_path) as server:
+            seen, wrong = partitions.campaign(tmp_path, server, cables, SCALE, SEED)
+    except NotPermitted as error:
+        pytest.skip(f"NO PARTITIONS: no network can be made here: {error}")
     told.append(f"postgresql: {seen}")
     assert not wrong, "\n".join(wrong)
