@@ -35,6 +35,10 @@ from chainrule.engine.regularization import MaxNorm, add_penalty, of_weights
 LARGE = 2**15
 """A matrix of at least so many weights is changed while its gradient is computed, where nothing comes between."""
 
+BLOCK = 2**16
+"""An optimizer goes through a vector four times as long, or longer, in blocks of so many parameters: a block and its
+state stay in the cache from the first operation to the last."""
+
 
 def input_width(spec: NetworkSpec) -> int:
     """Tell how wide the rows of X must be: with a last column of ones where the first layer is folded."""
@@ -342,9 +346,13 @@ class Steps:
                 for name in fixed(config.optimizer)
             }
             numbers |= {name: given[name] for name in self._coefficients}
-            watched = {name: watch(vector) for name, vector in state.items()}
-            assert self._optimizer.update is not None, "else a step is no update along one gradient"
-            self._optimizer.update(numbers, watched_P, watched_G, watched)
+            update = self._optimizer.update
+            assert update is not None, "else a step is no update along one gradient"
+            if P.size >= 4 * BLOCK and not self._lead and config.step != "compiled":
+                blocks = _Blocks(update, numbers, self._coefficients, P, G, state)
+                recorder.call(blocks, *(given[name] for name in self._coefficients))
+            else:
+                update(numbers, watched_P, watched_G, {name: watch(vector) for name, vector in state.items()})
         for c, of_member in zip(configs, self._of_members(P), strict=True):
             if c.regularization.max_norm is not None:
                 recorder.call(MaxNorm(c.regularization.max_norm, c.network, P.dtype).shorten, of_member)
@@ -415,6 +423,51 @@ class Steps:
     def _at_weights(self, of_members: Sequence[float]) -> FloatArray:
         vector: FloatArray = self._number(of_members, 1) * of_weights(self._configs[0].network, self._dtype)
         return vector
+
+
+class _Blocks:
+    """An optimizer's update of long vectors, block by block.
+
+    Args:
+        update: of the optimizer.
+        numbers: what it takes, by name.
+        coefficients: the names of those that it is given each time.
+        P: (p,) parameters.
+        G: (p,) gradient.
+        state: the optimizer's vectors, (p,) each.
+    """
+
+    __name__ = "blocks"
+
+    def __init__(
+        self,
+        update: Callable[[Mapping[str, Any], FloatArray, FloatArray, dict[str, FloatArray]], None],
+        numbers: Mapping[str, Any],
+        coefficients: Sequence[str],
+        P: FloatArray,
+        G: FloatArray,
+        state: Mapping[str, FloatArray],
+    ) -> None:
+        self._parts: list[tuple[Loop, list[list[FloatArray]]]] = []
+        vectors, whole = {"P": P, "G": G} | dict(state), P.size - P.size % BLOCK
+        for start, stop, size in ((0, whole, BLOCK), (whole, P.size, P.size - whole)):
+            if size > 0:
+                parts = {
+                    name: [vector[at : at + size] for at in range(start, stop, size)]
+                    for name, vector in vectors.items()
+                }
+                samples = {name: of_vector[0] for name, of_vector in parts.items()}
+                recorder = Recorder(P.dtype, samples | {name: np.ones((), P.dtype) for name in coefficients})
+                given = recorder.changing
+                taken = {name: recorder.watch(np.asarray(number)) for name, number in numbers.items()}
+                taken |= {name: given[name] for name in coefficients}
+                update(taken, given["P"], given["G"], {name: given[name] for name in state})
+                self._parts.append((recorder.loop(), list(parts.values())))
+
+    def __call__(self, *coefficients: FloatArray) -> None:
+        """Update all blocks with these coefficients."""
+        for loop, parts in self._parts:
+            loop(zip(*parts, *map(repeat, coefficients), strict=False), None)
 
 
 def _large(spec: NetworkSpec) -> dict[int, tuple[int, int]]:

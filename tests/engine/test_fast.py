@@ -17,6 +17,7 @@ from chainrule.engine import (
     ScheduleSpec,
     TrainingConfig,
     backward,
+    fast,
     forward,
     initialize,
     train,
@@ -186,6 +187,24 @@ def test_everything_that_shapes_a_step_makes_a_difference_of_its_own(optimizer: 
         *_, last = train(replace(config, **shaped_by), data)
         ends.add(last.resume_point().parameters.tobytes())
     assert len(ends) == len(SHAPED_BY) + 1
+
+
+@pytest.mark.parametrize("block", [5, 8, 11])
+@pytest.mark.parametrize("optimizer", [name for name in STEPPING if name != "sgd"])
+def test_an_update_block_by_block_ends_with_the_same_bytes(
+    optimizer: str, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, data, _ = make(SOFTMAX, optimizer, "float32")
+    config = replace(config, schedule=ScheduleSpec("cosine"), clip=ClipSpec(norm=0.5))
+    ends = []
+    for size in (fast.BLOCK, block):
+        monkeypatch.setattr(fast, "BLOCK", size)
+        *_, last = train(config, data)
+        ends.append(last.resume_point())
+    assert ends[0].parameters.size >= 4 * block
+    assert ends[0].parameters.tobytes() == ends[1].parameters.tobytes()
+    for name, vector in ends[0].optimizer_state.items():
+        assert vector.tobytes() == ends[1].optimizer_state[name].tobytes()
 
 
 def test_batches_take_samples_over_and_lay_targets_units_first() -> None:
