@@ -498,7 +498,7 @@ class Client:
     def coherence(
         self, run_id: str, *, epoch: Epoch = "final", rows: Sequence[int] | None = None, samples: Any = None,
         labels: Any = None, targets: Any = None, split: str | None = None, mode: str = "evaluation",
-        gram: bool = False, top: int = 10,
+        gram: bool = False, classes: bool = False, top: int = 10,
     ) -> Resource:  # fmt: skip
         """Measure each sample's own gradient: `norms`, the `largest`, and `quantities` such as the noise scale.
 
@@ -512,9 +512,12 @@ class Client:
             split: or `training` or `validation`, all samples of it.
             mode: `evaluation` or `training`, as of `gradients`.
             gram: give `pairs` too, the inner products and cosines of each two.
+            classes: give `pairs` without those, only the mean cosines between classes and between batches.
             top: how many of the largest to name.
         """
-        query = _selection(rows, samples, labels, targets, split) | {"mode": mode, "gram": gram, "top": top}
+        query = _selection(rows, samples, labels, targets, split) | {
+            "mode": mode, "gram": gram, "classes": classes, "top": top,
+        }  # fmt: skip
         return Resource(self._inspect(run_id, epoch, "coherence", query))
 
     def samples(

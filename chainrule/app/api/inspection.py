@@ -377,6 +377,9 @@ def read_coherence(
     split: Split = None,
     mode: FromMode = "evaluation",
     gram: Annotated[bool, Query(description="Give inner products and cosines of each pair of samples too.")] = False,
+    classes: Annotated[
+        bool, Query(description="Give mean cosines between classes and between batches, without those of each pair.")
+    ] = False,
     top: Annotated[int, Query(ge=0, le=MOST_TERMS, description="How many of the largest gradients to name.")] = 10,
     if_none_match: IfNoneMatch = None,
 ) -> Any:
@@ -389,7 +392,8 @@ def read_coherence(
     return kept_answer(
         request, service, run_id, epoch, if_none_match,
         lambda kept: _measured(
-            coherence.take(service.database, service.settings, kept, selection, mode, with_gram=gram), top
+            coherence.take(service.database, service.settings, kept, selection, mode, with_pairs=gram or classes),
+            top, gram=gram,
         ),
     )  # fmt: skip
 
@@ -405,11 +409,13 @@ def read_coherence(
 def post_coherence(service: Service, run_id: RunId, epoch: EpochName, query: CoherenceRequest) -> Any:
     """The same as by GET, also for samples that are not in the dataset."""
     kept = checkpoints.weights(service.database, run_id, epoch)
-    found = coherence.take(service.database, service.settings, kept, _sent(query), query.mode, with_gram=query.gram)
-    return _measured(found, query.top)
+    found = coherence.take(
+        service.database, service.settings, kept, _sent(query), query.mode, with_pairs=query.gram or query.classes
+    )
+    return _measured(found, query.top, gram=query.gram)
 
 
-def _measured(found: coherence.Coherence, top: int) -> Response:
+def _measured(found: coherence.Coherence, top: int, *, gram: bool) -> Response:
     batch, samples, pairs = found.batch, found.samples, found.pairs
     largest: list[dict[str, Any]] = []
     if samples is not None:
@@ -444,8 +450,8 @@ def _measured(found: coherence.Coherence, top: int) -> Response:
             "pairs": None
             if pairs is None
             else {
-                "gram": listed(pairs.gram),
-                "cosines": listed(pairs.cosines),
+                "gram": listed(pairs.gram) if gram else None,
+                "cosines": listed(pairs.cosines) if gram else None,
                 "classes": None if pairs.classes is None else listed(pairs.classes),
                 "batch_size": pairs.batch_size,
                 "batches": None if pairs.batches is None else listed(pairs.batches),

@@ -64,9 +64,9 @@ class Coherence:
 
 def take(
     database: Database, settings: Settings, kept: checkpoints.Kept, selection: Selection, mode: str, *,
-    with_gram: bool,
+    with_pairs: bool,
 ) -> Coherence:  # fmt: skip
-    """Measure samples' own gradients at the weights of a checkpoint, and with `with_gram` each pair of them.
+    """Measure samples' own gradients at the weights of a checkpoint, and if asked each pair of them.
 
     Raises:
         InvalidInput: the samples or the mode do not fit.
@@ -76,12 +76,12 @@ def take(
     opened = checkpoints.open_kept(kept)
     network, spec, cost_name = opened.network, opened.network.spec, opened.config["cost"]
     m = batches.size(database, opened, selection)
-    if with_gram:
+    if with_pairs:
         pairs = 4 * m * m + batches.values_of(spec, m)
         if pairs > settings.max_inspect_values:
             raise LimitExceeded(
                 "The number of values to compute", pairs, settings.max_inspect_values, "CHAINRULE_MAX_INSPECT_VALUES",
-                pointer=selection.pointer, hint="Ask for fewer samples, or leave gram out.",
+                pointer=selection.pointer, hint="Ask for fewer samples, or leave gram and classes out.",
             )  # fmt: skip
     batches.limit_operations(settings, spec, m, selection, passes=2)
     batch = batches.open_batch(database, settings, opened, selection)
@@ -92,7 +92,7 @@ def take(
     # What overflows is shown as it is: an infinity here is a finding, and no warning would say more.
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         samples = measure(*given)
-        found = _pairs(gram(*given), batch, opened.config["batch_size"]) if with_gram else None
+        found = _pairs(gram(*given), batch, opened.config["batch_size"]) if with_pairs else None
         return Coherence(kept.run_id, kept.epoch, batch, mode, summarize(samples), samples, found)
 
 

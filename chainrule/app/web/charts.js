@@ -102,6 +102,9 @@ function scale([low, high], [from, to], log) {
 /** @param {number} i */
 const colour = (i) => `var(--series-${i % SERIES.length})`;
 
+/** The shape of a group's points; with the ninth group colours begin anew, with other shapes. @param {number} i */
+const mark = (i) => SHAPES[(i + Math.floor(i / SERIES.length)) % SHAPES.length];
+
 /** @param {any[]} series */
 const legend = (series) => el("div", { class: "legend" }, series.map((one, i) => el("span", {}, svg("svg", { width: 26, height: 10, "aria-hidden": "true" },
   svg("line", { x1: 1, x2: 25, y1: 5, y2: 5, "stroke-dasharray": DASHES[i % DASHES.length], style: { stroke: colour(i) } })), `${one.name} `, el("b", { class: "value" }))));
@@ -255,9 +258,9 @@ export function scatter(options) {
     axes(root, box, x, y, ticks(dx[0], dx[1], width / 80), ticks(dy[0], dy[1], height / 70), data);
     data.points.forEach((/** @type {any} */ [px, py, group = 0], /** @type {number} */ i) => {
       if (!Number.isFinite(px) || !Number.isFinite(py)) return;
-      root.append(svg("path", { class: "point", d: SHAPES[group % SHAPES.length], transform: `translate(${x(px).toFixed(1)} ${y(py).toFixed(1)})`, style: { fill: colour(group) }, onclick: data.onPick ? () => data.onPick(i) : null }));
+      root.append(svg("path", { class: "point", d: mark(group), transform: `translate(${x(px).toFixed(1)} ${y(py).toFixed(1)})`, style: { fill: colour(group) }, onclick: data.onPick ? () => data.onPick(i) : null }));
     });
-    const names = (data.groups ?? []).map((/** @type {string} */ name, /** @type {number} */ i) => el("span", {}, svg("svg", { width: 12, height: 12, "aria-hidden": "true" }, svg("path", { class: "point", d: SHAPES[i % SHAPES.length], transform: "translate(6 6)", style: { fill: colour(i) } })), name));
+    const names = (data.groups ?? []).map((/** @type {string} */ name, /** @type {number} */ i) => el("span", {}, svg("svg", { width: 12, height: 12, "aria-hidden": "true" }, svg("path", { class: "point", d: mark(i), transform: "translate(6 6)", style: { fill: colour(i) } })), name));
     body.replaceChildren(root, ...(names.length ? [el("div", { class: "legend" }, names)] : []));
   }, (data) => ({ head: [data.xLabel ?? "x", data.yLabel ?? "y", ...(data.groups ? ["class"] : [])], rows: data.points.map((/** @type {any} */ [px, py, group]) => [number(px), py, ...(data.groups ? [data.groups[group]] : [])]) }));
 }

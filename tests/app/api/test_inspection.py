@@ -378,6 +378,9 @@ def test_samples_own_gradients_are_measured_as_if_they_were_made(
     assert np.array(answer["pairs"]["batches"]).shape == (3, 3)
     assert np.array(answer["pairs"]["classes"]).shape == (10, 10)
     assert post(client, exact_run, "coherence", rows=rows, gram=True, top=3) == answer
+    for less in (read(client, exact_run, "coherence", rows="0-199", classes=True, top=3),
+                 post(client, exact_run, "coherence", rows=rows, classes=True, top=3)):  # fmt: skip
+        assert less["pairs"] == {**answer["pairs"], "gram": None, "cosines": None}
 
 
 def test_all_that_is_trained_on_is_measured_unless_asked_otherwise(

@@ -182,6 +182,9 @@ class CoherenceRequest(Selected):
 
     mode: Mode = EVALUATION
     gram: bool = Field(default=False, description="Give inner products and cosines of each pair of samples too.")
+    classes: bool = Field(
+        default=False, description="Give mean cosines between classes and between batches, without those of each pair."
+    )
     top: int = Field(default=10, ge=0, le=MOST_TERMS, description="How many of the largest gradients to name.")
 
 
@@ -206,8 +209,10 @@ class SampleGradient(Answer):
 class SamplePairs(Answer):
     """Each sample's gradient with each other's."""
 
-    gram: Any = Field(description="K[i,j] = g⁽ⁱ⁾·g⁽ʲ⁾, (m, m).")
-    cosines: Any = Field(description="K[i,j]/(‖g⁽ⁱ⁾‖·‖g⁽ʲ⁾‖); null where a gradient is 0.")
+    gram: Any = Field(description="K[i,j] = g⁽ⁱ⁾·g⁽ʲ⁾, (m, m); null if gram was not asked for.")
+    cosines: Any = Field(
+        description="K[i,j]/(‖g⁽ⁱ⁾‖·‖g⁽ʲ⁾‖); null where a gradient is 0, and as a whole if gram was not asked for."
+    )
     classes: Any = Field(
         description="Mean cosine between two samples of one class and another, in the order of the dataset's classes; "
         "null where there are no two; null as a whole of a regression."
@@ -231,7 +236,7 @@ class Coherence(Answer):
         description="‖g⁽ⁱ⁾‖ of each sample, in the order asked for; null of more than 10,000, and where there is none."
     )
     largest: list[SampleGradient] = Field(description="The samples with the largest gradients, largest first.")
-    pairs: SamplePairs | None = Field(description="If gram was asked for; else null.")
+    pairs: SamplePairs | None = Field(description="If gram or classes was asked for; else null.")
 
 
 class WalkRequest(Selected):
