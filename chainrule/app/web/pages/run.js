@@ -156,7 +156,7 @@ export async function render(main, ctx) {
 }
 
 /** @param {any} run */
-function verdicts(run) {
+export function verdicts(run) {
   if (!run.diagnoses?.length) return [el("p", { class: "muted" }, "✓ Nothing to remark.")];
   return [el("ul", { class: "verdicts" }, run.diagnoses.map((/** @type {any} */ one) => el("li", {},
     el("strong", {}, "⚠ ", one.title ?? one.rule ?? one.id, one.layer ? ` · layer ${one.layer}` : "", one.epoch !== undefined && one.epoch !== null ? ` · epoch ${one.epoch}` : ""),
