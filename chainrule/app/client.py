@@ -452,7 +452,7 @@ class Client:
     def walk(
         self, run_id: str, *, epoch: Epoch = "final", rows: Sequence[int] | None = None, samples: Any = None,
         labels: Any = None, targets: Any = None, split: str | None = None, mode: str = "evaluation",
-        reduce: str | None = None,
+        reduce: str | None = None, names: Sequence[str] | None = None,
     ) -> Resource:  # fmt: skip
         """Walk samples through the network and back: `steps` with their equations, `arrays` by name.
 
@@ -466,8 +466,10 @@ class Client:
             split: or `training` or `validation`, all samples of it.
             mode: `evaluation`, with running statistics of batch normalization, or `training`, with those of the rows.
             reduce: `mean` for means over the samples, `none` for a row for each; by default mean for a split.
+            names: only these arrays; by default all.
         """
         query = _selection(rows, samples, labels, targets, split) | {"mode": mode, "reduce": reduce}
+        query |= {"names": None if names is None else list(names)}
         found = self._inspect(run_id, epoch, "walk", query)
         arrays = {name: np.array(one["values"], dtype=np.float64) for name, one in found["arrays"].items()}
         return Resource(found | {"arrays": arrays})

@@ -3,6 +3,7 @@
 The same can be posted, with samples sent along.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -82,6 +83,10 @@ def read_walk(
         Query(description="none: a row for each sample; mean: their mean. By default mean for a split, else none."),
     ] = None,
     values: Annotated[bool, Query(description="Give the arrays; false for their shapes only.")] = True,
+    names: Annotated[
+        str | None,
+        Query(max_length=4000, description="Only these arrays: `A0,Z1,A1,dZ1`; by default all of the walk."),
+    ] = None,
     format: Format = None,
     if_none_match: IfNoneMatch = None,
 ) -> Any:
@@ -92,9 +97,10 @@ def read_walk(
     """
     chosen = choose(request, format, OFFERS)
     selection = selection_of(rows, split)
+    wanted = None if names is None else [name.strip() for name in names.split(",")]
     return kept_answer(
         request, service, run_id, epoch, if_none_match,
-        lambda kept: _walked(service, kept, selection, mode, reduce, values=values, chosen=chosen), chosen,
+        lambda kept: _walked(service, kept, selection, mode, reduce, wanted, values=values, chosen=chosen), chosen,
     )  # fmt: skip
 
 
@@ -115,14 +121,16 @@ def post_walk(
     """The same as by GET, also for samples that are not in the dataset."""
     chosen = choose(request, format, OFFERS)
     kept = checkpoints.weights(service.database, run_id, epoch)
-    return _walked(service, kept, _sent(query), query.mode, query.reduce, values=query.values, chosen=chosen)
+    return _walked(
+        service, kept, _sent(query), query.mode, query.reduce, query.names, values=query.values, chosen=chosen
+    )  # fmt: skip
 
 
 def _walked(
-    service: Service, kept: checkpoints.Kept, selection: Selection, mode: str, reduce: str | None, *, values: bool,
-    chosen: str,
+    service: Service, kept: checkpoints.Kept, selection: Selection, mode: str, reduce: str | None,
+    names: Sequence[str] | None, *, values: bool, chosen: str,
 ) -> Response:  # fmt: skip
-    found = walks.take(service.database, service.settings, kept, selection, mode=mode, reduce=reduce)
+    found = walks.take(service.database, service.settings, kept, selection, mode=mode, reduce=reduce, names=names)
     if chosen == "npz":
         return Response(encode_npz(found.arrays), media_type=NPZ)
     return json_response(

@@ -1,5 +1,6 @@
 """Walks: samples through the network of a checkpoint and back, step by step."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,12 +43,14 @@ class Walk:
 
 def take(
     database: Database, settings: Settings, kept: checkpoints.Kept, selection: Selection, *,
-    mode: str = EVALUATION, reduce: str | None = None,
+    mode: str = EVALUATION, reduce: str | None = None, names: Sequence[str] | None = None,
 ) -> Walk:  # fmt: skip
     """Take samples through the network and back; a split is reduced to means unless asked otherwise.
 
+    Of the arrays those named are kept, by default all.
+
     Raises:
-        InvalidInput: the samples, the mode or the reduction do not fit.
+        InvalidInput: the samples, the mode or the reduction do not fit, or there is no array of a name.
         LimitExceeded: too much to compute in one request.
     """
     check_mode(mode)
@@ -74,12 +77,21 @@ def take(
                 name: array if walk.of_network(name) or walk.of_all(name, spec) else np.mean(array, 0, np.float64)
                 for name, array in arrays.items()
             }
+    if names is not None:
+        arrays = _named(arrays, names)
     steps = walk.steps(spec, cost_name, weighted=batch.weights is not None, training=training)
     alone = not reduced or batch.m == 1
     follows = [alone or all(walk.follows_from_means(name, spec) for name in step.results) for step in steps]
     return Walk(
         kept.run_id, kept.epoch, batch, mode, str(network.parameters.dtype), reduced, steps, follows, arrays
     )  # fmt: skip
+
+
+def _named(arrays: dict[str, FloatArray], names: Sequence[str]) -> dict[str, FloatArray]:
+    for name in names:
+        if name not in arrays:
+            raise InvalidInput.at("/names", f"The walk has no array {name[:64]!r}; it has {', '.join(arrays)}.")
+    return {name: arrays[name] for name in names}
 
 
 def check_mode(mode: str) -> None:

@@ -3,7 +3,7 @@
 // top of W[l], which turns it into the column Z[l] on its right; back again the column dZ[l] meets W[l] from the right
 // and becomes the row dA[l-1] below it, and the outer product of that column and that row is dW[l].
 
-import { paint, pool } from "./cells.js";
+import { isDark, paint, pool } from "./cells.js";
 import { el, number } from "./dom.js";
 import { parse, written } from "./walk.js";
 
@@ -16,7 +16,7 @@ import { parse, written } from "./walk.js";
 /**
  * One array on the screen.
  * @typedef {{name: string, form: Form, grid: Grid, figure: HTMLElement, canvas: HTMLCanvasElement, caption: HTMLElement,
- *   cursor: HTMLElement, marks: HTMLElement, cells: Cells | null}} View
+ *   marks: HTMLElement, cells: Cells | null, array: import("./npz.js").Tensor | undefined}} View
  */
 
 const COLUMN = 19;
@@ -53,21 +53,20 @@ export class Picture {
   show(walk, step) {
     this.walk = walk;
     const sizes = [...walk.arrays].map(([name, array]) => `${name}:${array.shape}`).join(" ");
-    const plan = `${this.room} ${sizes}`;
+    const plan = `${this.room} ${isDark()} ${sizes}`;
     if (plan !== this.plan) {
       this.plan = plan;
       this.build(walk);
     }
+    this.target(walk);
     const [now, shown] = [walk.steps[step - 1], step || walk.steps.length];
     for (const view of this.views) {
-      const there = walk.has(view.name, shown);
-      const array = walk.arrays.get(view.name);
-      const { rows, columns } = this.shapeOf(walk, view);
-      view.cells = there && array ? pool(array.data, rows, columns, view.form === "row" || view.form === "image" ? 1 : view.grid.down, view.form === "column" || view.form === "image" ? 1 : view.grid.across) : null;
+      const array = walk.has(view.name, shown) ? walk.arrays.get(view.name) : undefined;
       const operand = now?.operands.includes(view.name) ?? false;
       const result = now?.results.some(({ name }) => name === view.name) ?? false;
-      view.figure.className = `tensor form-${view.form}${there ? "" : " unknown"}${operand ? " operand" : ""}${result ? " result" : ""}${this.numbers ? " numbers" : ""}`;
-      this.draw(walk, view, rows, columns, operand ? "operand of this step" : result ? "result of this step" : "");
+      const kind = `tensor form-${view.form}${array ? "" : " unknown"}${operand ? " operand" : ""}${result ? " result" : ""}${this.numbers ? " numbers" : ""}`;
+      if (view.figure.className !== kind) view.figure.className = kind;
+      this.draw(walk, view, array, operand ? "operand of this step" : result ? "result of this step" : "");
     }
   }
 
@@ -132,27 +131,32 @@ export class Picture {
     } });
   }
 
-  /** @param {Walk} walk @param {View} view @param {number} rows @param {number} columns @param {string} role */
-  draw(walk, view, rows, columns, role) {
-    const { canvas, cells, form, grid, name } = view;
-    const matrix = form === "matrix";
-    const what = `${written(name)}, ${matrix ? `${rows} × ${columns}` : `${rows * columns} numbers`}`;
+  /** @param {Walk} walk @param {View} view @param {import("./npz.js").Tensor | undefined} array @param {string} role */
+  draw(walk, view, array, role) {
+    const { canvas, form, grid, name } = view;
+    const { rows, columns } = this.shapeOf(walk, view);
+    const what = `${written(name)}, ${form === "matrix" ? `${rows} × ${columns}` : `${rows * columns} numbers`}`;
     view.marks.replaceChildren();
-    if (!cells) {
+    if (!array) {
+      [view.array, view.cells] = [undefined, null];
       canvas.setAttribute("aria-label", `${what}: not computed yet at this step`);
       canvas.tabIndex = -1;
       caption(view, "");
       return;
     }
-    const text = this.numbers && form !== "image" ? { width: grid.width, height: grid.height, write: (/** @type {number} */ x) => number(x, 3) } : null;
-    paint(canvas, cells, { ink: form === "image" && name === "A0" && cells.values.every((value) => !(value < 0)), text });
-    const pooled = rows * columns !== cells.values.length;
-    const odd = cells.odd ? `, ${cells.odd} not finite` : "";
+    if (view.array !== array || !view.cells) {
+      const down = form === "matrix" || form === "column" ? grid.down : 1;
+      const across = form === "matrix" || form === "row" ? grid.across : 1;
+      [view.array, view.cells] = [array, pool(array.data, rows, columns, down, across)];
+      const text = this.numbers && form !== "image" ? { width: grid.width, height: grid.height, write: (/** @type {number} */ x) => number(x, 3) } : null;
+      paint(canvas, view.cells, { ink: form === "image" && name === "A0" && view.cells.values.every((value) => !(value < 0)), text });
+    }
+    const { limit, odd, values } = view.cells;
+    const pooled = rows * columns !== values.length;
     canvas.tabIndex = 0;
-    canvas.setAttribute("aria-label", `${what}, colours to ±${number(cells.limit, 3)}${odd}${pooled ? ", pooled by largest magnitude" : ""}${role ? `; ${role}` : ""}. Arrow keys move over its cells.`);
-    canvas.title = "";
-    const block = pooled && matrix ? ` · cell: max |·| of ${grid.down} × ${grid.across}` : "";
-    caption(view, form === "column" ? (cells.odd ? `⚠${cells.odd}` : "") : `±${number(cells.limit, 3)}${block}${odd ? ` · ⚠${odd.slice(1)}` : ""}`);
+    canvas.setAttribute("aria-label", `${what}, colours to ±${number(limit, 3)}${odd ? `, ${odd} not finite` : ""}${pooled ? ", pooled by largest magnitude" : ""}${role ? `; ${role}` : ""}. Arrow keys move over its cells.`);
+    const block = pooled && form === "matrix" ? ` · cell: max |·| of ${grid.down} × ${grid.across}` : "";
+    caption(view, form === "column" ? (odd ? `⚠${odd}` : "") : `±${number(limit, 3)}${block}${odd ? ` · ⚠ ${odd} not finite` : ""}`);
   }
 
   /** @param {Walk} walk */
@@ -197,7 +201,7 @@ export class Picture {
       place(figure, 2, at + 2);
     });
     if (last && this.classes.length === layer.units && grid.down === 1 && grid.height >= 9) {
-      place(this.names(walk, grid.height), 2, forward.length + backward.length + 2);
+      place(this.names(grid.height), 2, forward.length + backward.length + 2);
     }
     place(this.view(`dA${l - 1}`, "row", flat, walk), 3, 1);
     place(this.view(`dW${l}`, "matrix", grid, walk), 4, 1);
@@ -207,25 +211,32 @@ export class Picture {
       el("h3", {}, `layer ${l}`, el("span", {}, `${before} → ${layer.units} · ${layer.activation.replace("_", " ")}`)), box);
   }
 
-  /** Names of the classes beside the rows of the last layer. @param {Walk} walk @param {number} height */
-  names(walk, height) {
-    const wanted = Array.from({ length: this.classes.length }, (_, at) => walk.value("Y", at));
+  /** Names of the classes beside the rows of the last layer. @param {number} height */
+  names(height) {
+    return el("ol", { class: "class-names" }, this.classes.map((name) => el("li", { style: { height: `${height}px` } }, name)));
+  }
+
+  /** Say which class the sample is of. @param {Walk} walk */
+  target(walk) {
+    const wanted = this.classes.map((_, at) => walk.value("Y", at));
     const target = walk.mean ? -1 : wanted.indexOf(Math.max(...wanted));
-    return el("ol", { class: "class-names" }, this.classes.map((name, at) => (
-      el("li", { class: at === target ? "target" : "", style: { height: `${height}px` }, title: at === target ? "the sample's class" : "" }, name))));
+    this.host.querySelectorAll(".class-names li").forEach((item, at) => {
+      item.className = at === target ? "target" : "";
+      if (at === target) item.setAttribute("title", "the sample's class");
+      else item.removeAttribute("title");
+    });
   }
 
   /** @param {string} name @param {Form} form @param {Grid} grid @param {Walk} walk @returns {HTMLElement} */
   view(name, form, grid, walk) {
     const canvas = el("canvas", { role: "img", width: 1, height: 1 });
-    const cursor = el("i", { class: "mark cursor", hidden: true });
     const marks = el("div", { class: "marks", "aria-hidden": "true" });
     const { symbol } = parse(name);
     const narrow = form === "column";
     const label = el("figcaption", {}, narrow ? el("span", { class: "name" }, written(symbol)) : el("span", { class: "name" }, written(symbol), el("sup", {}, `[${parse(name).layer}]`)), el("span", { class: "limit" }));
-    const figure = el("figure", { class: "tensor", "data-name": name }, label, el("div", { class: "frame" }, canvas, marks, cursor));
+    const figure = el("figure", { class: "tensor", "data-name": name }, label, el("div", { class: "frame" }, canvas, marks));
     /** @type {View} */
-    const view = { name, form, grid, figure, canvas, caption: label, cursor, marks, cells: null };
+    const view = { name, form, grid, figure, canvas, caption: label, marks, cells: null, array: undefined };
     const { rows, columns } = this.shapeOf(walk, view);
     const tall = form === "row" || form === "image" ? rows : Math.ceil(rows / grid.down);
     const wide = form === "column" || form === "image" ? columns : Math.ceil(columns / grid.across);

@@ -7,17 +7,16 @@ import { el, number, percent } from "./dom.js";
 
 /** @typedef {{row: number, target: any, prediction: any, wrong: boolean | null, cost: number | null, features: any[] | null}} Sample */
 
-const MOST = 24;
-
 /**
  * Find samples to choose from: those with the largest cost, of these the ones got wrong first.
  * @param {any} run @param {number} epoch @param {string} split @param {AbortSignal} signal
+ * @param {{features?: boolean, limit: number}} options
  * @returns {Promise<Sample[]>}
  */
-export async function findSamples(run, epoch, split, signal) {
+export async function findSamples(run, epoch, split, signal, { features = true, limit }) {
   // Rows of another dataset cannot be walked by number.
   const own = run.config.validation?.dataset ? "training" : split;
-  const found = await get(`/v1/runs/${run.id}/checkpoints/${epoch}/samples?split=${own}&features=true&limit=${MOST}`, { signal });
+  const found = await get(`/v1/runs/${run.id}/checkpoints/${epoch}/samples?split=${own}&features=${features}&limit=${limit}`, { signal });
   return [...found.items.filter((/** @type {Sample} */ one) => one.wrong), ...found.items.filter((/** @type {Sample} */ one) => !one.wrong)];
 }
 

@@ -14,6 +14,8 @@ import { readNpz } from "./npz.js";
 /** A piece of a line: words, a name of a cell, or a cell's value. @typedef {string | {name: Cell} | {value: number}} Piece */
 
 const NPZ = "application/x-npz";
+/** So many weights are not fetched anew for each sample. */
+const LARGE = 20_000;
 const GIVEN = ["W", "b", "gamma", "beta", "running_mean", "running_var"];
 const GREEK = /** @type {Record<string, string>} */ ({
   gamma: "γ", beta: "β", dgamma: "dγ", dbeta: "dβ", Zhat: "Ẑ", mean: "μ", var: "σ²", running_mean: "μ", running_var: "σ²",
@@ -91,17 +93,51 @@ export function selection({ of, split, sample, rows }) {
 }
 
 /**
- * Load a walk. Steps depend on the network alone, so they are asked for once.
- * @param {string} run @param {number} epoch @param {string} samples a query, see `selection`
- * @param {Layer[]} layers @param {Map<string, any>} told answers kept by their query, without the epoch
+ * Load a walk. Its steps depend on the network alone, so they are asked for once. Of one sample of a large network the
+ * weights are fetched once for all samples, and dW is multiplied here: it is the outer product of two vectors.
+ * @param {{id: string, parameters: number, config: {network: {layers: Layer[]}}}} run
+ * @param {number} epoch @param {string} samples a query, see `selection`
+ * @param {Map<string, any>} told what is known of steps, by kind of question
  * @param {AbortSignal} signal
  */
-export async function load(run, epoch, samples, layers, told, signal) {
-  const path = `/v1/runs/${run}/checkpoints/${epoch}/walk?${samples}`;
-  const steps = told.get(samples) ?? get(`${path}&values=false`, { signal });
-  const [buffer, answer] = await Promise.all([get(`${path}&format=npz`, { signal, accept: NPZ }), steps]);
-  told.set(samples, answer);
-  return new Walk(answer, await readNpz(buffer), layers);
+export async function load(run, epoch, samples, told, signal) {
+  const checkpoint = `/v1/runs/${run.id}/checkpoints/${epoch}`;
+  const path = `${checkpoint}/walk?${samples}`;
+  const npz = async (/** @type {string} */ place) => readNpz(await get(place, { signal, accept: NPZ }));
+  const one = /^rows=\d+$/.test(samples);
+  const kind = one ? "one" : samples;
+  const steps = told.get(kind) ?? get(`${path}&values=false`, { signal });
+  const { layers } = run.config.network;
+  if (!one || run.parameters <= LARGE) {
+    const [arrays, answer] = await Promise.all([npz(`${path}&format=npz`), steps]);
+    told.set(kind, answer);
+    return new Walk(answer, arrays, layers);
+  }
+  const weights = npz(`${checkpoint}/weights?format=npz`);
+  weights.catch(() => null);
+  const answer = await steps;
+  told.set(kind, answer);
+  const names = Object.keys(answer.arrays);
+  const vectors = names.filter((name) => !/^d?W\d+$/.test(name));
+  const [walked, network] = await Promise.all([npz(`${path}&format=npz&names=${vectors.join(",")}`), weights]);
+  /** @type {Map<string, Tensor>} */
+  const arrays = new Map();
+  for (const name of names) {
+    const { layer } = parse(name);
+    const [dZ, A] = [walked.get(`dZ${layer}`), walked.get(`A${layer - 1}`)];
+    const array = name.startsWith("dW") && dZ && A ? outer(dZ, A) : walked.get(name) ?? network.get(name);
+    if (array) arrays.set(name, array);
+  }
+  return new Walk(answer, arrays, layers);
+}
+
+/** dW of one sample: dZᵀ·A, in the type of both. @param {Tensor} column @param {Tensor} row @returns {Tensor} */
+function outer({ data: column }, { data: row }) {
+  const data = column instanceof Float32Array ? new Float32Array(column.length * row.length) : new Float64Array(column.length * row.length);
+  column.forEach((/** @type {number} */ value, /** @type {number} */ j) => {
+    for (let k = 0; k < row.length; k += 1) data[j * row.length + k] = value * row[k];
+  });
+  return { shape: [column.length, row.length], data };
 }
 
 /**

@@ -116,6 +116,17 @@ def test_a_walk_of_a_network_that_normalizes_says_so(client: httpx.Client) -> No
     np.testing.assert_allclose(means["dW1"], found["dW1"], rtol=1e-12)
 
 
+def test_a_walk_gives_only_the_arrays_that_are_named(client: httpx.Client, exact_run: dict[str, Any]) -> None:
+    whole = read(client, exact_run, "walk", rows="1,2")
+    some = read(client, exact_run, "walk", rows="1,2", names="dZ1, A0,C")
+    assert some["arrays"] == {name: whole["arrays"][name] for name in ("dZ1", "A0", "C")}
+    assert some["steps"] == whole["steps"]
+    assert post(client, exact_run, "walk", rows=[1, 2], names=["dZ1", "A0", "C"]) == some
+    answer = client.get(place(exact_run, "walk"), params={"rows": "1,2", "names": "dZ1", "format": "npz"})
+    assert list(np.load(io.BytesIO(answer.content))) == ["dZ1"]
+    refused(client.get(place(exact_run, "walk"), params={"names": "A0,dW9"}), "invalid_input", "/names", "'dW9'")
+
+
 def test_a_walk_as_npz_has_the_same_numbers(client: httpx.Client, exact_run: dict[str, Any]) -> None:
     answer = client.get(place(exact_run, "walk"), params={"rows": "1,2", "format": "npz"})
     with np.load(io.BytesIO(answer.content)) as archive:

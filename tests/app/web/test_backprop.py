@@ -299,13 +299,20 @@ def test_a_wide_matrix_is_pooled_and_says_so(client: httpx.Client, open_page: Ca
     spec = {"dataset": made.json()["id"], "epochs": 1, "batch_size": 8, "network": {"layers": [
         {"units": 128, "activation": "relu"}, {"units": 2, "activation": "softmax"}]}}  # fmt: skip
     run = finished(client, spec)
-    page = opened(open_page, run["id"], "sample=3&step=8")
+    page = opened(open_page, run["id"], "sample=3&step=11")
     figure = page.locator('figure[data-name="W1"]')
     expect(figure.locator("figcaption")).to_contain_text("max |·| of 1 × 4")
     expect(figure.get_by_role("img")).to_have_attribute("aria-label", re.compile("128 × 784.*pooled by largest"))
     assert figure.locator("canvas").evaluate("(node) => [node.width, node.height]") == [196, 128]
     assert page.locator(".equation-picture *").count() < 400
-    W = weights(client, run["id"], 1)["W1"]
+    w = weights(client, run["id"], 1)
+    W, Y = w["W1"], np.eye(2)[[1]]
+    mine = by_hand(w, run["config"]["network"]["layers"], pixels[[3]], Y)
+    for name in ("dW1", "dZ1"):
+        page.locator("#table").select_option(name)
+        cells = page.locator(".table-view td").all_inner_texts()
+        wanted = mine[name][:, :100].ravel()[: len(cells)] if name == "dW1" else mine[name][0]
+        assert [read(text) for text in cells] == pytest.approx(wanted.tolist(), rel=1e-3, abs=1e-7)
     box = figure.locator("canvas").bounding_box()
     figure.locator("canvas").hover(position={"x": box["width"] * 50.5 / 196, "y": box["height"] * 7.5 / 128})
     block = W[7, 200:204]
@@ -368,8 +375,13 @@ def test_the_sample_shown_first_is_one_that_is_got_wrong(
     expect(page.locator(".sample[aria-pressed=true]")).to_have_attribute("data-row", str(row))
     expect(page.locator(".sample").first).to_have_class(re.compile("wrong"))
     expect(page.locator(".sample canvas")).to_have_count(24)
-    page.locator(".sample").nth(3).click()
+    hard = client.get(f"/v1/runs/{run}/checkpoints/2/samples?limit=24").json()["items"]
+    other = next(one for one in hard if one["target"] != hard[0]["target"])
+    expect(page.locator(".class-names .target")).to_have_text(hard[0]["target"])
+    page.locator(f".sample[data-row='{other['row']}']").click()
     expect(page.locator(".sample[aria-pressed=true]")).to_have_count(1)
+    expect(page.locator(".class-names .target")).to_have_text(other["target"])
+    expect(page.locator(".chips")).to_contain_text(f"class {other['target']}")
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -391,6 +403,7 @@ def test_nothing_plays_by_itself_where_motion_is_reduced(runs: dict[str, Any], o
     page = open_page()
     page.emulate_media(reduced_motion="reduce")
     page.goto(page.url.split("#")[0] + f"#/runs/{runs['xor']['id']}/backprop?sample=1")
+    page.locator("main[data-epoch]").wait_for()
     expect(page.get_by_role("button", name="Play the steps")).to_be_disabled()
     page.get_by_role("button", name="Next step").click()
     expect(page.locator(".step-text")).to_contain_text("1 of 12")

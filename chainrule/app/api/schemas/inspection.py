@@ -252,6 +252,9 @@ class WalkRequest(Selected):
         json_schema_extra={"enum": ["none", "mean", None]},
     )
     values: bool = Field(default=True, description="Give the arrays; false for their shapes only.")
+    names: list[Choice] | None = Field(
+        default=None, min_length=1, max_length=1000, description="Only these arrays; by default all of the walk."
+    )
 
 
 class WalkResult(Answer):
@@ -267,8 +270,8 @@ class WalkStep(Answer):
     number: int = Field(description="From 1.")
     phase: str = Field(description="forward, cost or backward.")
     layer: int = Field(description="Whose step it is, from 1.")
-    operands: list[str] = Field(description="Names of what goes in; each is in `arrays`.")
-    results: list[WalkResult] = Field(description="What comes out; each is in `arrays`.")
+    operands: list[str] = Field(description="Names of what goes in; each is in `arrays`, if not left out there.")
+    results: list[WalkResult] = Field(description="What comes out; each is in `arrays`, if not left out there.")
     function: str = Field(description="g and g′, or E of one sample, where the equations mention them; else empty.")
     note: str = Field(description="What else is to be said of it: normalization, dropout; else empty.")
     follows: bool = Field(
@@ -299,4 +302,4 @@ class Walk(Answer):
     )
     dtype: str = Field(description="The type it was computed in.")
     steps: list[WalkStep] = Field(description="In order.")
-    arrays: dict[str, WalkArray] = Field(description="Every operand and every result, by name.")
+    arrays: dict[str, WalkArray] = Field(description="Every operand and every result, by name, or those asked for.")

@@ -3,20 +3,23 @@
 // address: epoch, of (sample, batch, split), split, sample, rows, step, cell, table, view.
 
 import { get } from "../api.js";
-import { colour, isDark } from "../cells.js";
-import { announce, el, eq, number, problem } from "../dom.js";
+import { isDark } from "../cells.js";
+import { announce, el, number, problem } from "../dom.js";
 import { drawNetwork, fits } from "../network_drawing.js";
 import { explanation, numericCheck, tensorTable } from "../number_panels.js";
 import { numpyCode } from "../numpy_code.js";
 import { Picture } from "../picture.js";
 import { findSamples, outcome, picker } from "../sample_picker.js";
-import { factors, load, parse, selection, written } from "../walk.js";
+import { drawRail, equations, numberLine, remarks, standing } from "../stage.js";
+import { load, selection, written } from "../walk.js";
 
 /** @typedef {import("../walk.js").Walk} Walk */
 /** @typedef {import("../walk.js").Cell} Cell */
 
 const PLAY_MS = 1100;
 const LIVE_MS = 2000;
+/** From how many features on samples' pictures are fetched after the first picture. */
+const WIDE = 128;
 
 /** @param {{id: string}} params */
 export const title = ({ id }) => `Backpropagation · ${id}`;
@@ -25,9 +28,9 @@ export const title = ({ id }) => `Backpropagation · ${id}`;
 export async function render(main, ctx) {
   const { signal } = ctx;
   const path = `/v1/runs/${ctx.params.id}`;
-  const run = await get(path, { signal });
-  ctx.setTitle?.(`Backpropagation · ${run.name ?? run.id}`);
-  const [dataset, kept] = await Promise.all([get(`/v1/datasets/${run.config.dataset}`, { signal }), checkpoints(path, -1, signal)]);
+  const [run, kept] = await Promise.all([get(path, { signal }), checkpoints(path, -1, signal)]);
+  ctx.setTitle(`Backpropagation · ${run.name || run.id}`);
+  const dataset = await get(`/v1/datasets/${run.config.dataset}`, { signal });
   const theatre = new Theatre(main, ctx, run, dataset, kept);
   await theatre.open();
 }
@@ -100,7 +103,7 @@ class Theatre {
       ` · ${[this.run.config.network.inputs, ...this.layers.map((/** @type {any} */ layer) => layer.units)].join("–")} · ${this.run.config.cost.replace("_", " ")}`));
     if (!this.kept.length) {
       this.main.replaceChildren(heading, el("p", { class: "panel note" }, this.run.done ? "No epoch's weights are kept of this run, so there is nothing to look into." : "No epoch's weights are kept yet; this page begins with the first."));
-      if (!this.run.done) await this.live();
+      if (!this.run.done) this.live();
       return;
     }
     const epochs = this.kept.map((one) => one.epoch);
@@ -125,24 +128,25 @@ class Theatre {
       el("section", { class: "panel stage", "aria-labelledby": "stage-title" }, el("h2", { id: "stage-title", class: "visually-hidden" }, "One walk through the network"), this.stageHead(), this.rail, el("div", { class: "picture-scroll" }, pictureHost), this.drawingHost, this.line),
       el("div", { class: "below" }, el("section", { class: "panel" }, el("h2", {}, "One number"), this.explainHost), el("section", { class: "panel" }, el("h2", {}, "Check it yourself"), this.tools(), this.result, this.tableHost)));
     this.picture = new Picture(pictureHost, { classes: this.dataset.classes, point: (cell, spoken) => this.point(cell, spoken), pick: (cell) => this.pick(cell) });
-    this.ctx.onQuery(() => this.refresh());
     document.addEventListener("keydown", (event) => this.key(event), { signal: this.ctx.signal });
     const redraw = () => this.draw();
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw, { signal: this.ctx.signal });
     const themes = new MutationObserver(() => { this.listed = ""; redraw(); });
     themes.observe(document.documentElement, { attributeFilter: ["data-theme"] });
     const sizes = new ResizeObserver(redraw);
-    sizes.observe(pictureHost);
+    sizes.observe(/** @type {HTMLElement} */ (pictureHost.parentElement));
     this.ctx.signal.addEventListener("abort", () => { themes.disconnect(); sizes.disconnect(); clearInterval(this.playing); });
     this.point(null, false);
     if (this.ctx.query.get("sample") === null && this.state.of === "sample") await this.suggest();
+    this.ctx.onQuery(() => this.refresh());
     await this.refresh();
     if (!this.run.done) this.live();
   }
 
-  /** Begin with a sample that is worth looking at. */
+  /** Begin with a sample that is worth looking at; pictures of many features can wait. */
   async suggest() {
-    const found = await this.list().catch(() => []);
+    const { epoch, split } = this.state;
+    const found = await (this.dataset.features > WIDE ? findSamples(this.run, epoch, split, this.ctx.signal, { features: false, limit: 1 }) : this.list()).catch(() => []);
     if (found.length && this.ctx.query.get("sample") === null) this.ctx.setQuery({ sample: found[0].row }, { replace: true });
   }
 
@@ -197,8 +201,8 @@ class Theatre {
     this.sampleField.value = this.state.sample;
     for (const radio of this.main.querySelectorAll("input[name=of]")) /** @type {HTMLInputElement} */ (radio).checked = /** @type {HTMLInputElement} */ (radio).value === of;
     this.stripHost.querySelector(".samples-strip")?.choose(this.state.sample);
-    if (of === "sample") this.list().catch(() => null);
     await this.fetch();
+    if (of === "sample") this.list().catch(() => null);
   }
 
   async fetch() {
@@ -209,7 +213,7 @@ class Theatre {
     if (this.busy) return;
     this.busy = true;
     try {
-      const walk = await load(this.run.id, epoch, samples, this.layers, this.told, this.ctx.signal);
+      const walk = await load(this.run, epoch, samples, this.told, this.ctx.signal);
       if (samples === this.samples) {
         [this.walk, this.drawn] = [walk, { epoch, samples }];
         this.draw();
@@ -237,7 +241,7 @@ class Theatre {
     if (this.listed === key) return this.found ?? [];
     this.listed = key;
     const epoch = this.state.epoch;
-    this.found = await findSamples(this.run, epoch, split, this.ctx.signal);
+    this.found = await findSamples(this.run, epoch, split, this.ctx.signal, { limit: this.dataset.features > WIDE ? 16 : 24 });
     this.stripHost.replaceChildren(picker(this.found, this.state.sample, (row) => this.ctx.setQuery({ of: null, sample: row }, { replace: false })));
     return this.found;
   }
@@ -284,30 +288,11 @@ class Theatre {
 
   /** @param {Walk} walk @param {number} step */
   drawStep(walk, step) {
-    const now = walk.steps[step - 1];
-    const total = walk.steps.length;
-    this.stepText.textContent = now ? `${step} of ${total} · ${now.phase} · layer ${now.layer}` : `all ${total} steps`;
-    const equations = now ? now.results.map((result) => eq(result.equation))
-      : ["Z[l] = A[l-1]·W[l]ᵀ + b[l]", "A[l] = g(Z[l])", "dZ[l] = dA[l] ⊙ g′(Z[l])", "dW[l] = (1/m)·dZ[l]ᵀ·A[l-1]", "dA[l-1] = dZ[l]·W[l]"].map((text) => eq(text));
-    this.equation.className = `step-equation${now ? "" : " all"}`;
-    this.equation.replaceChildren(...equations);
-    const means = now && !now.follows ? `A mean over ${walk.m.toLocaleString("en")} samples: a mean of products is no product of means, so this step cannot be redone from the means shown.` : "";
-    this.note.textContent = [now?.function, now?.note, means].filter(Boolean).join(" · ") || (now ? "" : "The whole way there and back. ▶ or → begins with the first step.");
-    if (this.rail.dataset.steps !== String(total)) {
-      this.rail.dataset.steps = String(total);
-      this.rail.replaceChildren(...walk.steps.map((each) => {
-        const names = each.results.map(({ name }) => name).filter((name) => !["E", "db"].includes(parse(name).symbol) && !/^(mean|var|Zhat)/.test(name));
-        const { symbol, layer } = parse(names.at(-1) ?? each.results[0].name);
-        return el("li", { class: each.phase }, el("button", { type: "button", title: each.results.map((result) => result.equation).join("; "), "aria-label": `Step ${each.number}: ${each.results.map((result) => written(result.name)).join(", ")}`,
-          onclick: () => this.go(each.number) }, symbol === "C" ? "C" : [symbol, el("sup", {}, layer)]));
-      }));
-    }
-    this.rail.childNodes.forEach((item, at) => {
-      const button = /** @type {HTMLElement} */ (item.firstChild);
-      button.className = step === 0 || at + 1 < step ? "done" : at + 1 === step ? "now" : "";
-      if (at + 1 === step) button.setAttribute("aria-current", "step");
-      else button.removeAttribute("aria-current");
-    });
+    this.stepText.textContent = standing(walk, step);
+    this.equation.className = `step-equation${step ? "" : " all"}`;
+    this.equation.replaceChildren(...equations(walk, step));
+    this.note.textContent = remarks(walk, step);
+    drawRail(this.rail, walk, step, (chosen) => this.go(chosen));
   }
 
   /** @param {Walk} walk @param {number} step */
@@ -323,35 +308,16 @@ class Theatre {
   point(cell, spoken) {
     const { walk } = this;
     this.pointed = cell;
-    if (!walk || !cell || !walk.arrays.has(cell.name)) {
-      this.picture?.mark(null, [], []);
-      this.line.replaceChildren(el("span", { class: "hint" }, "Point at a cell, or move over cells with the arrow keys: its number as its factors. Click: its terms."));
+    const line = walk && cell && walk.arrays.has(cell.name) ? numberLine(walk, this.stepOf(walk), cell, this.run.config) : null;
+    this.picture?.mark(line ? cell : null, line?.from ?? [], line?.whole ?? []);
+    if (line) {
+      this.line.replaceChildren(...line.node);
+      if (spoken) announce(line.spoken);
       return;
     }
-    const step = this.stepOf(walk) || walk.steps.length;
-    if (!walk.has(cell.name, step) || !cell.index.length && walk.size(cell.name).columns > 1) {
-      this.picture?.mark(null, [], []);
-      this.line.replaceChildren(el("span", { class: "hint" }, `${written(cell.name)} is not computed yet: it comes with step ${walk.known.get(cell.name)}. Absent is not 0.`));
-      return;
-    }
-    const found = factors(walk, cell.name, cell.index);
-    this.picture?.mark(cell, found.from, found.whole);
-    const pieces = found.pieces.map((piece) => (typeof piece === "string" ? piece : "name" in piece ? reference(piece.name)
-      : el("span", { class: Number.isFinite(piece.value) ? "value" : "value odd", "data-value": piece.value }, number(piece.value))));
-    let limit = 0;
-    for (const value of walk.arrays.get(cell.name)?.data ?? []) if (Number.isFinite(value)) limit = Math.max(limit, Math.abs(value));
-    this.line.replaceChildren(el("span", { class: "factors", "data-cell": written(cell.name, cell.index), "data-value": found.value }, pieces, this.aside(walk, cell)), scaleBar(limit));
-    if (spoken) announce(found.pieces.map((piece) => (typeof piece === "string" ? piece : "name" in piece ? written(piece.name.name, piece.name.index) : number(piece.value))).join(""));
-  }
-
-  /** What a gradient does to its weight. @param {Walk} walk @param {Cell} cell */
-  aside(walk, { name, index }) {
-    const { symbol, layer } = parse(name);
-    if (symbol !== "dW" && symbol !== "db") return [];
-    const weight = `${symbol.slice(1)}${layer}`;
-    const { name: optimizer, learning_rate: rate, momentum } = this.run.config.optimizer;
-    const plain = optimizer === "sgd" && !momentum && this.run.config.schedule.name === "constant" && !this.run.config.clip && !this.run.config.regularization;
-    return [" · ", reference({ name: weight, index }), " = ", number(walk.value(weight, ...index)), plain ? [" · step −η·", symbol, " = ", number(-rate * walk.value(name, ...index))] : []];
+    const text = walk && cell ? `${written(cell.name)} is not computed yet: it comes with step ${walk.known.get(cell.name)}. Absent is not 0.`
+      : "Point at a cell, or move over cells with the arrow keys: its number as its factors. Click: its terms.";
+    this.line.replaceChildren(el("span", { class: "hint" }, text));
   }
 
   // ---- what is done ----
@@ -442,17 +408,4 @@ class Theatre {
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
   }
-}
-
-/** A cell's name, its layer raised and its index lowered. @param {Cell} cell */
-function reference({ name, index }) {
-  const [, symbol, layer] = /^([^[]*)(\[\d+\])?$/.exec(written(name)) ?? ["", written(name), ""];
-  return el("b", { class: "ref" }, symbol, layer ? el("sup", {}, layer) : null, index.length && name !== "C" ? el("sub", {}, index.join(",")) : null);
-}
-
-/** The colours of an array's numbers, from −limit to limit. @param {number} limit */
-function scaleBar(limit) {
-  const dark = isDark();
-  const stops = Array.from({ length: 17 }, (_, at) => `rgb(${[...colour((at - 8) / 8, dark)].join(" ")})`);
-  return el("span", { class: "scale-bar", "aria-hidden": "true" }, el("span", {}, `−${number(limit, 3)}`), el("i", { style: { background: `linear-gradient(90deg, ${stops.join(", ")})` } }), el("span", {}, number(limit, 3)));
 }
