@@ -42,8 +42,8 @@ class Service:
 
 @contextmanager
 def serving(**settings: Any) -> Iterator[Service]:
-    """Run `chainrule serve` on a free port of loopback."""
-    with _running("serve", {**settings, "port": 0}) as service:
+    """Run `chainrule serve`, on a free port of loopback unless one is named."""
+    with _running("serve", {"port": 0, **settings}) as service:
         service.url = _url(service)
         yield service
 

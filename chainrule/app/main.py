@@ -117,6 +117,7 @@ def create_app(settings: Settings) -> FastAPI:
         version=chainrule.__version__,
         lifespan=lifespan,
         docs_url=None,
+        openapi_url=None,  # `docs` serves it, compressed
         redoc_url=None,
         redirect_slashes=False,  # a redirect would name the scheme and host we see, not those the client sees
     )

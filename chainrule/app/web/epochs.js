@@ -20,12 +20,15 @@ export function columns() {
 }
 
 /**
- * The epoch whose weights are kept that lies nearest below the one asked for.
+ * The epoch whose weights are kept that lies nearest below the one asked for, by number or name.
  * @param {any} run @param {number} epoch @param {number} last
+ * @returns {number | string}
  */
 export function keptEpoch(run, epoch, last) {
   const { every } = run.config.checkpoints;
-  if (epoch <= 1 || (epoch === last && run.done)) return epoch;
+  if (run.thinned_at) return "final";
+  if (epoch === last && run.done) return run.status === "succeeded" ? epoch : "last";
+  if (epoch <= 1) return epoch;
   return epoch % every === 0 ? epoch : epoch < every ? 1 : epoch - epoch % every;
 }
 

@@ -12,10 +12,10 @@ const KEPT = 150;
 /**
  * Choose the picture that fits the run's data.
  * @param {any} run @param {any} dataset
- * @returns {{node: any, show: (epoch: number, signal: AbortSignal) => Promise<void>}}
+ * @returns {{node: any, show: (epoch: number | string, signal: AbortSignal) => Promise<void>}}
  */
 export function outcome(run, dataset) {
-  const plane = dataset?.features === 2 && (dataset.classes ?? []).length > 1 && run.config.inputs?.categorical !== "ordinal";
+  const plane = dataset?.features === 2 && dataset.classes.length > 1 && dataset.report.columns.every((/** @type {any} */ one) => one.kind === "numeric");
   return plane ? surface(run, dataset) : measured(run);
 }
 
@@ -23,7 +23,7 @@ export function outcome(run, dataset) {
 function surface(run, dataset) {
   const node = el("section", { class: "panel" }, el("h2", {}, "What it has learned"));
   const path = `/v1/runs/${run.id}/checkpoints`;
-  /** @type {Map<number, any>} */
+  /** @type {Map<number | string, any>} */
   const surfaces = new Map();
   /** @type {any} */
   let chart = null, frame = null;
@@ -38,7 +38,7 @@ function surface(run, dataset) {
           const [low, high] = [Math.min(...values), Math.max(...values)];
           return [low - 0.12 * (high - low || 1), high + 0.12 * (high - low || 1)];
         });
-        const names = (dataset.feature_names ?? []).map(String);
+        const names = dataset.report.feature_names;
         chart = scatter({
           label: "Classes and decision surface", caption: el("span", { class: "hint" }, "Training samples; the ground has the colour of the class the network answers, stronger where it is surer"), points, groups: dataset.classes, height: 470, square: true,
           xLabel: names[0] ?? "first feature", yLabel: names[1] ?? "second feature",

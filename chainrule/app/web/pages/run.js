@@ -47,7 +47,9 @@ export async function render(main, ctx) {
       layers, el("div", { class: "half" }, learned.node), el("div", { class: "half" }, facts(run))));
 
   const layersJob = newest(), learnedJob = newest();
-  let shownEpoch = -1, lookedAt = 0, timer = 0;
+  /** @type {number | string} */
+  let shownEpoch = -1;
+  let lookedAt = 0, timer = 0;
 
   const last = () => data.epoch[data.epoch.length - 1] ?? -1;
   const following = () => !ctx.query.has("epoch");
@@ -68,7 +70,7 @@ export async function render(main, ctx) {
 
   /** Look at the network of an epoch; while it follows the newest one, once a second. @param {number} epoch */
   function look(epoch) {
-    const kept = run.thinned_at ? "final" : keptEpoch(run, epoch, last());
+    const kept = keptEpoch(run, epoch, last());
     if (kept === shownEpoch) return;
     const pause = following() && !run.done ? LIVE_MS - (performance.now() - lookedAt) : 0;
     if (pause > 0) {
@@ -76,7 +78,7 @@ export async function render(main, ctx) {
       return;
     }
     lookedAt = performance.now();
-    shownEpoch = /** @type {number} */ (kept);
+    shownEpoch = kept;
     layersJob(async () => {
       try {
         const [found, recorded] = await Promise.all([
@@ -93,7 +95,7 @@ export async function render(main, ctx) {
       }
     });
     learnedJob(async () => {
-      await learned.show(/** @type {number} */ (kept), ctx.signal);
+      await learned.show(kept, ctx.signal);
     });
   }
 
