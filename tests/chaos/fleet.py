@@ -214,6 +214,13 @@ class Fleet:
         """Quote a traceback of ours from each log; a fork server whose worker was killed is told so by Python."""
         quoted = []
         for path in sorted(self.logs.iterdir()):
-            found = path.read_text().split("Traceback (most recent call last):")[1:]
-            quoted += [f"{path.name}: {text[:3000]}" for text in found if "chainrule/app" in text][:1]
+            found = map(_traceback, path.read_text().split("Traceback (most recent call last):\n")[1:])
+            quoted += [f"{path.name}: {text[-3000:]}" for text in found if "chainrule/app" in text][:1]
         return "\n".join(quoted)
+
+
+def _traceback(text: str) -> str:
+    """Cut off what follows a traceback in a log."""
+    lines = text.splitlines()
+    end = next((number for number, line in enumerate(lines) if not line.startswith(" ")), len(lines))
+    return "\n".join(lines[: end + 1])

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import suppress
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -43,7 +44,8 @@ class LimitBodies:
         declared = headers.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > limit:
             waits = b"expect" in headers  # reading would tell the client to send it
-            if waits or int(declared) > limit + READ_ON_BYTES or not await _read_to_end(receive):
+            most = limit + READ_ON_BYTES
+            if waits or int(declared) > most or not await _read_to_end(receive, most):
                 refusal.headers["Connection"] = "close"  # what still comes of the body is no next request
             await refusal(scope, receive, send)
             return
@@ -96,12 +98,14 @@ def _too_slow(received: int) -> RequestTimeout:
     )
 
 
-async def _read_to_end(receive: Receive) -> bool:
-    """Read what is left of a refused body; False if that is too much."""
+async def _read_to_end(receive: Receive, most: int = READ_ON_BYTES) -> bool:
+    """Read what is left of a refused body; False if that is too much, or takes too long."""
     read = 0
-    while read < READ_ON_BYTES:
-        message = await receive()
-        read += len(message.get("body", b""))
-        if message["type"] != "http.request" or not message.get("more_body", False):
-            return True
+    with suppress(TimeoutError):
+        async with asyncio.timeout(PATIENCE_S):
+            while read <= most:
+                message = await receive()
+                read += len(message.get("body", b""))
+                if message["type"] != "http.request" or not message.get("more_body", False):
+                    return True
     return False

@@ -83,7 +83,15 @@ def test_a_body_that_does_not_come_is_refused_in_time(monkeypatch: pytest.Monkey
     assert (b"connection", b"close") in answer["headers"]
 
 
-def _answer_to_half_a_body() -> dict[str, Any]:
+def test_a_body_that_is_too_large_and_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "PATIENCE_S", 0.3)
+    limit = Settings().max_request_bytes
+    answer = _answer_to_half_a_body((b"content-length", str(limit + 1).encode()))
+    assert answer["status"] == 413
+    assert (b"connection", b"close") in answer["headers"]
+
+
+def _answer_to_half_a_body(*headers: tuple[bytes, bytes]) -> dict[str, Any]:
     sent: list[dict[str, Any]] = []
     parts = [{"type": "http.request", "body": b'{"dataset"', "more_body": True}]
 
@@ -101,6 +109,6 @@ def _answer_to_half_a_body() -> dict[str, Any]:
             pass
         await send({"type": "http.response.start", "status": 400, "headers": []})
 
-    scope = {"type": "http", "method": "POST", "path": "/v1/runs", "headers": []}
+    scope = {"type": "http", "method": "POST", "path": "/v1/runs", "headers": list(headers)}
     asyncio.run(bodies.LimitBodies(app, Settings())(scope, receive, send))
     return sent[0]
