@@ -122,7 +122,7 @@ def test_networks_compute_the_same_elsewhere_as_the_guide_shows(
 @pytest.mark.parametrize(
     ("page", "count"),
     [
-        (METRICS, 3), (NORMALIZATION, 4), (TRAINING, 3), (LINEAGE, 3), (SWEEPS, 1), (INPUTS, 4), (INSPECTION, 11),
+        (METRICS, 3), (NORMALIZATION, 4), (TRAINING, 3), (LINEAGE, 3), (SWEEPS, 1), (INPUTS, 4), (INSPECTION, 14),
         (VERIFICATION, 2), (KEEPING, 1),
         (MONITORING, 4), (WEBHOOKS, 1), (SAMPLES, 1),
     ],

@@ -641,6 +641,66 @@ class Client:
         asked = {} if layers is None else {"layers": ",".join(map(str, layers))}
         return Resource(self._get(f"runs/{run_id}/checkpoints/{epoch}/joint-histogram", params=asked).json())
 
+    def what_if(
+        self, run_id: str, *, epoch: Epoch = "final", rows: Sequence[int] | None = None, samples: Any = None,
+        labels: Any = None, targets: Any = None, split: str | None = None, inputs: Sequence[Mapping[str, Any]] = (),
+        parameters: Sequence[Mapping[str, Any]] = (), learning_rate: float | None = None, step: bool = False,
+        mode: str = "evaluation",
+    ) -> Resource:  # fmt: skip
+        """Ask what would be if a number were another: `before` and `after`, and nothing is stored.
+
+        Args:
+            run_id: of the run.
+            epoch: whose weights.
+            rows: row numbers of the run's dataset.
+            samples: or rows sent along, with `labels` or `targets`.
+            labels: their classes by name.
+            targets: their numeric targets.
+            split: or `training` or `validation`, all samples of it.
+            inputs: changed features, `{"sample": 0, "feature": 3, "value": 0.5}`.
+            parameters: changed weights and biases, `{"name": "W2", "index": [4, 5], "value": 0.1}`.
+            learning_rate: another η of the step.
+            step: take one step of the run's training from both.
+            mode: `evaluation` or `training`, as of `gradients`.
+        """
+        query = _selection(rows, samples, labels, targets, split) | {"mode": mode, "step": step}
+        query |= {"inputs": [dict(one) for one in inputs], "parameters": [dict(one) for one in parameters]}
+        return Resource(self._inspect(run_id, epoch, "what-if", query | {"learning_rate": learning_rate}))
+
+    def spectrum(self, run_id: str, *, epoch: Epoch = "final") -> Resource:
+        """Read the singular values of each W, with stable rank and condition, by layer."""
+        found = self._get(f"runs/{run_id}/checkpoints/{epoch}/spectrum").json()
+        for layer in found["layers"].values():
+            layer["singular_values"] = _column(layer["singular_values"])
+        return Resource(found)
+
+    def distance(self, run_id: str, *, epochs: str | None = None, at_most: int = 1000) -> Resource:
+        """Read how far the weights have come by each kept epoch: `distance`, `path`, `cosine` of successive ways."""
+        asked: dict[str, Any] = {"at_most": at_most} | ({} if epochs is None else {"epochs": epochs})
+        found = self._get(f"runs/{run_id}/distance", params=asked).json()
+        columns = ("distance", "path", "moved", "cosine", "norm")
+        return Resource(found | {name: np.array(found[name], dtype=np.float64) for name in columns})
+
+    def curvature(
+        self, run_id: str, *, epoch: Epoch = "final", rows: Sequence[int] | None = None, split: str | None = None,
+        products: int = 40, probes: int = 20, seed: int = 0,
+    ) -> Resource:  # fmt: skip
+        """Measure how the cost bends: λ_max in `largest`, `trace`, and the `edge` 2/η.
+
+        Args:
+            run_id: of the run.
+            epoch: whose weights.
+            rows: over which rows of the run's dataset; by default the first min(512, m) of those trained on.
+            split: or `training` or `validation`, all samples of it.
+            products: most products H·v that λ_max may take.
+            probes: vectors the trace is estimated by; 0 for none.
+            seed: of what is drawn.
+        """
+        asked: dict[str, Any] = {"products": products, "probes": probes, "seed": seed}
+        asked |= {} if rows is None else {"rows": ",".join(str(int(row)) for row in rows)}
+        asked |= {} if split is None else {"split": split}
+        return Resource(self._get(f"runs/{run_id}/checkpoints/{epoch}/curvature", params=asked).json())
+
     def predict(self, run_id: str, samples: Any, *, epoch: Epoch = "final") -> Resource:
         """Put raw samples through the network: `outputs` as an array, and for classifiers `labels` by name."""
         body = {"samples": _rows(samples)}

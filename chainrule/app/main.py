@@ -21,6 +21,7 @@ from chainrule.app import logs
 from chainrule.app.api import (
     audit,
     checkpoints,
+    curvatures,
     datasets,
     docs,
     epochs,
@@ -36,10 +37,12 @@ from chainrule.app.api import (
     prometheus,
     runs,
     samples,
+    spectra,
     steps,
     sweeps,
     web,
     webhooks,
+    what_if,
 )
 from chainrule.app.api.access import KnowCallers, permitted
 from chainrule.app.api.audit import KeepAudit
@@ -67,8 +70,8 @@ log = logging.getLogger(__name__)
 BACKLOG = 2048
 ROUTERS = (
     datasets.router, runs.router, inputs.router, epochs.router, checkpoints.router, metrics.router, gradients.router,
-    inspection.router, layers.router, samples.router, steps.router, histograms.router, sweeps.router, webhooks.router,
-    keys.router, audit.router,
+    inspection.router, layers.router, samples.router, steps.router, histograms.router, what_if.router,
+    spectra.router, curvatures.router, sweeps.router, webhooks.router, keys.router, audit.router,
 )  # fmt: skip
 
 

@@ -30,6 +30,7 @@ class Cost:
         per_sample: (Z, A, Y, output, axis) to E⁽ⁱ⁾, one float64 for each sample.
         output_dA: (Z, A, Y, output, axis) to dA[L].
         output_dZ: (Z, A, Y, output, axis) to dZ[L].
+        along: (Z, A, Y, RZ, output, axis) to how dZ[L] changes as Z does by RZ, (∂²E/∂Z[L]²)·RZ of each sample.
 
     `axis` is that of the units: -1 where rows are samples. The derivatives are made of ufuncs alone, so that
     they can be recorded (see `recording`).
@@ -42,6 +43,7 @@ class Cost:
     per_sample: Callable[..., FloatArray]
     output_dA: Callable[..., FloatArray]
     output_dZ: Callable[..., FloatArray]
+    along: Callable[..., FloatArray]
 
 
 def _through_output(dA: Callable[..., FloatArray]) -> Callable[..., FloatArray]:
@@ -53,6 +55,21 @@ def _through_output(dA: Callable[..., FloatArray]) -> Callable[..., FloatArray]:
     return dZ
 
 
+def _along_output(dA: Callable[..., FloatArray], bend: Callable[..., FloatArray]) -> Callable[..., FloatArray]:
+    """Make `along` of dA[L] and of ∂²E/∂a², which is each output's own."""
+
+    def along(
+        Z: FloatArray, A: FloatArray, Y: FloatArray, RZ: FloatArray, output: Activation, axis: int = -1
+    ) -> FloatArray:
+        # The Jacobian of every activation is symmetric: forward it is what it is backward.
+        RdA = bend(A, Y) * output.backward(RZ, Z, A, axis)
+        bent = output.bend(dA(Z, A, Y, output, axis), Z, A, RZ, axis)
+        result: FloatArray = output.backward(RdA, Z, A, axis) + bent
+        return result
+
+    return along
+
+
 @np.errstate(over="ignore")
 def _mse(Z: FloatArray, A: FloatArray, Y: FloatArray, output: Activation, axis: int = -1) -> FloatArray:
     difference = np.subtract(A, Y)
@@ -61,6 +78,10 @@ def _mse(Z: FloatArray, A: FloatArray, Y: FloatArray, output: Activation, axis: 
 
 def _mse_dA(Z: FloatArray, A: FloatArray, Y: FloatArray, output: Activation, axis: int = -1) -> FloatArray:
     return A - Y
+
+
+def _mse_bend(A: FloatArray, Y: FloatArray) -> FloatArray:
+    return np.ones_like(A)
 
 
 @np.errstate(over="ignore")
@@ -76,6 +97,10 @@ def _huber_dA(Z: FloatArray, A: FloatArray, Y: FloatArray, output: Activation, a
     return result
 
 
+def _huber_bend(A: FloatArray, Y: FloatArray) -> FloatArray:
+    return (np.abs(A - Y) <= DELTA).astype(A.dtype)
+
+
 @np.errstate(over="ignore")
 def _mae(Z: FloatArray, A: FloatArray, Y: FloatArray, output: Activation, axis: int = -1) -> FloatArray:
     return _sum(np.abs(np.subtract(A, Y)), axis)
@@ -84,6 +109,10 @@ def _mae(Z: FloatArray, A: FloatArray, Y: FloatArray, output: Activation, axis: 
 def _mae_dA(Z: FloatArray, A: FloatArray, Y: FloatArray, output: Activation, axis: int = -1) -> FloatArray:
     result: FloatArray = np.sign(A - Y)
     return result
+
+
+def _mae_bend(A: FloatArray, Y: FloatArray) -> FloatArray:
+    return np.zeros_like(A)
 
 
 @np.errstate(over="ignore")
@@ -113,6 +142,13 @@ def _cross_entropy_dZ(Z: FloatArray, A: FloatArray, Y: FloatArray, output: Activ
     return A - Y
 
 
+def _cross_entropy_along(
+    Z: FloatArray, A: FloatArray, Y: FloatArray, RZ: FloatArray, output: Activation, axis: int = -1
+) -> FloatArray:
+    result: FloatArray = output.backward(RZ, Z, A, axis)
+    return result
+
+
 def _sum(terms: FloatArray, axis: int) -> FloatArray:
     result: FloatArray = np.minimum(np.add.reduce(terms, axis=axis, dtype=np.float64), np.finfo(np.float64).max)
     return result
@@ -134,7 +170,16 @@ def _bounded_exp(exponent: FloatArray) -> FloatArray:
 COSTS: dict[str, Cost] = {
     c.name: c
     for c in (
-        Cost("mse", "E = ½·‖a − y‖²", "dA[L] = A − Y", tuple(ACTIVATIONS), _mse, _mse_dA, _through_output(_mse_dA)),
+        Cost(
+            "mse",
+            "E = ½·‖a − y‖²",
+            "dA[L] = A − Y",
+            tuple(ACTIVATIONS),
+            _mse,
+            _mse_dA,
+            _through_output(_mse_dA),
+            _along_output(_mse_dA, _mse_bend),
+        ),
         Cost(
             "huber",
             f"E = Σ ½d² where |d| ≤ δ, else δ·(|d| − ½δ), with d = a − y and δ = {DELTA:g}",
@@ -143,9 +188,17 @@ COSTS: dict[str, Cost] = {
             _huber,
             _huber_dA,
             _through_output(_huber_dA),
+            _along_output(_huber_dA, _huber_bend),
         ),
         Cost(
-            "mae", "E = Σ |a − y|", "dA[L] = sign(A − Y)", tuple(ACTIVATIONS), _mae, _mae_dA, _through_output(_mae_dA)
+            "mae",
+            "E = Σ |a − y|",
+            "dA[L] = sign(A − Y)",
+            tuple(ACTIVATIONS),
+            _mae,
+            _mae_dA,
+            _through_output(_mae_dA),
+            _along_output(_mae_dA, _mae_bend),
         ),
         Cost(
             "cross_entropy",
@@ -155,6 +208,7 @@ COSTS: dict[str, Cost] = {
             _cross_entropy,
             _cross_entropy_dA,
             _cross_entropy_dZ,
+            _cross_entropy_along,
         ),
         Cost(
             "binary_cross_entropy",
@@ -164,6 +218,7 @@ COSTS: dict[str, Cost] = {
             _cross_entropy,
             _cross_entropy_dA,
             _cross_entropy_dZ,
+            _cross_entropy_along,
         ),
     )
 }

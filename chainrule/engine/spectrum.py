@@ -21,11 +21,12 @@ from chainrule.engine.network import Network
 
 @dataclass(frozen=True)
 class Spectrum:
-    """The singular values of one W, largest first, and what follows from them.
+    """The singular values of one W, of this shape, largest first, and what follows from them.
 
     `stable_rank` is None of a W that is 0, `condition` where the smallest singular value is 0.
     """
 
+    shape: tuple[int, ...]
     singular_values: FloatArray
     frobenius: float
     stable_rank: float | None
@@ -40,6 +41,7 @@ def spectrum(W: FloatArray) -> Spectrum:
     # Below the rounding of the decomposition a singular value is 0.
     zero = largest * max(W.shape) * float(np.finfo(np.float64).eps)
     return Spectrum(
+        W.shape,
         values,
         frobenius,
         (frobenius / largest) ** 2 if largest > 0 else None,

@@ -25,6 +25,7 @@ COMPUTING = (
     "/explain",
     "/gradient-comparisons",
     "/coherence",
+    "/what-if",
     "/initialization-previews",
 )
 """Endings of paths that are posted to and change nothing."""

@@ -96,7 +96,7 @@ def read_histograms(
     counted in bins that are powers of two on either side of zero, the same for all. Zeros, NaN and infinities are
     counted apart. `update` is W minus W at the end of the kept epoch before.
     """
-    first, last, listed = _range(epochs)
+    first, last, listed = epochs_of(epochs)
     which = histograms.choose(service.database, run_id, first, last, listed, at_most)
     named = f"{request.url.query} {which.run_id} {which.epochs} {which.kept} {chainrule.__version__}"
     etag = f'"{hashlib.sha256(named.encode()).hexdigest()}"'
@@ -164,8 +164,8 @@ def read_joint_histogram(
     return kept_answer(request, service, run_id, epoch, if_none_match, answer)
 
 
-def _range(epochs: str | None) -> tuple[int, int | None, list[int] | None]:
-    """Read one range, or a list."""
+def epochs_of(epochs: str | None) -> tuple[int, int | None, list[int] | None]:
+    """Read one range, or a list of epochs: the range's first and last, None for the last there is, or the list."""
     if epochs is None:
         return 0, None, None
     first, dash, last = (part.strip() for part in epochs.partition("-"))

@@ -3,7 +3,7 @@
 Rows of the run's dataset, samples sent along, or a whole split; with their targets and what their errors weigh.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -71,8 +71,18 @@ class Batch:
         return None if self.rows is None else int(self.rows[position])
 
 
-def open_batch(database: Database, settings: Settings, opened: checkpoints.Opened, selection: Selection) -> Batch:
+def open_batch(
+    database: Database, settings: Settings, opened: checkpoints.Opened, selection: Selection,
+    edited: Callable[[Data], Data] | None = None,
+) -> Batch:  # fmt: skip
     """Read the samples that are asked about, and what the run is to learn of them.
+
+    Args:
+        database: of the service.
+        settings: of the service.
+        opened: the checkpoint.
+        selection: which samples.
+        edited: what to make of rows of the dataset before they are preprocessed.
 
     Raises:
         InvalidInput: a row, a sample, a label or the split does not fit.
@@ -82,7 +92,7 @@ def open_batch(database: Database, settings: Settings, opened: checkpoints.Opene
         data, rows = _split(database, settings, opened, selection.split)
     elif selection.rows is not None:
         data = training.open_data(database, settings, config, config["dataset"])
-        data, rows = rows_of(data, selection.rows, opened.inputs), np.array(selection.rows, dtype=np.int64)
+        data, rows = rows_of(data, selection.rows, opened.inputs, edited), np.array(selection.rows, dtype=np.int64)
     else:
         data = _sent(database, opened, selection)
     try:
@@ -103,7 +113,9 @@ def first_rows(database: Database, settings: Settings, opened: checkpoints.Opene
     return open_batch(database, settings, opened, Selection(rows=rows[:m].tolist()))
 
 
-def rows_of(data: Data, rows: Sequence[int], inputs: Preprocessing) -> Data:
+def rows_of(
+    data: Data, rows: Sequence[int], inputs: Preprocessing, edited: Callable[[Data], Data] | None = None
+) -> Data:
     """Take rows of a dataset, X as the network takes it.
 
     Raises:
@@ -114,7 +126,8 @@ def rows_of(data: Data, rows: Sequence[int], inputs: Preprocessing) -> Data:
             raise InvalidInput.at(
                 f"/rows/{position}", f"There is no row {row}; the dataset has rows 0 to {data.samples - 1}."
             )
-    chosen = inputs.transform(data.take(np.array(rows, dtype=np.int64)))
+    taken = data.take(np.array(rows, dtype=np.int64))
+    chosen = inputs.transform(taken if edited is None else edited(taken))
     return replace(chosen, X=np.asarray(chosen.X, dtype=np.float64))
 
 

@@ -309,10 +309,10 @@ def test_a_key_that_is_not_right_opens_nothing(
 
 
 def test_a_key_may_do_what_its_scope_says_and_no_more(guarded: Service, document: dict[str, Any], alice: Owner) -> None:
-    reading = {"/v1/runs/{run_id}/checkpoints/{epoch}/gradients", "/v1/gradient-checks"}
+    reading = {"/v1/runs/{run_id}/checkpoints/{epoch}/gradients", "/v1/gradient-checks", "/v1/initialization-previews"}
     reading |= {
         f"/v1/runs/{{run_id}}/checkpoints/{{epoch}}/{what}"
-        for what in ("predict", "walk", "explain", "gradient-comparisons", "coherence")
+        for what in ("predict", "walk", "explain", "gradient-comparisons", "coherence", "what-if")
     }
     missing = nowhere(alice.ids)
     for scope, (method, path, _) in itertools.product(("read", "submit"), operations(document)):
