@@ -104,11 +104,13 @@ export function shape(config, inputs = config.network.inputs) {
  * @param {string} text
  */
 export function eq(text) {
-  const parts = text.split(/(\[[^\]]*\]|ᵀ|[A-Za-zα-ωΑ-Ω]+\d*)/u).filter(Boolean).map((part) => {
+  const all = text.split(/(\[[^\]]*\]|ᵀ|[A-Za-zẐα-ωΑ-Ω]+\d*)/u).filter(Boolean);
+  const parts = all.map((part, i) => {
     if (part === "ᵀ") return el("sup", {}, "T");
-    if (part.startsWith("[")) return el("sup", {}, part);
-    const name = /^([dgαβγδεηθλμνρστ]?[A-Za-zα-ω]|[A-Za-z]{1,2})(\d*)$/u.exec(part);
-    if (!name) return part;
+    // The first bracket names a layer, the second one of its numbers.
+    if (part.startsWith("[")) return all[i - 1]?.startsWith("[") ? el("sub", {}, part.slice(1, -1)) : el("sup", {}, part);
+    const name = /^([dgαβγδεηθλμνρστ]?[A-Za-zẐα-ω]|[A-Za-z]{1,2})(\d*)$/u.exec(part);
+    if (!name || ["of", "in", "is", "to"].includes(part)) return part;
     return name[2] ? [el("var", {}, name[1]), el("sup", {}, `[${name[2]}]`)] : el("var", {}, part);
   });
   return el("span", { class: "eq", role: "math", "aria-label": text }, parts);

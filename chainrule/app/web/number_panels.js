@@ -3,7 +3,7 @@
 
 import { get, post } from "./api.js";
 import { el, eq, number } from "./dom.js";
-import { parse, written } from "./walk.js";
+import { parse, pretty, written } from "./walk.js";
 
 /** @typedef {import("./walk.js").Walk} Walk */
 /** @typedef {import("./walk.js").Cell} Cell */
@@ -42,7 +42,7 @@ export async function explanation(checkpoint, samples, walk, cell, { signal, cho
   const rows = found.terms.map((/** @type {any} */ term) => {
     const who = term.row !== null && term.row !== undefined ? el("button", { type: "button", class: "quiet small", onclick: () => choose(term.row), title: "Take this sample" }, `row ${term.row}`)
       : term.sample !== null ? `sample ${term.sample}` : term.unit === null ? "bias" : `unit ${term.unit}`;
-    const factors = Object.entries(term.factors).flatMap(([name, value], at) => [at ? " × " : "", el("span", { title: name }, number(/** @type {number} */ (value)))]);
+    const factors = Object.entries(term.factors).flatMap(([name, value], at) => [at ? " × " : "", el("span", { title: pretty(name) }, number(/** @type {number} */ (value)))]);
     return el("tr", {}, el("th", { scope: "row" }, who), el("td", {}, factors), el("td", { class: "value" }, number(term.contribution)), bar(term.contribution));
   });
   if (found.rest.count) rows.push(el("tr", { class: "rest" }, el("th", { scope: "row" }, `${found.rest.count.toLocaleString("en")} others`), el("td", {}, ""), el("td", { class: "value" }, number(found.rest.sum)), bar(found.rest.sum)));
@@ -52,7 +52,7 @@ export async function explanation(checkpoint, samples, walk, cell, { signal, cho
       el("th", { scope: "col" }, found.over === "samples" ? "adds, 1/m in it" : "adds"), el("th", { scope: "col" }, el("span", { class: "visually-hidden" }, "its size")))),
     el("tbody", {}, rows),
     el("tfoot", {}, el("tr", {}, el("th", { scope: "row" }, "together"), el("td", {}), el("td", { class: "value", "data-value": found.recomputed }, number(found.recomputed)), el("td", {})))))
-    : el("dl", { class: "operands" }, Object.entries(found.operands).flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, number(/** @type {number} */ (value)))]));
+    : el("dl", { class: "operands" }, Object.entries(found.operands).flatMap(([name, value]) => [el("dt", {}, pretty(name)), el("dd", {}, number(/** @type {number} */ (value)))]));
   const instead = asked.name !== cell.name && cell.name !== "C" ? el("p", { class: "hint" }, `${written(cell.name, cell.index)} = ${number(walk.value(cell.name, ...cell.index))} is learnt; this is its gradient.`) : null;
   return el("div", { class: "explanation" },
     el("p", { class: "total" }, eq(found.equation), " = ", el("b", { "data-value": found.value }, number(found.value))),

@@ -40,6 +40,7 @@ export class Picture {
     /** @type {View[]} */
     this.views = [];
     this.plan = "";
+    this.step = -1;
     this.numbers = false;
     /** @type {Walk | null} */
     this.walk = null;
@@ -59,6 +60,7 @@ export class Picture {
       this.build(walk);
     }
     this.target(walk);
+    this.follow(walk, step);
     const [now, shown] = [walk.steps[step - 1], step || walk.steps.length];
     for (const view of this.views) {
       const array = walk.has(view.name, shown) ? walk.arrays.get(view.name) : undefined;
@@ -68,6 +70,18 @@ export class Picture {
       if (view.figure.className !== kind) view.figure.className = kind;
       this.draw(walk, view, array, operand ? "operand of this step" : result ? "result of this step" : "");
     }
+  }
+
+  /** Bring the result of a step into view, where the picture is wider than its frame. @param {Walk} walk @param {number} step */
+  follow(walk, step) {
+    if (step === this.step) return;
+    this.step = step;
+    const names = walk.steps[step - 1]?.results.map(({ name }) => name) ?? [];
+    const figure = this.views.find((view) => names.includes(view.name))?.figure;
+    const frame = this.host.parentElement;
+    if (!figure || !frame) return;
+    const [box, seen] = [figure.getBoundingClientRect(), frame.getBoundingClientRect()];
+    if (box.left < seen.left || box.right > seen.right) frame.scrollLeft += box.left + box.width / 2 - seen.left - seen.width / 2;
   }
 
   /** The width there is, in pixels. */
@@ -155,8 +169,9 @@ export class Picture {
     const pooled = rows * columns !== values.length;
     canvas.tabIndex = 0;
     canvas.setAttribute("aria-label", `${what}, colours to ±${number(limit, 3)}${odd ? `, ${odd} not finite` : ""}${pooled ? ", pooled by largest magnitude" : ""}${role ? `; ${role}` : ""}. Arrow keys move over its cells.`);
+    const wide = columns * grid.width >= 84 || form !== "matrix";
     const block = pooled && form === "matrix" ? ` · cell: max |·| of ${grid.down} × ${grid.across}` : "";
-    caption(view, form === "column" ? (odd ? `⚠${odd}` : "") : `±${number(limit, 3)}${block}${odd ? ` · ⚠ ${odd} not finite` : ""}`);
+    caption(view, form === "column" ? (odd ? `⚠${odd}` : "") : `${wide ? `±${number(limit, 3)}` : ""}${block}${odd ? ` · ⚠ ${odd} not finite` : ""}`);
   }
 
   /** @param {Walk} walk */
@@ -244,7 +259,7 @@ export class Picture {
     canvas.style.width = `${w}px`;
     canvas.style.height = `${h}px`;
     if (narrow) figure.style.width = `${w}px`;
-    else label.style.maxWidth = `${Math.max(w, 52)}px`;
+    else if (form === "matrix") label.style.width = `${w}px`;
     this.listen(view, () => /** @type {Walk} */ (this.walk));
     this.views.push(view);
     return figure;
@@ -320,6 +335,8 @@ export class Picture {
     };
     let scale = 1.6;
     while (scale > 0.5 && total((at) => one(at, scale), COLUMN) > room) scale -= 0.05;
+    // What cannot be made to fit is scrolled, and may as well be large.
+    if (total((at) => one(at, scale), COLUMN) > 1.15 * room) scale = 1;
     return walk.layers.map((layer, at) => {
       const [across, down] = [Math.ceil(sizes[at] / MOST.columns), Math.ceil(layer.units / MOST.rows)];
       const tall = Math.ceil(layer.units / down);

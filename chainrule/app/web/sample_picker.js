@@ -52,13 +52,17 @@ export function picker(samples, chosen, choose) {
   return strip;
 }
 
-/** What came out, in words. @param {import("./walk.js").Walk} walk @param {string[]} classes @param {string} cost */
-export function outcome(walk, classes, cost) {
+/** What came out, in words. @param {import("./walk.js").Walk} walk @param {string[]} classes */
+export function outcome(walk, classes) {
   const L = walk.depth;
   const C = el("span", { class: "chip", title: "the cost, of the samples shown" }, el("var", {}, "C"), ` = ${number(walk.value("C"))}`);
-  if (walk.mean || classes.length === 0) return [el("span", { class: "chip" }, walk.mean ? `mean of ${walk.m.toLocaleString("en")} samples` : cost), C];
   const outputs = walk.size(`A${L}`).columns;
+  if (walk.mean) return [el("span", { class: "chip" }, `mean of ${walk.m.toLocaleString("en")} samples`), C];
   const [A, Y] = [`A${L}`, "Y"].map((name) => Array.from({ length: outputs }, (_, at) => walk.value(name, at)));
+  if (classes.length === 0) {
+    const few = (/** @type {number[]} */ values) => `${values.slice(0, 3).map((value) => number(value, 3)).join(", ")}${values.length > 3 ? ", …" : ""}`;
+    return [el("span", { class: "chip" }, `should be ${few(Y)}`), el("span", { class: "chip" }, `is ${few(A)}`), C];
+  }
   const single = outputs === 1 && classes.length === 2;
   const best = (/** @type {number[]} */ values) => (single ? Number(values[0] > 0.5) : values.indexOf(Math.max(...values)));
   const [out, wanted] = [best(A), best(Y)];

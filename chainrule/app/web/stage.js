@@ -35,7 +35,7 @@ export function drawRail(rail, walk, step, go) {
     rail.dataset.steps = String(walk.steps.length);
     rail.replaceChildren(...walk.steps.map((each) => {
       const names = each.results.map(({ name }) => name);
-      const { symbol, layer } = parse(names.find((name) => /^(Z|A|N|C|d[WAZNg])/.test(name)) ?? names[0]);
+      const { symbol, layer } = parse(names.find((name) => /^(Z\d|A|N|C|d[WAZNg])/.test(name)) ?? names[0]);
       const label = symbol === "C" ? "C" : symbol === "dgamma" ? "dγ" : symbol;
       return el("li", { class: each.phase }, el("button", {
         type: "button", title: each.results.map((result) => result.equation).join("; "), onclick: () => go(each.number),

@@ -16,7 +16,6 @@ import { readNpz } from "./npz.js";
 const NPZ = "application/x-npz";
 /** So many weights are not fetched anew for each sample. */
 const LARGE = 20_000;
-const GIVEN = ["W", "b", "gamma", "beta", "running_mean", "running_var"];
 const GREEK = /** @type {Record<string, string>} */ ({
   gamma: "γ", beta: "β", dgamma: "dγ", dbeta: "dβ", Zhat: "Ẑ", mean: "μ", var: "σ²", running_mean: "μ", running_var: "σ²",
 });
@@ -78,9 +77,9 @@ export function written(name, index = []) {
   return `${GREEK[symbol] ?? symbol}${number === undefined ? "" : `[${number}]`}${index.length ? `[${index.join(",")}]` : ""}`;
 }
 
-/** Whether an array is the network's or the data's own. @param {string} name */
-export function isGiven(name) {
-  return GIVEN.includes(parse(name).symbol) || ["A0", "Y", "w"].includes(name);
+/** Write names inside a text as equations do: dZ2[0,4] is dZ[2][0,4]. @param {string} text */
+export function pretty(text) {
+  return text.replace(/([A-Za-z_]+)(\d+)\[/g, (_, symbol, layer) => `${GREEK[symbol] ?? symbol}[${layer}][`);
 }
 
 /**
@@ -202,7 +201,7 @@ export function factors(walk, name, index) {
         value, from: [cell(`A${layer}`, j), cell("Y", j)], whole: [] };
     }
     const slope = derivative(walk.layers[layer - 1].activation, walk.value(before, j), walk.value(`A${layer}`, j));
-    if (slope === null) return { pieces: [{ name: self }, ", of ", equation, " = ", { value }], value, from: [cell(`A${layer}`, j), cell(`dA${layer}`, j)], whole: [] };
+    if (slope === null) return { pieces: [{ name: self }, " = ", { value }, ` · ${equation}`], value, from: [cell(`A${layer}`, j), cell(`dA${layer}`, j)], whole: [] };
     const numbers = walk.mean ? [] : [" = ", { value: walk.value(`dA${layer}`, j) }, " × ", { value: slope }];
     return { pieces: [{ name: self }, " = ", { name: cell(`dA${layer}`, j) }, " · g′(", { name: cell(before, j) }, ")", ...numbers, " = ", { value }],
       value, from: [cell(`dA${layer}`, j), cell(before, j)], whole: [] };
@@ -219,8 +218,8 @@ export function factors(walk, name, index) {
     from: [cell(`A${layer - 1}`, k), cell(`Z${layer}`, j), cell(`dZ${layer}`, j), cell(`dA${layer - 1}`, k), gradient], whole: [] };
   }
   const equation = walk.equation(name);
-  const origin = name === "A0" ? " is what goes in: " : name === "Y" ? " is what should come out: " : equation ? `, of ${equation}, = ` : " = ";
-  return { pieces: [{ name: self }, origin, { value }], value, from: [], whole: [] };
+  const origin = name === "A0" ? "what goes in" : name === "Y" ? "what should come out" : equation;
+  return { pieces: [{ name: self }, " = ", { value }, origin ? ` · ${origin}` : ""], value, from: [], whole: [] };
 }
 
 /** @param {Walk} walk @param {Cell} self @param {number} value @param {Cell[][]} terms @param {Cell[]} plus @param {string[]} whole */

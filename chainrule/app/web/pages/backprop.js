@@ -50,6 +50,8 @@ class Theatre {
   /** @param {HTMLElement} main @param {any} ctx @param {any} run @param {any} dataset @param {any[]} kept */
   constructor(main, ctx, run, dataset, kept) {
     [this.main, this.ctx, this.run, this.dataset, this.kept] = [main, ctx, run, dataset, kept];
+    this.root = el("div", { class: "theatre" });
+    main.replaceChildren(this.root);
     this.path = `/v1/runs/${run.id}`;
     this.layers = run.config.network.layers;
     /** @type {Walk | null} */
@@ -102,7 +104,7 @@ class Theatre {
     const heading = el("div", { class: "page-head" }, el("h1", {}, "Backpropagation"), el("p", {}, el("a", { href: `#/runs/${this.run.id}` }, name),
       ` · ${[this.run.config.network.inputs, ...this.layers.map((/** @type {any} */ layer) => layer.units)].join("–")} · ${this.run.config.cost.replace("_", " ")}`));
     if (!this.kept.length) {
-      this.main.replaceChildren(heading, el("p", { class: "panel note" }, this.run.done ? "No epoch's weights are kept of this run, so there is nothing to look into." : "No epoch's weights are kept yet; this page begins with the first."));
+      this.root.replaceChildren(heading, el("p", { class: "panel note" }, this.run.done ? "No epoch's weights are kept of this run, so there is nothing to look into." : "No epoch's weights are kept yet; this page begins with the first."));
       if (!this.run.done) this.live();
       return;
     }
@@ -124,7 +126,7 @@ class Theatre {
     this.tableHost = el("div", {});
     this.result = el("div", { class: "tool-result", "aria-live": "polite" });
     heading.append(el("div", { class: "epoch-field" }, el("label", { for: "epoch" }, "Epoch"), this.slider, this.epochText));
-    this.main.replaceChildren(heading, this.controls(),
+    this.root.replaceChildren(heading, this.controls(),
       el("section", { class: "panel stage", "aria-labelledby": "stage-title" }, el("h2", { id: "stage-title", class: "visually-hidden" }, "One walk through the network"), this.stageHead(), this.rail, el("div", { class: "picture-scroll" }, pictureHost), this.drawingHost, this.line),
       el("div", { class: "below" }, el("section", { class: "panel" }, el("h2", {}, "One number"), this.explainHost), el("section", { class: "panel" }, el("h2", {}, "Check it yourself"), this.tools(), this.result, this.tableHost)));
     this.picture = new Picture(pictureHost, { classes: this.dataset.classes, point: (cell, spoken) => this.point(cell, spoken), pick: (cell) => this.pick(cell) });
@@ -160,8 +162,8 @@ class Theatre {
     this.sampleField = el("input", { id: "sample", type: "number", min: 0, max: this.dataset.samples - 1, value: sample, onchange: () => this.ctx.setQuery({ sample: this.sampleField.value }, { replace: false }) });
     this.rowsField = el("input", { id: "rows", type: "text", value: rows, pattern: "[0-9,\\s\\-]+", onchange: () => this.ctx.setQuery({ rows: this.rowsField.value }, { replace: false }) });
     this.fields = {
-      split: el("label", { class: "field" }, el("span", {}, "Split"), this.splitField), sample: el("label", { class: "field" }, el("span", {}, "Row"), this.sampleField),
-      rows: el("label", { class: "field" }, el("span", {}, "Rows"), this.rowsField),
+      split: el("label", { class: "one-field" }, el("span", {}, "Split"), this.splitField), sample: el("label", { class: "one-field" }, el("span", {}, "Row"), this.sampleField),
+      rows: el("label", { class: "one-field" }, el("span", {}, "Rows"), this.rowsField),
     };
     return el("section", { class: "panel controls", "aria-label": "What is shown" },
       el("div", { class: "control-row" }, radios, this.fields.split, this.fields.sample, this.fields.rows, this.chips), this.stripHost);
@@ -181,7 +183,7 @@ class Theatre {
     const act = (/** @type {string} */ text, /** @type {() => any} */ what) => el("button", { type: "button", onclick: () => Promise.resolve(what()).catch((error) => this.ctx.signal.aborted || this.result.replaceChildren(problem(error))) }, text);
     return el("div", { class: "tools" }, act("Copy as NumPy", () => this.copy()), act("Check numerically", () => this.check()),
       act("Weights (NPZ)", () => this.download("weights?format=npz", "weights")), act("This walk (NPZ)", () => this.download(`walk?${this.samples}&format=npz`, "walk")),
-      el("label", { class: "field" }, el("span", {}, "Table of"), this.tableField));
+      el("label", { class: "one-field" }, el("span", {}, "Table of"), this.tableField));
   }
 
   // ---- loading: one request at a time, the newest wish next, the rest forgotten ----
@@ -278,7 +280,7 @@ class Theatre {
       backward: step > 0 && walk.steps[step - 1].phase === "backward", inputs: this.dataset.report?.feature_names ?? [], classes: walk.size("Y").columns === this.dataset.classes.length ? this.dataset.classes : [] }));
     else picture.show(walk, step);
     this.drawStep(walk, step);
-    this.chips.replaceChildren(...outcome(walk, this.dataset.classes, this.run.config.cost));
+    this.chips.replaceChildren(...outcome(walk, this.dataset.classes));
     this.drawTable(walk, step);
     this.explain();
     if (this.pointed) this.point(this.pointed, false);
