@@ -22,6 +22,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 GUIDE = (ROOT / "docs/guide/backpropagation.md").read_text()
 ACCESS = (ROOT / "docs/guide/access.md").read_text()
+DIAGNOSES = (ROOT / "docs/guide/diagnoses.md").read_text()
 EXPORTS = (ROOT / "docs/guide/exports.md").read_text()
 INPUTS = (ROOT / "docs/guide/inputs.md").read_text()
 INSPECTION = (ROOT / "docs/guide/inspection.md").read_text()
@@ -124,10 +125,10 @@ def test_networks_compute_the_same_elsewhere_as_the_guide_shows(
     [
         (METRICS, 3), (NORMALIZATION, 4), (TRAINING, 3), (LINEAGE, 3), (SWEEPS, 1), (INPUTS, 4), (INSPECTION, 14),
         (VERIFICATION, 2), (KEEPING, 1),
-        (MONITORING, 4), (WEBHOOKS, 1), (SAMPLES, 1),
+        (MONITORING, 4), (WEBHOOKS, 1), (SAMPLES, 1), (DIAGNOSES, 3),
     ],
     ids=["metrics", "normalization", "training", "lineage", "sweeps", "inputs", "inspection", "verification", "keeping",
-         "monitoring", "webhooks", "samples"],
+         "monitoring", "webhooks", "samples", "diagnoses"],
 )  # fmt: skip
 def test_a_page_of_the_guide_prints_what_it_shows(server: Service, tmp_path: Path, page: str, count: int) -> None:
     shown = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", page, flags=re.DOTALL)

@@ -522,6 +522,14 @@ class Client:
         }  # fmt: skip
         return Resource(self._inspect(run_id, epoch, "coherence", query))
 
+    def diagnoses(self, run_id: str) -> list[Resource]:
+        """See what is wrong with a run: verdicts with `sentence`, `fix`, epochs, values and threshold, worst first."""
+        return [Resource(item) for item in self._get(f"runs/{run_id}/diagnoses").json()["items"]]
+
+    def diagnosis_rules(self) -> list[Resource]:
+        """List the rules of the diagnoses, with their thresholds."""
+        return [Resource(item) for item in self._get("diagnoses").json()["items"]]
+
     def samples(
         self, run_id: str, *, epoch: Epoch = "final", split: str | None = None, sort: str = "cost",
         order: str | None = None, wrong: bool | None = None, label: str | None = None, predicted: str | None = None,

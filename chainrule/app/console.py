@@ -163,7 +163,13 @@ def run(shown: Resource) -> None:
     if shown["validation_cost"] is not None:
         wrong = "" if shown["validation_error"] is None else f", error {shown['validation_error']:.2%}"
         rows.insert(7, ("validation", f"cost {shown['validation_cost']:.4g}{wrong}"))
+    rows += [(one["severity"], _diagnosis(one)) for one in shown["diagnoses"] if one["active"]]
     table(f"Run {shown['id']}", ("", ""), rows, header=False)
+
+
+def _diagnosis(one: dict[str, Any]) -> str:
+    where = "" if one["layer"] is None else f" (layer {one['layer']})"
+    return f"{one['title']}{where}, epochs {one['first_epoch']} to {one['last_epoch']}"
 
 
 def sweep_line(found: Resource) -> None:

@@ -23,6 +23,7 @@ from chainrule.app.api import (
     checkpoints,
     curvatures,
     datasets,
+    diagnoses,
     docs,
     epochs,
     gradients,
@@ -72,6 +73,7 @@ ROUTERS = (
     datasets.router, runs.router, inputs.router, epochs.router, checkpoints.router, metrics.router, gradients.router,
     inspection.router, layers.router, samples.router, steps.router, histograms.router, what_if.router,
     spectra.router, curvatures.router, sweeps.router, webhooks.router, keys.router, audit.router,
+    diagnoses.router,
 )  # fmt: skip
 
 

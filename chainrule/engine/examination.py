@@ -309,9 +309,7 @@ def _symmetric(seen: Examination) -> Found | None:
     point = _last(seen)
     if point.epoch != 0 or point.probe is None:
         return None
-    twins = {layer.layer: layer.twins for layer in point.probe.layers}
-    still = {layer: 1.0 for layer, norm in point.norms.items() if norm == 0 and layer < len(point.probe.layers)}
-    return _extreme(twins | still, max)
+    return _extreme({layer.layer: layer.twins for layer in point.probe.layers}, max)
 
 
 def _no_signal(seen: Examination) -> Found | None:

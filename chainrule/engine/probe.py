@@ -7,7 +7,7 @@ All of it is read off the forward and backward pass that the gradient over the p
     zeros           the share of A[l] that is exactly 0
     dead            the share of units whose A[l] is 0 for every sample
     saturated       the share of A[l] with |a| > 0.97 (tanh), or outside of 0.02 … 0.98 (sigmoid)
-    twins           the share of units whose row of W[l] is that of another unit; at epoch 0 only
+    twins           the share of hidden units whose row of W[l] and column of W[l+1] are those of another; at epoch 0
     mean_square     (1/m) Σᵢ ‖g⁽ⁱ⁾‖² = (1/m) Σᵢ Σ_l ‖dZ[l]⁽ⁱ⁾‖²·(‖A[l-1]⁽ⁱ⁾‖² + 1)
     square_of_mean  ‖ḡ‖², of dW and db
 
@@ -17,6 +17,7 @@ Source:
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -32,7 +33,7 @@ EQUATIONS = {
     "zeros": "share of A[l] that is exactly 0; of relu",
     "dead": "share of units whose A[l] is 0 for every sample of the probe; of relu",
     "saturated": "share of A[l] with |a| > 0.97 (tanh), or outside of 0.02 … 0.98 (sigmoid)",
-    "twins": "share of units whose row of W[l] is that of another unit; at epoch 0",
+    "twins": "share of hidden units whose row of W[l] and column of W[l+1] are those of another; at epoch 0",
     "mean_square": "(1/m) Σᵢ ‖g⁽ⁱ⁾‖², g⁽ⁱ⁾ being sample i's own dW and db",
     "square_of_mean": "‖ḡ‖², ḡ being dW and db over the probe",
     "predicted": "how many classes are the network's answer to some sample of the probe",
@@ -155,7 +156,7 @@ def described(
                 saturated = float((np.abs(a) > TANH_FROM).mean())
             elif layer.activation == "sigmoid":
                 saturated = float((np.abs(a - 0.5) > 0.5 - SIGMOID_WITHIN).mean())
-        twins = _twins(weights[number]) if first else None
+        twins = _twins(weights[number], weights[number + 1]) if first and number in A else None
         layers.append(LayerProbe(number, float(np.sqrt(dZ.sum() / (m * layer.units))), zeros, dead, saturated, twins))
     predicted = None if classes == 0 else _distinct(Z_last, classes)
     found = Probe(
@@ -172,6 +173,6 @@ def _distinct(Z: FloatArray, classes: int) -> int:
     return int(np.count_nonzero(np.bincount(chosen, minlength=classes)))
 
 
-def _twins(W: FloatArray) -> float:
-    rows = [row.tobytes() for row in W]
-    return sum(rows.count(row) > 1 for row in rows) / len(rows) if len(set(rows)) < len(rows) else 0.0
+def _twins(W: FloatArray, W_next: FloatArray) -> float:
+    seen = Counter(row.tobytes() + column.tobytes() for row, column in zip(W, W_next.T, strict=True))
+    return sum(count for count in seen.values() if count > 1) / len(W)

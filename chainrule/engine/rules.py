@@ -155,10 +155,10 @@ RULES = (
     ),
     Rule(
         "symmetric", ERROR, "units that are the same",
-        "max over l of the share of units whose row of W[l] is another's too; 1 if dW[l] is exactly 0 for an l < L",
+        "max over hidden l of the share of units whose row of W[l] and column of W[l+1] are those of another unit",
         "at epoch 0",
         ABOVE, 0, 0,
-        "Zero weights: 1; random ones: 0.",
+        "Zero weights in all layers: 1; random ones: 0. Zeros in one layer alone are no fault.",
         "{value:.0%} of the units of layer {layer} are copies of others and get the same gradient: they stay copies.",
         "Begin with random weights (he_normal, xavier_uniform).",
         "Goodfellow, Bengio and Courville (2016), 8.4", "layers", points=1,

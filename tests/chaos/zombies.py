@@ -27,7 +27,16 @@ BETTER: dict[str, Any] = {
 }  # fmt: skip
 TRAINED = ("sgd", "adam", "dropout", "batch norm")
 WAYS = ("supervisor", "supervisor and training")
-WRITTEN = ("runs", "run_transitions", "attempts", "epochs", "checkpoints", "gradient_records", "resume_points")
+WRITTEN = (
+    "runs",
+    "run_transitions",
+    "attempts",
+    "epochs",
+    "checkpoints",
+    "gradient_records",
+    "probe_records",
+    "resume_points",
+)
 
 
 def campaign(folder: Path, database_url: str, zombies: int, seed: int) -> tuple[str, list[str]]:

@@ -72,11 +72,15 @@ def test_the_probe_is_what_the_reading_path_finds(kind: str, weights: tuple[floa
 
 
 def test_rows_that_are_alike_and_inputs_are_looked_at_once() -> None:
-    spec = NetworkSpec(64, (LayerSpec(4, "tanh", "zeros"), LayerSpec(10, "softmax")))
+    spec = NetworkSpec(64, (LayerSpec(4, "tanh", "zeros"), LayerSpec(10, "softmax", "zeros")))
     first, second, _ = (epoch.probe for epoch in epochs_of(config(spec)))
+    half = NetworkSpec(64, (LayerSpec(4, "tanh", "zeros"), LayerSpec(10, "softmax")))
+    told_apart = epochs_of(config(half))[0].probe
+    assert told_apart is not None
+    assert told_apart.layers[0].twins == 0
     assert first is not None
     assert second is not None
-    assert [layer.twins for layer in first.layers] == [1, 0]
+    assert [layer.twins for layer in first.layers] == [1, None]
     assert [layer.twins for layer in second.layers] == [None, None]
     X = digits().X[:512]
     varying = X[:, X.min(axis=0) < X.max(axis=0)].std(axis=0)

@@ -4,7 +4,8 @@ import asyncio
 import csv
 import io
 import json
-from collections.abc import AsyncIterator
+import math
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
@@ -18,7 +19,7 @@ from chainrule.app.api.problems import documented
 from chainrule.app.api.representations import CSV, JSON, NDJSON, choose, json_response
 from chainrule.app.api.schemas.epochs import Epochs
 from chainrule.app.errors import InvalidInput, NotAcceptable, NotFound
-from chainrule.app.services import epochs, runs
+from chainrule.app.services import diagnoses, epochs, runs
 from chainrule.app.services.epochs import COLUMNS, Page
 from chainrule.app.store.database import UNREACHABLE
 
@@ -28,6 +29,8 @@ UNREACHABLE_S = 1.0
 EVENTS_PAGE = 1000
 RETRY_MS = 1000
 END = "end"
+TOLD = ("rule", "severity", "title", "layer", "first_epoch", "sentence", "fix")
+"""Of a verdict, in an event."""
 
 
 @router.get(
@@ -85,8 +88,9 @@ def read_epochs(
     response_class=StreamingResponse,
     responses={
         200: {
-            "description": "`epoch` (its id is the epoch's number), `status` at each change of state, and `end` with "
-            "the run as it ended. A comment every 15 s keeps the connection open.",
+            "description": "`epoch` (its id is the epoch's number), `diagnosis` when something is found wrong or is "
+            "over, before the epoch at which it is said, `status` at each change of state, and `end` with the run as "
+            "it ended. A comment every 15 s keeps the connection open.",
             "content": {
                 "text/event-stream": {
                     "schema": {"type": "string"},
@@ -157,10 +161,31 @@ async def _look(service: Parts, run_id: str, after: int) -> _Look:
 
 def _read(service: Parts, run_id: str, after: int) -> _Look:
     page = epochs.page(service.database, run_id, after=after, limit=EVENTS_PAGE)
-    events = b"".join(_event("epoch", _named(row), str(row[0])) for row in page.rows)
     ended = page.next_after is None and page.done
+    # What is said of an epoch goes before it: whoever has the epoch, and comes back, has heard it.
+    last = math.inf if ended else page.rows[-1][0] if page.rows else after
+    said = sorted((at, name, seen) for at, name, seen in _said(page) if after < at <= last)
+    events = b""
+    for row in page.rows:
+        while said and said[0][0] <= row[0]:
+            events += _event("diagnosis", said.pop(0)[2])
+        events += _event("epoch", _named(row), str(row[0]))
+    events += b"".join(_event("diagnosis", seen) for _, _, seen in said)
     run = runs.get(service.database, run_id) if ended else None
     return _Look(replace(page, rows=[]), page.rows[-1][0] if page.rows else after, events, run)
+
+
+def _said(page: Page) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    """Go through what was said of a run: when, in which order, and what; a verdict when it was raised, and taken back.
+
+    It is all in the verdicts as they are now, so that everybody is told the same, whenever they listen.
+    """
+    for number, stored in enumerate(page.diagnoses):
+        verdict = diagnoses.view(stored, page.run_id)
+        shown = {name: verdict[name] for name in TOLD}
+        yield verdict["raised_at"], number, shown | {"epoch": verdict["raised_at"], "state": "raised"}
+        if (cleared := verdict["cleared_at"]) is not None:
+            yield cleared, number, shown | {"epoch": cleared, "state": "cleared"}
 
 
 async def _events(service: Parts, look: _Look) -> AsyncIterator[bytes]:

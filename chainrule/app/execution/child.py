@@ -24,7 +24,7 @@ from chainrule.app.config import MIB, Settings
 from chainrule.app.execution.gang import Gang, GangIncomplete
 from chainrule.app.execution.writer import Assignment, Ending, RunLost, Writer
 from chainrule.app.run_status import Reason, RunStatus, Wish
-from chainrule.app.services import training
+from chainrule.app.services import diagnoses, training
 from chainrule.app.services.comparing import Hashed
 from chainrule.app.services.tally import Flush
 from chainrule.app.services.weights import NetworkEncoder
@@ -47,6 +47,8 @@ from chainrule.engine import (
     train_stacked,
     xor,
 )
+from chainrule.engine.diagnoses import facts_of
+from chainrule.engine.examination import Examination
 from chainrule.engine.lbfgs import MOST_TRIALS
 from chainrule.engine.stopping import Watched
 
@@ -278,17 +280,18 @@ def _database(url: str) -> Database:
 def _train(database: Database, settings: Settings, order: Order, supervisor: _Supervisor) -> bool:
     """Train; whether it was a small thing."""
 
-    def opened(_again: bool) -> tuple[Order, dict[int, Trainee]]:
+    def opened(_again: bool) -> tuple[Order, dict[int, Trainee], dict[int, Examination]]:
         hashed = Order(tuple(_with_hashed(database, assignment) for assignment in order.assignments))
-        return hashed, _trainees(database, settings, hashed)
+        trainees = _trainees(database, settings, hashed)
+        return hashed, trainees, _examinations(database, hashed, trainees)
 
     supervisor.pulse.begin(settings.blind_s)
-    order, trainees = patiently(opened, settings.blind_s, _tell_of)
+    order, trainees, examinations = patiently(opened, settings.blind_s, _tell_of)
     if (alone := trainees.get(0)) is None or alone.config.shards == 1 or not settings.engine.startswith("dask://"):
-        return _see_through(database, settings, order, trainees, supervisor)
+        return _see_through(database, settings, order, trainees, examinations, supervisor)
     run_id = order.assignments[0].attempt.run_id
     with Gang(settings, alone.config, alone.data, run_id, lambda: supervisor.wishes) as gang:
-        _see_through(database, settings, order, trainees, supervisor, gang)
+        _see_through(database, settings, order, trainees, examinations, supervisor, gang)
     return False  # what the cluster's client leaves behind goes with this process
 
 
@@ -297,6 +300,7 @@ def _see_through(
     settings: Settings,
     order: Order,
     trainees: dict[int, Trainee],
+    examinations: dict[int, Examination],
     supervisor: _Supervisor,
     gang: Gang | None = None,
 ) -> bool:
@@ -304,6 +308,8 @@ def _see_through(
     writer = Writer(
         database, settings, order.assignments, due=supervisor.attention, told=partial(supervisor.tell, FLUSHED)
     )
+    for place, examination in examinations.items():
+        writer.examines(place, examination, _last_epoch(trainees[place]))
     supervisor.pulse.begin(_longest_step_s(trainees.values()), lambda: writer.writing)
     for place, trainee in trainees.items():
         if trainee.resume is not None:
@@ -383,6 +389,24 @@ def _trainees(database: Database, settings: Settings, order: Order) -> dict[int,
             engine = replace(engine, gradients_every=None)  # statistics are not compared
         trainees[place] = Trainee(engine, *opened[same], training.load_resume_point(database, run_id))
     return trainees
+
+
+def _examinations(database: Database, order: Order, trainees: dict[int, Trainee]) -> dict[int, Examination]:
+    """Begin the examination of each run, with what it has recorded; what a verification comes to is not examined."""
+    begun = {}
+    for place, trainee in trainees.items():
+        assignment = order.assignments[place]
+        if assignment.comparison is None:
+            facts, last = facts_of(trainee.config, trainee.data), _last_epoch(trainee)
+            with database.reading() as session:
+                run_id = assignment.attempt.run_id
+                begun[place] = diagnoses.begin(session, run_id, assignment.config, facts, last)
+    return begun
+
+
+def _last_epoch(trainee: Trainee) -> int:
+    """Tell the last epoch that is recorded of what is to go on; −1 of what begins."""
+    return -1 if trainee.resume is None else trainee.resume.epoch
 
 
 def _alike(trainees: dict[int, Trainee]) -> Iterator[dict[int, Trainee]]:

@@ -6,6 +6,7 @@ so that what is stored and where a run would go on never disagree. When the time
 middle of a long epoch, `due` asks the training for resume points at the next step boundary.
 """
 
+import json
 import logging
 import math
 import threading
@@ -20,17 +21,19 @@ from sqlalchemy.orm import Session
 
 from chainrule.app.config import MIB, Settings
 from chainrule.app.run_status import Reason, RunStatus
-from chainrule.app.services import comparing
+from chainrule.app.services import comparing, diagnoses
 from chainrule.app.services.comparing import Comparison, Hashed
 from chainrule.app.services.tally import Flush
 from chainrule.app.services.training import encode_resume_point
 from chainrule.app.services.weights import NetworkEncoder, sha256
-from chainrule.app.store import checkpoints, epochs, gradients, runs
+from chainrule.app.store import checkpoints, epochs, gradients, probes, runs
 from chainrule.app.store.database import Database
 from chainrule.app.store.outages import patiently
 from chainrule.app.store.runs import Attempt
 from chainrule.app.store.troubles import explained
 from chainrule.engine import Epoch, Network, ResumePoint
+from chainrule.engine.diagnoses import point_of
+from chainrule.engine.examination import Examination
 
 MOST_WAITING_BYTES = 64 * MIB
 ROW_BYTES = 1024
@@ -80,6 +83,8 @@ class _Batch:
     epochs: list[dict[str, Any]] = field(default_factory=list)
     weights: dict[int, Network] = field(default_factory=dict)
     gradients: list[dict[str, Any]] = field(default_factory=list)
+    probes: list[dict[str, Any]] = field(default_factory=list)
+    diagnoses: list[dict[str, Any]] | None = None
     size_bytes: int = 0
     superseded: list[int] = field(default_factory=list)
     best_epoch: int | None = None
@@ -101,6 +106,8 @@ class _Run:
         self.steps_written = 0
         self.batch = _Batch()
         self.comparison, self.hashed = assignment.comparison, assignment.hashed
+        self.examination: Examination | None = None
+        self.epoch = -1
         self.limit_s: float = math.inf if assignment.comparison else self.config.get("max_duration_s") or math.inf
         self._trained_s, self._since = assignment.trained_s, math.inf
 
@@ -119,7 +126,7 @@ class _Run:
 
     def add(self, epoch: Epoch) -> None:
         """Take one epoch; copies what the training will overwrite."""
-        run_id, batch = self.attempt.run_id, self.batch
+        run_id, batch, self.epoch = self.attempt.run_id, self.batch, epoch.epoch
         batch.epochs.append(
             {
                 "run_id": run_id,
@@ -156,11 +163,19 @@ class _Run:
                     "update_ratio": record.update_ratio,
                 }
             )
+        if epoch.probe is not None:
+            found = json.dumps(epoch.probe.to_dict(), separators=(",", ":"))
+            batch.probes.append({"run_id": run_id, "epoch": epoch.epoch, "found": found})
+        if self.examination is not None and diagnoses.is_point(self.config, epoch):
+            self.examination.see(point_of(epoch))
+            batch.diagnoses = [verdict.to_dict() for verdict in self.examination.verdicts]
         batch.size_bytes += ROW_BYTES * (1 + len(epoch.gradients or ()))
 
     def progress(self, batch: _Batch) -> dict[str, Any]:
         """Tell how far the run is with a batch."""
         values: dict[str, Any] = {"trained_s": batch.trained_s}
+        if batch.diagnoses is not None:
+            values["diagnoses"] = batch.diagnoses
         if batch.epochs:
             newest = batch.epochs[-1]
             names = ("cost", "error", "validation_cost", "validation_error")
@@ -217,6 +232,10 @@ class Writer:
         """Take note of the best epoch so far of a run that goes on from a resume point."""
         self._runs[place].best = best_epoch
 
+    def examines(self, place: int, examination: Examination, epoch: int) -> None:
+        """Take over the examination of a run, that has seen what is recorded of it up to an epoch."""
+        self._runs[place].examination, self._runs[place].epoch = examination, epoch
+
     def goes_on_at(self, place: int, steps: int) -> None:
         """Take note of how many steps a run has done that goes on from a resume point."""
         self._runs[place].steps_written = steps
@@ -245,8 +264,12 @@ class Writer:
 
         The point is kept even if the run has ended, so that it can be extended; None where no training can go on.
         """
-        batch = self._runs[place].batch
+        run = self._runs[place]
+        batch = run.batch
         batch.ending, batch.point = ending, point
+        if ending.reason is Reason.DIVERGED and run.examination is not None:
+            run.examination.diverged(run.epoch + 1)
+            batch.diagnoses = [verdict.to_dict() for verdict in run.examination.verdicts]
         self.due.set()
 
     def hand_over(self, points: Mapping[int, ResumePoint]) -> None:
@@ -412,6 +435,7 @@ class Writer:
         epochs.add(session, batch.epochs)
         checkpoints.add(session, rows)
         gradients.add(session, batch.gradients)
+        probes.add(session, batch.probes)
         for epoch in batch.superseded:
             checkpoints.drop(session, attempt.run_id, epoch)
         if rows and run.keep is not None:

@@ -22,6 +22,7 @@ class Page:
         rows: one tuple for each epoch, in the order of COLUMNS.
         next_after: where more that is there already begins; None if there is none.
         stride, of: every `stride`-th of `of` epochs was read; None if all were.
+        diagnoses: the verdicts on the run so far, as they are stored.
     """
 
     run_id: str
@@ -33,6 +34,7 @@ class Page:
     next_after: int | None = None
     stride: int | None = None
     of: int | None = None
+    diagnoses: Sequence[dict[str, Any]] = ()
 
     @property
     def done(self) -> bool:
@@ -51,6 +53,7 @@ def page(database: Database, run_id: str, *, after: int, limit: int, at_most: in
     with database.reading() as session:
         run = found(runs.get(session, run_id), run_id)
         state = (run.id, run.status, run.reason, run.detail, run.revision)
+        verdicts = run.diagnoses or ()
         if at_most is not None:
             total, last = store.count(session, run_id, after)
             if total > at_most:
@@ -60,7 +63,7 @@ def page(database: Database, run_id: str, *, after: int, limit: int, at_most: in
         read = _rows(store.page(session, run_id, after, limit + 1))
     more = len(read) > limit
     read = read[:limit]
-    return Page(*state, read, next_after=read[-1][0] if more else None)
+    return Page(*state, read, next_after=read[-1][0] if more else None, diagnoses=verdicts)
 
 
 def _rows(epochs: Sequence[Epoch]) -> list[tuple[Any, ...]]:

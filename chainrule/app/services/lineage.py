@@ -105,6 +105,7 @@ def take_over(session: Session, run: Run, parent_id: str) -> None:
     run.best_epoch = parent.best_epoch
     run.cost, run.error = parent.cost, parent.error
     run.validation_cost, run.validation_error = parent.validation_cost, parent.validation_error
+    run.diagnoses = parent.diagnoses
     run.builds = parent.builds
 
 

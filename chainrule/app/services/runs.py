@@ -1,6 +1,6 @@
 """Runs: what may be submitted, and what a client sees of them."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from chainrule.app.store import inputs as inputs_store
 from chainrule.app.store import runs as store
 from chainrule.app.store.database import Database, new_id, now
 from chainrule.app.store.models import Run, RunAttempt, RunTransition
+from chainrule.engine.rules import BY_ID
 
 RETRY_AFTER_S = 5
 
@@ -288,6 +289,7 @@ def view(run: Run, transitions: list[RunTransition] | None = None) -> dict[str, 
             "eta_s": _eta_s(run, steps_total),
         },
         "best_epoch": run.best_epoch,
+        "diagnoses": [diagnosed(verdict) for verdict in run.diagnoses or ()],
         "cost": run.cost,
         "error": run.error,
         "validation_cost": run.validation_cost,
@@ -310,6 +312,21 @@ def view(run: Run, transitions: list[RunTransition] | None = None) -> dict[str, 
             for t in transitions
         ]
     return shown
+
+
+def diagnosed(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Show a verdict as it is in a run."""
+    rule = BY_ID[stored["rule"]]
+    return {
+        "rule": rule.id,
+        "severity": rule.severity,
+        "title": rule.title,
+        "layer": stored["layer"],
+        "first_epoch": stored["first"],
+        "raised_at": stored["raised"],
+        "last_epoch": stored["last"],
+        "active": stored["cleared"] is None,
+    }
 
 
 def _verification(run: Run) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from chainrule.app.run_status import RunStatus
 from chainrule.app.store.database import now
-from chainrule.app.store.models import Checkpoint, Epoch, GradientRecord, Run, Sweep
+from chainrule.app.store.models import Checkpoint, Epoch, GradientRecord, ProbeRecord, Run, Sweep
 
 MOST_BYTES = 32 * 2**20
 MOST_ROWS = 20_000
@@ -74,7 +74,7 @@ def remove_some(session: Session, run_id: str) -> bool:
         return True
     if drop_checkpoints(session, Checkpoint.run_id == run_id):
         return False
-    for table in (GradientRecord, Epoch):
+    for table in (GradientRecord, ProbeRecord, Epoch):
         if drop_rows(session, table, table.run_id == run_id):
             return False
     session.execute(_quietly(delete(Run).where(Run.id == run_id, Run.purging)))
@@ -95,7 +95,7 @@ def drop_checkpoints(session: Session, which: ColumnElement[bool]) -> int:
     return _touched(session, delete(Checkpoint).where(which, Checkpoint.epoch <= last))
 
 
-def drop_rows(session: Session, table: type[Epoch | GradientRecord], which: ColumnElement[bool]) -> int:
+def drop_rows(session: Session, table: type[Epoch | GradientRecord | ProbeRecord], which: ColumnElement[bool]) -> int:
     """Drop some of one run's rows, whole epochs of about `MOST_ROWS` together, the first ones; tell how many."""
     beyond = select(table.epoch).where(which).order_by(table.epoch).offset(MOST_ROWS).limit(1)
     end = session.scalar(beyond)

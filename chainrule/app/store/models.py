@@ -14,6 +14,7 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     String,
+    Text,
     TypeDecorator,
     UniqueConstraint,
     false,
@@ -175,6 +176,8 @@ class Run(Base):
     error: Mapped[float | None]
     validation_cost: Mapped[float | None]
     validation_error: Mapped[float | None]
+    # The verdicts so far, `engine.Verdict` each; null before the first epoch.
+    diagnoses: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
     builds: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     # The W3C trace context of the request it was submitted by, where requests are traced.
     trace_parent: Mapped[str | None] = mapped_column(String(64))
@@ -312,6 +315,16 @@ class GradientRecord(Base):
     maximum: Mapped[float]
     zeros: Mapped[float]
     update_ratio: Mapped[float | None]
+
+
+class ProbeRecord(Base):
+    """What else is recorded of an epoch whose gradients are: `engine.Probe` as JSON."""
+
+    __tablename__ = "probe_records"
+
+    run_id: Mapped[str] = mapped_column(ForeignKey(_IN_RUN, ondelete="CASCADE"), primary_key=True)
+    epoch: Mapped[int] = mapped_column(primary_key=True)
+    found: Mapped[str] = mapped_column(Text)
 
 
 class ResumePoint(Base):

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from chainrule.app.run_status import RunStatus
 from chainrule.app.store import checkpoints, deletions
 from chainrule.app.store.database import now
-from chainrule.app.store.models import Checkpoint, Dataset, GradientRecord, ResumePoint, Run
+from chainrule.app.store.models import Checkpoint, Dataset, GradientRecord, ProbeRecord, ResumePoint, Run
 from chainrule.app.store.visibility import EVERYBODY
 
 EPOCH_BYTES = 150
@@ -35,7 +35,8 @@ def measure(session: Session, run_id: str) -> None:
     weights = session.scalar(select(func.sum(Checkpoint.size_bytes)).where(Checkpoint.run_id == run_id))
     point = session.scalar(select(func.length(ResumePoint.content)).where(ResumePoint.run_id == run_id))
     records = session.scalar(select(func.count()).where(GradientRecord.run_id == run_id))
-    size = int(weights or 0) + (point or 0) + RECORD_BYTES * (records or 0)
+    probes = session.scalar(select(func.sum(func.length(ProbeRecord.found))).where(ProbeRecord.run_id == run_id))
+    size = int(weights or 0) + (point or 0) + RECORD_BYTES * (records or 0) + int(probes or 0)
     measured = update(Run).where(Run.id == run_id, Run.stored_bytes.is_(None), Run.status.in_(_ENDED))
     session.execute(
         measured.values(stored_bytes=size + EPOCH_BYTES * (Run.epochs_done + 1)).execution_options(
@@ -70,9 +71,8 @@ def thin_some(session: Session, run_id: str) -> bool:
     epochs = [epoch for epoch in kept if epoch is not None]
     if deletions.drop_checkpoints(session, and_(Checkpoint.run_id == run_id, Checkpoint.epoch.not_in(epochs))):
         return False
-    if deletions.drop_rows(
-        session, GradientRecord, and_(GradientRecord.run_id == run_id, GradientRecord.epoch.not_in(epochs))
-    ):
-        return False
+    for table in (GradientRecord, ProbeRecord):
+        if deletions.drop_rows(session, table, and_(table.run_id == run_id, table.epoch.not_in(epochs))):
+            return False
     run.thinned_at, run.stored_bytes, run.revision = now(), None, run.revision + 1
     return True

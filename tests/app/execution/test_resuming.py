@@ -68,7 +68,7 @@ def all_told(database: Database, run_id: str) -> tuple[Any, ...]:
         point = session.execute(
             select(ResumePoint.epoch, ResumePoint.step, ResumePoint.content).where(ResumePoint.run_id == run_id)
         ).one()
-    state = {name: run[name] for name in ("status", "reason", "best_epoch", "cost", "validation_cost")}
+    state = {name: run[name] for name in ("status", "reason", "best_epoch", "cost", "validation_cost", "diagnoses")}
     return state, run["progress"]["steps_done"], tuple(point), told(database, run_id)
 
 

@@ -448,6 +448,19 @@ class Verification(Answer):
     changed_builds: list[str] = Field(description="Which of them are others now; if any, a difference may be theirs.")
 
 
+class Diagnosis(Answer):
+    """What is wrong with a run, in short."""
+
+    rule: str = Field(description="The rule that says so; GET /v1/diagnoses lists them.")
+    severity: str = Field(description="error, warning or info.")
+    title: str = Field(description="What it is.")
+    layer: int | None = Field(description="Where; null if in no layer alone.")
+    first_epoch: int = Field(description="The first epoch at which it was so.")
+    raised_at: int = Field(description="The epoch at which it had been so for long enough to be said.")
+    last_epoch: int = Field(description="The last epoch at which it was so.")
+    active: bool = Field(description="Whether it still is, or was to the end.")
+
+
 class Run(Answer):
     """One training of one network."""
 
@@ -487,6 +500,9 @@ class Run(Answer):
     progress: Progress = Field(description="How far it has come.")
     best_epoch: int | None = Field(
         description="With early stopping the best epoch so far, whose weights `final` names; else null."
+    )
+    diagnoses: list[Diagnosis] = Field(
+        default=[], description="What is wrong with it, or was; GET /v1/runs/{id}/diagnoses has values, reason and fix."
     )
     cost: float | None = Field(description="Cost of the newest epoch: the mean over its training samples.")
     error: float | None = Field(description="Share of the training samples got wrong; null for regression.")
