@@ -23,7 +23,7 @@ let last = 0;
  * @param {(data: any) => {head: string[], rows: any[][], note?: string}} table
  * @returns {any}
  */
-function figure(kind, options, draw, table) {
+export function figure(kind, options, draw, table) {
   const id = `chart-${last += 1}`;
   const body = el("div", { class: "chart-body" });
   const rows = el("div", { class: "chart-table", tabindex: "0", role: "region", "aria-label": `${options.label}: table`, hidden: true });
@@ -71,7 +71,7 @@ function extent(values) {
 }
 
 /** About so many round numbers between two. @param {number} low @param {number} high @param {number} count */
-function ticks(low, high, count, whole = false) {
+export function ticks(low, high, count, whole = false) {
   const rough = (high - low) / Math.max(1, count) || 1;
   const power = 10 ** Math.floor(Math.log10(rough));
   let step = [1, 2, 5, 10].map((n) => n * power).find((n) => n >= rough) ?? rough;
@@ -100,7 +100,7 @@ function scale([low, high], [from, to], log) {
 }
 
 /** @param {number} i */
-const colour = (i) => `var(--series-${i % SERIES.length})`;
+export const colour = (i) => `var(--series-${i % SERIES.length})`;
 
 /** The shape of a group's points; with the ninth group colours begin anew, with other shapes. @param {number} i */
 const mark = (i) => SHAPES[(i + Math.floor(i / SERIES.length)) % SHAPES.length];
@@ -212,8 +212,9 @@ function trace(/** @type {any[]} */ values, /** @type {any[]} */ xs, /** @type {
     path += `${open ? "L" : "M"}${px.toFixed(1)} ${py.toFixed(1)}`;
     [open, column, low, high] = [true, Math.round(px), py, py];
   }
-  const alone = finite(values).length === 1 && path ? "h.01" : "";
-  return [svg("path", { class: "curve", d: path + alone, "stroke-dasharray": alone ? "" : DASHES[i % DASHES.length], style: { stroke: colour(i) } }), ...marks];
+  // A point without neighbours is a dot.
+  const drawn = path.replace(/M[\d. -]+(?=M|$)/g, "$&h.01");
+  return [svg("path", { class: "curve", d: drawn, "stroke-dasharray": DASHES[i % DASHES.length], style: { stroke: colour(i) } }), ...marks];
 }
 
 /**
@@ -267,7 +268,7 @@ export function scatter(options) {
 
 /** A canvas of one pixel a cell. @param {number} columns @param {number} rows @param {(i: number) => number[]} of
  * @returns {HTMLCanvasElement} */
-function pixels(columns, rows, of) {
+export function pixels(columns, rows, of) {
   const canvas = el("canvas", { width: Math.max(1, columns), height: Math.max(1, rows) });
   const context = canvas.getContext("2d");
   const image = context.createImageData(Math.max(1, columns), Math.max(1, rows));
@@ -378,7 +379,7 @@ export function ridge(options) {
       const base = count > 1 ? box.top + i * step : box.bottom;
       const points = one.counts.map((/** @type {number} */ n, /** @type {number} */ j) => `${((x(data.edges[j]) + x(data.edges[j + 1])) / 2).toFixed(1)} ${(base - (Number.isFinite(n) ? n / most : 0) * tall).toFixed(1)}`);
       root.append(svg("path", { class: i === data.selected ? "ridge-line selected" : "ridge-line", d: `M${box.left} ${base.toFixed(1)}L${points.join("L")}L${box.right} ${base.toFixed(1)}` }));
-      if (i % named === 0 || i === count - 1) root.append(svg("text", { x: box.left - 6, y: base + 4, "text-anchor": "end" }, one.name));
+      if ((i % named === 0 && 2 * (count - 1 - i) >= named) || i === count - 1) root.append(svg("text", { x: box.left - 6, y: base + 4, "text-anchor": "end" }, one.name));
     });
     axes(root, box, x, (/** @type {number} */ v) => v, data.log ? decades(data.edges[0], data.edges[data.edges.length - 1]) : ticks(data.edges[0], data.edges[data.edges.length - 1], width / 90), [], data);
     body.replaceChildren(root);
