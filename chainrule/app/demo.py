@@ -60,7 +60,11 @@ def _show(client: Client, run: Resource, folder: Path) -> None:
     _backpropagate(client, run)
     path = client.save_weights(run["id"], folder / f"{run['id']}.safetensors")
     say(f"\nWeights of epoch {last}, {path.stat().st_size:,} bytes, saved to\n{path}\n", soft_wrap=True)
-    say("In a browser (latest names the run submitted last):")
+    page = f"{client.url}/#/runs/{run['id']}"
+    say("The dashboard, in a browser:")
+    for what, address in (("runs", f"{client.url}/"), ("this run", page), ("inside", f"{page}/backprop?epoch=1")):
+        say(f"{what:<9} {address}", soft_wrap=True)
+    say("\nThe API (latest names the run submitted last):")
     base = f"{client.url}/v1/runs/latest"
     for what, address in (
         ("try it", f"{client.url}/docs"),

@@ -16,12 +16,9 @@ from chainrule.app.api.dependencies import matches
 from chainrule.app.api.problems import kinds
 from chainrule.app.api.schemas.checkpoints import Weights
 from chainrule.app.api.schemas.wire import Problem
+from chainrule.app.api.web import OWN_FILES
 
 router = APIRouter(include_in_schema=False)
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-)
 PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -118,7 +115,7 @@ async def document(request: Request) -> Response:
 @router.get("/docs/")
 async def docs() -> Response:
     """Show the interactive documentation."""
-    return HTMLResponse(PAGE, headers={"Content-Security-Policy": POLICY})
+    return HTMLResponse(PAGE, headers={"Content-Security-Policy": OWN_FILES})
 
 
 @router.get("/docs/docs.js")

@@ -169,6 +169,7 @@ def test_the_page_asks_for_nothing_from_elsewhere(client: httpx.Client) -> None:
         assert "default-src 'none'" in policy
         assert "script-src 'self'" in policy
         assert "http" not in policy
+        assert "unsafe" not in policy
     assets = re.findall(r"(?:src|href)=\"([^\"]+)\"", page.text)
     assert len(assets) == 4
     for asset in assets:
@@ -190,6 +191,9 @@ def test_the_page_submits_a_run_in_a_browser(fresh: Any, cache_dir: Path) -> Non
     ):
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page()
+        page.add_init_script(
+            "document.addEventListener('securitypolicyviolation', (e) => console.error(e.violatedDirective))"
+        )
         page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on(
