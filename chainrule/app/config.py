@@ -142,11 +142,28 @@ class Settings(BaseSettings):
         ge=0,
         description="Requests a minute that each owner, or without keys each address, may send; 0 for any number.",
     )
+    guess_limit: int = Field(
+        default=60,
+        ge=0,
+        description="Keys that are not valid that an address may show in a minute; then it is answered 429, but for "
+        "keys that were valid before. 0 for any number.",
+    )
     max_streams: int = Field(default=1000, ge=0, description="Event streams that may be open at once.")
     max_streams_per_client: int = Field(
         default=250, ge=0, description="Event streams that one owner, or without keys one address, may have open."
     )
     max_queued_runs: int = Field(default=10_000, ge=1, description="Runs that may wait at once; more are answered 429.")
+    max_queued_per_owner: int | None = Field(
+        default=None,
+        ge=1,
+        description="Runs of one owner that may wait at once; more are answered 429. By default half of "
+        "`CHAINRULE_MAX_QUEUED_RUNS` with keys, and no limit without.",
+    )
+    max_running_per_owner: int = Field(
+        default=0,
+        ge=0,
+        description="Slots that the runs of one owner may take at once, 0 for any number; a setting of workers.",
+    )
     max_request_bytes: int = Field(default=4 * MIB, ge=1024, description="Largest JSON body, datasets aside.")
     max_rows_bytes: int = Field(
         default=32 * MIB, ge=1024, description="Largest dataset sent as JSON; larger ones are sent as files."
@@ -173,6 +190,12 @@ class Settings(BaseSettings):
         description="Room for all datasets and runs together, waiting ones as estimated; more is answered 507. "
         "No limit by default.",
     )
+    max_storage_bytes_per_owner: int | None = Field(
+        default=None,
+        ge=1,
+        description="Room for the datasets and runs of each owner, waiting ones as estimated; more is answered 403. "
+        "No limit by default.",
+    )
     max_inspect_values: int = Field(
         default=20_000_000,
         ge=1,
@@ -195,6 +218,13 @@ class Settings(BaseSettings):
         description="Largest samples x (parameters + 100 x units) x 3 that one request may train to replay an epoch; a "
         "step counts 200,000 more, and 2,000,000 where it is looked at.",
     )
+
+    @property
+    def queued_per_owner(self) -> int | None:
+        """How many runs of one owner may wait, if there is a limit: with keys nobody fills the queue alone."""
+        if self.max_queued_per_owner is None and self.auth == "keys":
+            return max(1, self.max_queued_runs // 2)
+        return self.max_queued_per_owner
 
     @field_validator("engine")
     @classmethod

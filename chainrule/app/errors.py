@@ -4,7 +4,8 @@ AppError
 ├── Malformed              400  malformed
 ├── Unauthenticated        401  unauthenticated
 ├── Forbidden              403  forbidden
-│   └── CrossOrigin             cross_origin
+│   ├── CrossOrigin             cross_origin
+│   └── OwnerStorageFull        owner_storage_full
 ├── NotFound               404  not_found
 ├── NotAllowed             405  not_allowed
 ├── NotAcceptable          406  not_acceptable
@@ -20,6 +21,7 @@ AppError
 │   ├── LimitExceeded           limit_exceeded
 │   └── IdempotencyMismatch     idempotency_mismatch
 ├── QueueFull              429  queue_full
+│   └── OwnerQueueFull          owner_queue_full
 ├── TooManyRequests        429  too_many_requests
 ├── Unavailable            503  unavailable
 ├── StorageFull            507  storage_full
@@ -187,13 +189,27 @@ class QueueFull(AppError):
 
     status, code, title = 429, "queue_full", "Too many queued runs"
 
-    def __init__(self, queued: int, limit: int, retry_after_s: int) -> None:
+    whose, setting = "", "CHAINRULE_MAX_QUEUED_RUNS"
+
+    def __init__(self, queued: int, more: int, limit: int, retry_after_s: int) -> None:
         super().__init__(
-            f"{queued:,} runs are queued and the limit is {limit:,} (setting CHAINRULE_MAX_QUEUED_RUNS); "
-            f"try again in {retry_after_s} s.",
-            headers={"Retry-After": str(retry_after_s)},
-            extra={"limit": limit, "value": queued, "setting": "CHAINRULE_MAX_QUEUED_RUNS"},
+            f"{queued:,} runs {self.whose}are queued, {more:,} would be added, and the limit is {limit:,} (setting "
+            f"{self.setting}); "
+            + (
+                f"try again in {retry_after_s} s, or cancel some that wait."
+                if more <= limit
+                else f"submit {limit:,} at once at most."
+            ),
+            headers={"Retry-After": str(retry_after_s)} if more <= limit else {},
+            extra={"limit": limit, "value": queued, "setting": self.setting},
         )
+
+
+class OwnerQueueFull(QueueFull):
+    """Too many runs of the same owner are waiting; try again later."""
+
+    code, title = "owner_queue_full", "Too many queued runs of yours"
+    whose, setting = "of yours ", "CHAINRULE_MAX_QUEUED_PER_OWNER"
 
 
 class TooManyRequests(AppError):
@@ -208,6 +224,12 @@ class Unavailable(AppError):
     status, code, title = 503, "unavailable", "Service unavailable"
 
 
+_MAKE_ROOM = (
+    "Purge runs (DELETE /v1/runs/{run_id}?purge=true; deleted ones count until then) or datasets, or submit runs that "
+    "keep fewer checkpoints (checkpoints.every, checkpoints.keep)."
+)
+
+
 class StorageFull(AppError):
     """There is no room for it, by the limit the operator has set."""
 
@@ -216,10 +238,21 @@ class StorageFull(AppError):
     def __init__(self, taken: int, more: int, limit: int) -> None:
         super().__init__(
             f"It would take {more:,} bytes, {taken:,} are taken or reserved, and the limit is {limit:,} "
-            "(setting CHAINRULE_MAX_TOTAL_STORAGE_BYTES). Purge runs (DELETE /v1/runs/{run_id}?purge=true; deleted "
-            "ones count until then) or datasets, or submit runs that keep fewer checkpoints (checkpoints.every, "
-            "checkpoints.keep).",
+            f"(setting CHAINRULE_MAX_TOTAL_STORAGE_BYTES). {_MAKE_ROOM}",
             extra={"limit": limit, "value": taken + more, "setting": "CHAINRULE_MAX_TOTAL_STORAGE_BYTES"},
+        )
+
+
+class OwnerStorageFull(Forbidden):
+    """Its owner has no room left for it, by the limit the operator has set."""
+
+    code, title = "owner_storage_full", "No room of yours left"
+
+    def __init__(self, taken: int, more: int, limit: int) -> None:
+        super().__init__(
+            f"It would take {more:,} bytes, {taken:,} are taken or reserved by what is yours, and the limit for each "
+            f"owner is {limit:,} (setting CHAINRULE_MAX_STORAGE_BYTES_PER_OWNER). {_MAKE_ROOM}",
+            extra={"limit": limit, "value": taken + more, "setting": "CHAINRULE_MAX_STORAGE_BYTES_PER_OWNER"},
         )
 
 

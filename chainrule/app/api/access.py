@@ -7,10 +7,11 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from chainrule.app.api.guesses import Guesses
 from chainrule.app.api.hosts import SAFE
 from chainrule.app.api.problems import response, unreachable
 from chainrule.app.config import Settings
-from chainrule.app.errors import Forbidden, Unauthenticated
+from chainrule.app.errors import Forbidden, TooManyRequests, Unauthenticated
 from chainrule.app.services import keys
 from chainrule.app.services.keys import Caller
 from chainrule.app.store.database import UNREACHABLE, Database
@@ -43,6 +44,7 @@ class KnowCallers:
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
         self._required = settings.auth == "keys"
+        self._guesses = Guesses(settings.guess_limit)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Find out who calls and pass the request on, or refuse it."""
@@ -56,8 +58,10 @@ class KnowCallers:
                 try:
                     shown = _shown(scope)
                     database: Database = scope["app"].state.parts.database
-                    state["caller"] = await run_in_threadpool(keys.authenticate, database, shown)
-                except Unauthenticated as error:
+                    address = (scope.get("client") or ("unknown",))[0]
+                    self._guesses.permit(address, shown)
+                    state["caller"] = await run_in_threadpool(self._recognise, database, address, shown)
+                except (Unauthenticated, TooManyRequests) as error:
                     await response(error)(scope, receive, send)
                     return
                 except UNREACHABLE as error:
@@ -65,6 +69,16 @@ class KnowCallers:
                     return
                 send = _while_valid(database, shown, send)
         await self._app(scope, receive, send)
+
+    def _recognise(self, database: Database, address: str, shown: str) -> Caller:
+        self._guesses.permit(address, shown)  # by now others of the address may have failed
+        try:
+            caller = keys.authenticate(database, shown)
+        except Unauthenticated:
+            self._guesses.failed(address, shown)
+            raise
+        self._guesses.succeeded(shown)
+        return caller
 
 
 async def permitted(request: Request) -> None:

@@ -31,6 +31,7 @@ from chainrule.app.errors import (
     LimitExceeded,
     Malformed,
     NotFound,
+    OwnerStorageFull,
     StorageFull,
     TooLarge,
     UnsupportedMediaType,
@@ -79,7 +80,7 @@ MOST_FILES, MOST_FIELDS = 10, 100
         },
         **documented(
             Malformed, IdempotencyInFlight, TooLarge, UnsupportedMediaType, InvalidInput, LimitExceeded,
-            IdempotencyMismatch, StorageFull,
+            IdempotencyMismatch, OwnerStorageFull, StorageFull,
         ),
     },
     openapi_extra={

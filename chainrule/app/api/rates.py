@@ -32,15 +32,25 @@ class Buckets:
 
     def take(self, client: str, at: float) -> tuple[bool, int, int]:
         """Take a token; tell whether there was one, how many are left, and the seconds until there is another."""
-        left, since = self._buckets.pop(client, (self._most, at))
-        left = min(self._most, left + (at - since) * self._most / WINDOW_S)
+        left = self._left(client, at)
         allowed = left >= 1.0
         left -= allowed
         self._buckets[client] = left, at
+        self._buckets.move_to_end(client)
         if len(self._buckets) > MOST_CLIENTS:
             self._buckets.popitem(last=False)
-        wait_s = max(0.0, 1.0 - left) * WINDOW_S / self._most
-        return allowed, int(left), math.ceil(wait_s)
+        return allowed, int(left), self._wait_s(left)
+
+    def look(self, client: str, at: float) -> int:
+        """Tell in how many seconds there is a token, and take none; 0 if there is one."""
+        return self._wait_s(self._left(client, at))
+
+    def _left(self, client: str, at: float) -> float:
+        left, since = self._buckets.get(client, (self._most, at))
+        return min(self._most, left + (at - since) * self._most / WINDOW_S)
+
+    def _wait_s(self, left: float) -> int:
+        return math.ceil(max(0.0, 1.0 - left) * WINDOW_S / self._most)
 
 
 class LimitRates:

@@ -45,6 +45,8 @@ from chainrule.app.errors import (
     LimitExceeded,
     Malformed,
     NotFound,
+    OwnerQueueFull,
+    OwnerStorageFull,
     PreconditionFailed,
     QueueFull,
     StorageFull,
@@ -64,7 +66,7 @@ CREATED: dict[int | str, dict[str, Any]] = {
     },
     **documented(
         Malformed, IdempotencyInFlight, TooLarge, UnsupportedMediaType, InvalidInput, LimitExceeded,
-        IdempotencyMismatch, QueueFull, StorageFull,
+        IdempotencyMismatch, QueueFull, OwnerQueueFull, StorageFull, OwnerStorageFull,
     ),
 }  # fmt: skip
 VALIDATED = {"model": Validated, "description": "With `validate_only`: the spec is good, and this is what it takes."}
@@ -269,7 +271,7 @@ def pause_run(service: Service, run_id: ExactRunId, if_match: IfMatch) -> Any:
     response_description="The run: in the queue, or running still.",
     response_model=Run,
     response_model_exclude_unset=True,
-    responses={200: {"headers": ETAG}, **documented(NotFound, Conflict, PreconditionFailed, QueueFull)},
+    responses={200: {"headers": ETAG}, **documented(NotFound, Conflict, PreconditionFailed, QueueFull, OwnerQueueFull)},
 )
 def resume_run(service: Service, run_id: ExactRunId, if_match: IfMatch) -> Any:
     """A paused run goes back into the queue; one that has not stopped yet need not.

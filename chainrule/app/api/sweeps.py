@@ -37,6 +37,8 @@ from chainrule.app.errors import (
     LimitExceeded,
     Malformed,
     NotFound,
+    OwnerQueueFull,
+    OwnerStorageFull,
     QueueFull,
     StorageFull,
     TooLarge,
@@ -94,7 +96,7 @@ ExactSweepId = Annotated[str, Path(alias="sweep_id", pattern=r"^sweep_[a-z0-9]{1
         },
         **documented(
             Malformed, IdempotencyInFlight, TooLarge, UnsupportedMediaType, InvalidInput, LimitExceeded,
-            IdempotencyMismatch, QueueFull, StorageFull,
+            IdempotencyMismatch, QueueFull, OwnerQueueFull, StorageFull, OwnerStorageFull,
         ),
     },
     openapi_extra={

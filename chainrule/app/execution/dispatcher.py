@@ -73,7 +73,7 @@ class Dispatcher:
     def _waiting(self, free: int) -> int:
         try:
             with self._database.reading() as session:
-                return runs.count_claimable(session, free)
+                return runs.count_claimable(session, free, most_each=self._settings.max_running_per_owner)
         except SQLAlchemyError as error:
             log.warning("cannot look for runs: %s", error)
             return 0

@@ -81,7 +81,7 @@ def _claim(
         with database.writing(announce=False) as session:
             if again and (claimed := runs.claimed(session, attempt_id)):
                 return claimed
-            run = runs.claim(session, attempt_id, worker, of)
+            run = runs.claim(session, attempt_id, worker, of, most_each=settings.max_running_per_owner)
             if run is None:
                 return []
             alike = runs.claim_alike(session, run, settings.slots, settings.max_stack, attempt_id, worker, of)

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from chainrule.app.config import Settings
 from chainrule.app.errors import Conflict, InvalidInput, NotFound
-from chainrule.app.services import idempotency, retention
+from chainrule.app.services import idempotency, quotas
 from chainrule.app.services.dataset_files import Content, Names, open_copy
 from chainrule.app.services.formats import Limits, Options, Table, read, rows
 from chainrule.app.store import datasets as store
@@ -264,7 +264,7 @@ def _store(
         known = store.get(session, dataset.id)
         shown = _view(known or dataset)
         if known is None:
-            retention.admit(session, settings, dataset.size_bytes)
+            quotas.admit_bytes(session, settings, dataset.size_bytes)
             store.add(session, dataset, content.chunks())
         status = 200 if known else 201
         idempotency.keep(session, key, idempotency.Answer(status, f"/v1/datasets/{dataset.id}", shown))

@@ -7,7 +7,6 @@ from datetime import timedelta
 from sqlalchemy.orm import Session
 
 from chainrule.app.config import Settings
-from chainrule.app.errors import StorageFull
 from chainrule.app.store import deletions, idempotency, storage, webhooks
 from chainrule.app.store.database import Database, now
 
@@ -39,19 +38,6 @@ def tidy(database: Database, settings: Settings, stopping: threading.Event | Non
         with database.writing(announce=False) as session:
             storage.measure(session, run_id)
     return AT_ONCE in (len(condemned), len(old), len(unmeasured))
-
-
-def admit(session: Session, settings: Settings, more_bytes: int) -> None:
-    """Refuse what there is no room for.
-
-    Concurrency: of several that are let in at the same time the last may be over the limit by what it takes.
-
-    Raises:
-        StorageFull: with what else is stored it would be over the limit of the service.
-    """
-    limit = settings.max_total_storage_bytes
-    if limit is not None and (taken := storage.total_bytes(session)) + more_bytes > limit:
-        raise StorageFull(taken, more_bytes, limit)
 
 
 def purge(database: Database, run_ids: Iterable[str], stopping: threading.Event | None = None) -> None:

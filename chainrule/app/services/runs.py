@@ -12,18 +12,15 @@ from chainrule.app.errors import (
     Conflict,
     NotFound,
     PreconditionFailed,
-    QueueFull,
 )
 from chainrule.app.run_status import Reason, RunStatus
-from chainrule.app.services import datasets, idempotency, plans, retention
+from chainrule.app.services import datasets, idempotency, plans, quotas, retention
 from chainrule.app.store import deletions, epochs
 from chainrule.app.store import inputs as inputs_store
 from chainrule.app.store import runs as store
 from chainrule.app.store.database import Database, new_id, now
 from chainrule.app.store.models import Run, RunAttempt, RunTransition
 from chainrule.engine.rules import BY_ID
-
-RETRY_AFTER_S = 5
 
 
 @dataclass(frozen=True)
@@ -58,8 +55,7 @@ def create(
     its datasets are held against being deleted.
 
     Raises:
-        QueueFull: too many runs wait.
-        StorageFull: there is no room for what it will store.
+        QueueFull, StorageFull: there is no room for it, by the limits of all owners or of each.
         IdempotencyMismatch, IdempotencyInFlight: the key belongs to another request.
     """
     with idempotency.in_flight(key):
@@ -72,10 +68,8 @@ def create(
                 return Submitted(given.body, replayed=True)
             for pointer, dataset in (("/dataset", run.dataset), ("/validation/dataset", run.validation_dataset)):
                 datasets.hold(session, dataset, pointer)
-            queued = store.count_queued(session, settings.max_queued_runs)
-            if queued >= settings.max_queued_runs:
-                raise QueueFull(queued, settings.max_queued_runs, RETRY_AFTER_S)
-            retention.admit(session, settings, run.estimated_bytes or 0)
+            quotas.admit_runs(session, settings)
+            quotas.admit_bytes(session, settings, run.estimated_bytes or 0)
             store.add(session, run)
             if run.config["inputs"] is not None:
                 inputs_store.add(session, run.id, plan.inputs.to_dict())
@@ -204,16 +198,14 @@ def resume(database: Database, settings: Settings, run_id: str, *, if_match: Col
         NotFound: there is no such run.
         PreconditionFailed: the run has none of the revisions of `if_match` any more.
         Conflict: it has ended, or is to be cancelled.
-        QueueFull: too many runs wait.
+        QueueFull, OwnerQueueFull: too many runs wait.
     """
     with database.writing() as session:
         run = found(store.hold(session, run_id), run_id)
         _match(run, if_match)
         _may_go_on(run)
         if run.status == RunStatus.PAUSED:
-            queued = store.count_queued(session, settings.max_queued_runs)
-            if queued >= settings.max_queued_runs:
-                raise QueueFull(queued, settings.max_queued_runs, RETRY_AFTER_S)
+            quotas.admit_runs(session, settings)
         store.resume(session, run_id)
         session.refresh(run)
         return view(run, list(store.transitions(session, run_id)))

@@ -13,10 +13,10 @@ import numpy as np
 from sqlalchemy.orm import Session
 
 from chainrule.app.config import Settings
-from chainrule.app.errors import AppError, Conflict, FieldError, InvalidInput, LimitExceeded, NotFound, QueueFull
+from chainrule.app.errors import AppError, Conflict, FieldError, InvalidInput, LimitExceeded, NotFound
 from chainrule.app.run_status import RunStatus
-from chainrule.app.services import datasets, idempotency, lineage, plans, retention, runs
-from chainrule.app.services.runs import RETRY_AFTER_S, Submitted
+from chainrule.app.services import datasets, idempotency, lineage, plans, quotas, retention, runs
+from chainrule.app.services.runs import Submitted
 from chainrule.app.store import deletions
 from chainrule.app.store import inputs as inputs_store
 from chainrule.app.store import runs as runs_store
@@ -98,8 +98,7 @@ def submit(
 
     Raises:
         InvalidInput: the spec of a member is wrong or over a limit.
-        QueueFull: too many runs would wait.
-        StorageFull: there is no room for what they will store.
+        QueueFull, StorageFull: there is no room for them, by the limits of all owners or of each.
         IdempotencyMismatch, IdempotencyInFlight: the key belongs to another request.
     """
     with idempotency.in_flight(key):
@@ -122,10 +121,8 @@ def submit(
             for dataset, validation in {(plan.config["dataset"], _validation_dataset(plan)) for _, plan in made}:
                 datasets.hold(session, dataset, "/run/dataset")
                 datasets.hold(session, validation, "/run/validation/dataset")
-            queued = runs_store.count_queued(session, settings.max_queued_runs)
-            if queued + len(made) > settings.max_queued_runs:
-                raise QueueFull(queued, settings.max_queued_runs, RETRY_AFTER_S)
-            retention.admit(session, settings, sum(plan.estimate["storage_bytes"] for _, plan in made))
+            quotas.admit_runs(session, settings, len(made))
+            quotas.admit_bytes(session, settings, sum(plan.estimate["storage_bytes"] for _, plan in made))
             store.add(session, sweep)
             store.add_members(
                 session,

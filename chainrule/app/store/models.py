@@ -107,14 +107,25 @@ class Run(Base):
     __tablename__ = "runs"
     __table_args__ = (
         CheckConstraint(f"status IN ({_STATUSES})", name="status"),
+        Index("ix_runs_status_id", "status", "id"),
         Index(
-            "ix_runs_waiting",
+            # The status in front has SQLite prefer it to the index of the status.
+            "ix_runs_waiting_of_owner",
+            "status",
+            "owner",
             text("priority DESC"),
             "id",
             postgresql_where=text("status = 'queued'"),
             sqlite_where=text("status = 'queued'"),
         ),
-        Index("ix_runs_status_id", "status", "id"),
+        Index(
+            "ix_runs_running_of_owner",
+            "status",
+            "owner",
+            "attempt_id",
+            postgresql_where=text("status = 'running'"),
+            sqlite_where=text("status = 'running'"),
+        ),
         Index("ix_runs_owner_id", "owner", "id"),
         Index(
             "ix_runs_alike",

@@ -8,10 +8,29 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, CursorResult, and_, case, func, insert, literal, or_, select, text, update
-from sqlalchemy.orm import Session
+from sqlalchemy import (
+    CTE,
+    ColumnElement,
+    CursorResult,
+    Select,
+    Subquery,
+    and_,
+    case,
+    distinct,
+    func,
+    insert,
+    literal,
+    literal_column,
+    or_,
+    select,
+    text,
+    true,
+    update,
+)
+from sqlalchemy.orm import Session, aliased
 
 from chainrule.app.run_status import TRANSITIONS, Reason, RunStatus, Wish
 from chainrule.app.store import webhooks
@@ -20,6 +39,13 @@ from chainrule.app.store.models import Run, RunAttempt, RunTransition
 from chainrule.app.store.visibility import EVERYBODY
 
 LONGEST_WAIT_S = 60.0
+TURN_S = 15
+"""How long PostgreSQL waits for whoever has the turn to claim and does nothing with it."""
+_CLAIMING = 0x636C61696D
+"""The advisory lock that claims take turns by, where owners have a limit."""
+# Spelled out, not a parameter: SQLite looks into its partial indexes for what it can read.
+_QUEUED: ColumnElement[str] = literal_column(f"'{RunStatus.QUEUED}'")
+_RUNNING: ColumnElement[str] = literal_column(f"'{RunStatus.RUNNING}'")
 _OBEYED = {
     Wish.CANCEL: (RunStatus.CANCELLED, Reason.CANCEL_REQUESTED),
     Wish.PAUSE: (RunStatus.PAUSED, Reason.PAUSE_REQUESTED),
@@ -126,16 +152,24 @@ def watch(session: Session, run_ids: Iterable[str]) -> dict[str, tuple[str, int,
     return {run_id: (status, revision, epochs) for run_id, status, revision, epochs in session.execute(query)}
 
 
-def count_queued(session: Session, limit: int) -> int:
-    """Count the waiting runs of all owners, up to `limit`."""
-    waiting = select(Run.id).where(Run.status == RunStatus.QUEUED).limit(limit).subquery()
-    return session.scalar(select(func.count()).select_from(waiting), execution_options=EVERYBODY) or 0
+def count_queued(session: Session, limit: int, *, own: bool = False) -> int:
+    """Count the waiting runs of all owners, or of the session's own, up to `limit`."""
+    waiting = select(Run.id).where(Run.status == _QUEUED).limit(limit).subquery()
+    return session.scalar(select(func.count()).select_from(waiting), execution_options={} if own else EVERYBODY) or 0
 
 
-def count_claimable(session: Session, limit: int) -> int:
-    """Count the waiting runs whose time has come, up to `limit`."""
-    waiting = select(Run.id).where(_claimable()).limit(limit).subquery()
-    return session.scalar(select(func.count()).select_from(waiting)) or 0
+def count_claimable(session: Session, limit: int, *, most_each: int = 0) -> int:
+    """Count the waiting runs whose time has come, up to `limit`; with `most_each`, what owners may have more."""
+    if not most_each:
+        waiting = select(Run.id).where(_claimable()).limit(limit).subquery()
+        return session.scalar(select(func.count()).select_from(waiting)) or 0
+    run, owners, training = aliased(Run), _waiting_owners(), _in_training()
+    theirs = select(run.id).where(_claimable(run), run.owner == owners.c.owner).limit(limit)
+    claimable = select(func.count()).select_from(theirs.correlate(owners).subquery()).scalar_subquery()
+    room = most_each - func.coalesce(training.c.attempts, 0)
+    each = select(case((claimable < room, claimable), else_=room).label("number"))
+    each = each.select_from(owners.outerjoin(training, training.c.owner == owners.c.owner)).where(room > 0)
+    return min(limit, int(session.scalar(select(func.sum(each.subquery().c.number))) or 0))
 
 
 def oldest_waiting(session: Session) -> datetime | None:
@@ -163,13 +197,21 @@ def uses_dataset(session: Session, dataset: str) -> bool:
     return session.scalar(query) is not None
 
 
-def claim(session: Session, attempt_id: str, worker: str, builds: dict[str, Any] | None = None) -> Run | None:
+def claim(
+    session: Session, attempt_id: str, worker: str, builds: dict[str, Any] | None = None, *, most_each: int = 0
+) -> Run | None:
     """Take the best waiting run, for one attempt only; the builds of the first one stay with it.
 
-    Concurrency: one statement. PostgreSQL skips rows another claim has locked; on SQLite the lock
-    clause compiles away and the caller's `BEGIN IMMEDIATE` makes claims take turns.
+    That is one of the owner of whom the fewest attempts train, of several owners and of one the run with the highest
+    priority, then the oldest. Owners of whom `most_each` train already are left out, if that is not 0.
+
+    Concurrency: one statement. PostgreSQL skips rows another claim has locked; on SQLite the caller's
+    `BEGIN IMMEDIATE` makes claims take turns. What other claims of PostgreSQL have not committed yet is not counted;
+    so that nobody comes to more than `most_each`, with that they take turns there, too.
     """
-    for run in _claim(session, [], 1, attempt_id, worker, builds):
+    if most_each:
+        _take_turn(session)
+    for run in _claim(session, _fairest(session.get_bind().dialect.name, most_each), attempt_id, worker, builds):
         return run
     return None
 
@@ -185,39 +227,88 @@ def claim_alike(
 ) -> list[Run]:
     """Take waiting runs that can be trained as one computation with a run just claimed, each for one attempt only.
 
-    They have its stack key, and none of them has lost an attempt yet: one that brings its process down must not do
-    so to others again and again. With other slots free the rest is left to them, in equal shares.
+    They are its owner's and have its stack key, and none of them has lost an attempt yet: one that brings its process
+    down must not do so to others again and again. With other slots free the rest is left to them, in equal shares.
 
     Concurrency: as `claim`.
     """
     if run.stack_key is None or run.failures > 0 or most <= 1:
         return []
-    alike = [Run.stack_key == run.stack_key, Run.failures == 0]
+    alike = [Run.owner == run.owner, Run.stack_key == run.stack_key, Run.failures == 0]
     waiting = select(Run.id).where(_claimable(), *alike).limit(slots * most).subquery()
     share = math.ceil(((session.scalar(select(func.count()).select_from(waiting)) or 0) + 1) / slots)
-    return _claim(session, alike, min(share, most) - 1, attempt_id, worker, builds)
+    most = min(share, most) - 1
+    if most < 1:
+        return []
+    # The rows are locked first: PostgreSQL may look at a subquery of several more than once, and skip other rows then.
+    chosen = Run.id.in_(session.scalars(_best(Run, *alike).limit(most).with_for_update(skip_locked=True)).all())
+    return _claim(session, chosen, attempt_id, worker, builds)
+
+
+def _best(run: Any, *which: ColumnElement[bool]) -> Select[str]:
+    """Ask for the waiting runs, the best first."""
+    return select(run.id).where(_claimable(run), *which).order_by(run.priority.desc(), run.id)
+
+
+@lru_cache(maxsize=8)
+def _fairest(dialect: str, most_each: int) -> ColumnElement[bool]:
+    """Say which run is to be claimed: of each owner the best one is looked at, however many wait.
+
+    On PostgreSQL it may be another's by now. So the owners are gone through in their order, and of the first who has
+    one the best that is nobody's is locked, and no other.
+    """
+    run, first, owners, training = aliased(Run), aliased(Run), _waiting_owners(), _in_training()
+    best = _best(run, run.owner == owners.c.owner).limit(1)
+    found: ColumnElement[str]
+    priority: ColumnElement[int]
+    if dialect == "sqlite":
+        each = owners.join(first, first.id == best.correlate(owners).scalar_subquery())
+        found, priority = first.id.expression, first.priority.expression
+    else:
+        of_each = best.add_columns(run.priority).lateral()
+        each, found, priority = owners.join(of_each, true()), of_each.c.id, of_each.c.priority
+    attempts = func.coalesce(training.c.attempts, 0)
+    ranked = select(found, owners.c.owner).select_from(each.outerjoin(training, training.c.owner == owners.c.owner))
+    ranked = ranked.order_by(attempts, priority.desc(), found)
+    if most_each:
+        ranked = ranked.where(attempts < most_each)
+    if dialect == "sqlite":
+        return Run.id == ranked.with_only_columns(found).limit(1).scalar_subquery()
+    in_order = ranked.subquery()
+    theirs = _best(run, run.owner == in_order.c.owner).limit(1).with_for_update(skip_locked=True).lateral()
+    return Run.id == select(theirs.c.id).select_from(in_order.join(theirs, true())).limit(1).scalar_subquery()
+
+
+def _waiting_owners() -> CTE:
+    """List who has runs waiting: each step finds the next one in the index, however many runs lie between."""
+    run = aliased(Run)
+    # In the whole order of the index, so that no other will do, whatever the database thinks of how many there are.
+    waiting = select(run.owner).where(run.status == _QUEUED).order_by(run.owner, run.priority.desc(), run.id).limit(1)
+    owners = select(waiting.scalar_subquery().label("owner")).cte("owners", recursive=True)
+    behind = waiting.where(run.owner > owners.c.owner).correlate(owners).scalar_subquery()
+    return owners.union_all(select(behind).where(owners.c.owner.is_not(None)))
+
+
+def _in_training() -> Subquery:
+    """Count the attempts that train for each owner; runs that are trained as one computation have one together."""
+    attempts = func.count(distinct(Run.attempt_id)).label("attempts")
+    return select(Run.owner, attempts).where(Run.status == _RUNNING).group_by(Run.owner).subquery()
+
+
+def _take_turn(session: Session) -> None:
+    """Have one transaction claim at a time; on SQLite one that writes is the only one anyhow.
+
+    Concurrency: a process that is stopped while it has the turn loses its connection, and with it the turn.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = '{TURN_S}s'"))
+        session.execute(select(func.pg_advisory_xact_lock(_CLAIMING)))
 
 
 def _claim(
-    session: Session,
-    which: list[ColumnElement[bool]],
-    most: int,
-    attempt_id: str,
-    worker: str,
-    builds: dict[str, Any] | None,
+    session: Session, chosen: ColumnElement[bool], attempt_id: str, worker: str, builds: dict[str, Any] | None
 ) -> list[Run]:
-    if most < 1:
-        return []
-    best = (
-        select(Run.id)
-        .where(_claimable(), *which)
-        .order_by(Run.priority.desc(), Run.id)
-        .limit(most)
-        .with_for_update(skip_locked=True)
-    )
     moment = now()
-    # Of several the rows are locked first: PostgreSQL may look at a subquery more than once, and skip other rows then.
-    chosen = Run.id == best.scalar_subquery() if most == 1 else Run.id.in_(session.scalars(best).all())
     claimed = session.scalars(
         update(Run)
         .where(chosen, Run.status == RunStatus.QUEUED)
@@ -467,10 +558,10 @@ def heartbeats(session: Session) -> list[Heartbeat]:
     return [Heartbeat(run_id, attempt_id or "", beats) for run_id, attempt_id, beats in session.execute(query)]
 
 
-def _claimable() -> ColumnElement[bool]:
+def _claimable(run: Any = Run) -> ColumnElement[bool]:
     # Nobody waits for longer than that: whoever seems to was told to when the database's clock was another.
-    come = or_(Run.not_before.is_(None), Run.not_before <= from_now(0.0), Run.not_before > from_now(LONGEST_WAIT_S))
-    return and_(Run.status == RunStatus.QUEUED, come)
+    come = or_(run.not_before.is_(None), run.not_before <= from_now(0.0), run.not_before > from_now(LONGEST_WAIT_S))
+    return and_(run.status == _QUEUED, come)
 
 
 def _wish(cancel: bool, pause: bool) -> Wish | None:

@@ -17,11 +17,12 @@ RECORD_BYTES = 130
 _ENDED = [status for status in RunStatus if status.terminal]
 
 
-def total_bytes(session: Session) -> int:
-    """Sum up what datasets and runs of all owners take; runs that have not been measured, what was estimated."""
+def total_bytes(session: Session, *, own: bool = False) -> int:
+    """Sum up what datasets and runs of all owners take, or the session's own; as estimated where not yet measured."""
     of_runs = select(func.sum(func.coalesce(Run.stored_bytes, Run.estimated_bytes, 0)))
     of_datasets = select(func.sum(Dataset.size_bytes))
-    return sum(int(session.scalar(query, execution_options=EVERYBODY) or 0) for query in (of_runs, of_datasets))
+    of = {} if own else EVERYBODY
+    return sum(int(session.scalar(query, execution_options=of) or 0) for query in (of_runs, of_datasets))
 
 
 def unmeasured(session: Session, most: int) -> Sequence[str]:

@@ -34,7 +34,8 @@ ON_FLOWERS = {
 @pytest.fixture(scope="module", params=KINDS)
 def guarded(request: pytest.FixtureRequest, fresh: Any, cache_dir: Path) -> Iterator[Service]:
     """The real service, which asks for keys, once on each database."""
-    with serving(database_url=fresh.url(request.param), cache_dir=cache_dir, slots=1, auth="keys") as service:
+    settings = {"database_url": fresh.url(request.param), "cache_dir": cache_dir, "slots": 1, "auth": "keys"}
+    with serving(**settings, guess_limit=1000) as service:  # what follows guesses a lot
         yield service
 
 

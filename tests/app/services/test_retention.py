@@ -7,7 +7,7 @@ from sqlalchemy import update
 
 from chainrule.app.config import Settings
 from chainrule.app.errors import IdempotencyMismatch, StorageFull
-from chainrule.app.services import idempotency, retention, runs
+from chainrule.app.services import idempotency, quotas, retention, runs
 from chainrule.app.services.idempotency import Key
 from chainrule.app.store import deletions, storage
 from chainrule.app.store.database import Database, now
@@ -80,7 +80,7 @@ def test_runs_are_thinned_after_their_time_and_their_room_is_measured_again(
 def test_what_there_is_no_room_for_is_refused(database: Database, settings: Settings) -> None:
     tight = settings.model_copy(update={"max_total_storage_bytes": 1000})
     with database.writing() as session:
-        retention.admit(session, tight, 1000)
+        quotas.admit_bytes(session, tight, 1000)
         with pytest.raises(StorageFull, match=r"would take 1,001 bytes, 0 are taken .* limit is 1,000"):
-            retention.admit(session, tight, 1001)
-        retention.admit(session, settings, 10**15)
+            quotas.admit_bytes(session, tight, 1001)
+        quotas.admit_bytes(session, settings, 10**15)

@@ -96,10 +96,10 @@ class Problem(BaseModel):
     detail: str = Field(description="What is wrong this time and the way out.")
     code: str = Field(description="The kind of problem, for programs; listed in the description of this API.")
     errors: list[FieldProblem] = Field(default=[], description="The wrong places of the input, if that is the problem.")
-    limit: int | None = Field(default=None, description="For `limit_exceeded` and `queue_full`: the limit.")
-    value: int | None = Field(default=None, description="For `limit_exceeded` and `queue_full`: what it would be.")
+    limit: int | None = Field(default=None, description="Where something is over a limit: the limit.")
+    value: int | None = Field(default=None, description="Where something is over a limit: what it would be.")
     setting: str | None = Field(
-        default=None, description="For `limit_exceeded` and `queue_full`: the setting an operator can change."
+        default=None, description="Where something is over a limit: the setting an operator can change."
     )
     checks: list[dict[str, str | bool]] | None = Field(
         default=None, description="For a service that is not ready: each check with `name`, `ok` and `detail`."
