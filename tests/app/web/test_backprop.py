@@ -435,3 +435,34 @@ def test_an_archive_is_read_as_numpy_writes_it(page: Any) -> None:
         )
         assert found == [[name, list(array.shape), array.ravel().tolist()] for name, array in given.items()]
         assert json.dumps(found)
+
+
+def test_what_if_a_weight_were_another_and_its_slope_by_differences(
+    client: httpx.Client, runs: dict[str, Any], open_page: Callable[..., Any]
+) -> None:
+    from playwright.sync_api import expect
+
+    run = runs["xor"]
+    w = weights(client, run["id"], 10)
+    layers, X = run["config"]["network"]["layers"], np.array(XOR_SAMPLES)
+    Y = np.array([[0.0], [1.0], [1.0], [0.0]])
+    other = w | {"W1": w["W1"].copy()}
+    other["W1"][2, 1] = 1.5
+    costs = [float(by_hand(one, layers, X, Y)["C"]) for one in (w, other)]
+    page = opened(open_page, run["id"], "epoch=10&of=batch&rows=0-3&cell=dW1:2,1")
+    field = page.get_by_role("spinbutton", name="Another value of W[1][2,1]")
+    assert float(field.input_value()) == pytest.approx(w["W1"][2, 1], rel=1e-3)
+    field.fill("1.5")
+    page.keyboard.press("Tab")
+    row = page.locator(".what-if-answer tbody tr").first
+    expect(row.locator("th")).to_have_text("C")
+    assert [float(cell.get_attribute("data-value")) for cell in row.locator("td").all()] == pytest.approx(
+        costs, rel=1e-5
+    )
+    page.get_by_role("button", name="Slope by differences").click()
+    numeric = float(page.locator(".numeric").get_attribute("data-value"))
+    assert numeric == pytest.approx(by_hand(w, layers, X, Y)["dW1"][2, 1], rel=1e-2, abs=1e-4)
+    page = opened(open_page, runs["xor"]["id"], "epoch=10&sample=2&cell=dA0:0")
+    page.get_by_role("button", name="Slope by differences").click()
+    numeric = float(page.locator(".numeric").get_attribute("data-value"))
+    assert numeric == pytest.approx(by_hand(w, layers, X[[2]], Y[[2]])["dA0"][0, 0], rel=1e-2, abs=1e-4)

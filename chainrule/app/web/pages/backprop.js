@@ -12,6 +12,7 @@ import { Picture } from "../picture.js";
 import { findSamples, outcome, picker } from "../sample_picker.js";
 import { drawRail, equations, numberLine, remarks, standing } from "../stage.js";
 import { load, selection, written } from "../walk.js";
+import { whatIf } from "../what_if.js";
 
 /** @typedef {import("../walk.js").Walk} Walk */
 /** @typedef {import("../walk.js").Cell} Cell */
@@ -65,6 +66,7 @@ class Theatre {
     /** @type {Cell | null} */
     this.pointed = null;
     this.explained = "";
+    this.explaining = false;
     this.listed = "";
   }
 
@@ -370,24 +372,31 @@ class Theatre {
     this.ctx.setQuery({ cell: `${cell.name}:${cell.index.join(",")}` }, { replace: true });
   }
 
+  /** The terms of the chosen number; one question at a time, the last one wins. */
   async explain() {
-    const { walk } = this;
-    const { cell, epoch } = this.state;
+    const { walk, drawn: { epoch, samples } } = this;
+    const { cell } = this.state;
     const [name, index = ""] = cell.split(":");
-    const asked = walk?.arrays.has(name) ? `${cell} ${epoch} ${this.samples}` : "";
-    if (asked === this.explained && asked) return;
-    this.explained = asked;
+    const asked = walk?.arrays.has(name) ? `${cell} ${epoch} ${samples}` : "";
     if (!walk || !asked) {
+      this.explained = "";
       this.explainHost.replaceChildren(el("p", { class: "hint" }, "Click a cell of the picture: the samples or units that make up its number, the largest first."));
       return;
     }
+    if (asked === this.explained || this.explaining) return;
+    this.explained = asked;
+    this.explaining = true;
+    const { signal } = this.ctx;
+    const [checkpoint, chosen] = [`${this.path}/checkpoints/${epoch}`, { name, index: index.split(",").filter(Boolean).map(Number) }];
     try {
-      const found = await explanation(`${this.path}/checkpoints/${epoch}`, this.samples, walk, { name, index: index.split(",").filter(Boolean).map(Number) },
-        { signal: this.ctx.signal, choose: (row) => this.ctx.setQuery({ of: null, sample: row }, { replace: false }) });
-      if (this.explained === asked) this.explainHost.replaceChildren(found);
+      const found = await explanation(checkpoint, samples, walk, chosen, { signal, choose: (row) => this.ctx.setQuery({ of: null, sample: row }, { replace: false }) });
+      this.explainHost.replaceChildren(found, whatIf(checkpoint, samples, walk, chosen, this.run, signal) ?? "");
     } catch (error) {
-      if (!this.ctx.signal.aborted && this.explained === asked) this.explainHost.replaceChildren(problem(error));
+      if (!signal.aborted) this.explainHost.replaceChildren(problem(error));
+    } finally {
+      this.explaining = false;
     }
+    if (!signal.aborted) this.explain();
   }
 
   async check() {
