@@ -123,7 +123,7 @@ def test_networks_compute_the_same_elsewhere_as_the_guide_shows(
 @pytest.mark.parametrize(
     ("page", "count"),
     [
-        (METRICS, 3), (NORMALIZATION, 4), (TRAINING, 3), (LINEAGE, 3), (SWEEPS, 1), (INPUTS, 4), (INSPECTION, 14),
+        (METRICS, 3), (NORMALIZATION, 4), (TRAINING, 3), (LINEAGE, 3), (SWEEPS, 1), (INPUTS, 4), (INSPECTION, 15),
         (VERIFICATION, 2), (KEEPING, 1),
         (MONITORING, 4), (WEBHOOKS, 1), (SAMPLES, 1), (DIAGNOSES, 3),
     ],

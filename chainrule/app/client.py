@@ -709,6 +709,20 @@ class Client:
         asked |= {} if split is None else {"split": split}
         return Resource(self._get(f"runs/{run_id}/checkpoints/{epoch}/curvature", params=asked).json())
 
+    def gradient_variance(
+        self, run_id: str, *, epoch: Epoch = "final", rows: Sequence[int] | None = None, split: str | None = None,
+    ) -> Resource:  # fmt: skip
+        """Measure how each weight's gradient differs from sample to sample: `quantities`, `confusion`, `blocks`.
+
+        `mean` and `variance` of a block are arrays. Without rows and split it is over all the run trains on.
+        """
+        asked: dict[str, Any] = {"values": True} | ({} if split is None else {"split": split})
+        asked |= {} if rows is None else {"rows": ",".join(str(int(row)) for row in rows)}
+        found = self._get(f"runs/{run_id}/checkpoints/{epoch}/gradient-variance", params=asked).json()
+        for block in found["blocks"].values():
+            block |= {name: np.array(block[name], dtype=np.float64) for name in ("mean", "variance")}
+        return Resource(found)
+
     def predict(self, run_id: str, samples: Any, *, epoch: Epoch = "final") -> Resource:
         """Put raw samples through the network: `outputs` as an array, and for classifiers `labels` by name."""
         body = {"samples": _rows(samples)}

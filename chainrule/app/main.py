@@ -41,6 +41,7 @@ from chainrule.app.api import (
     spectra,
     steps,
     sweeps,
+    variances,
     web,
     webhooks,
     what_if,
@@ -72,7 +73,7 @@ BACKLOG = 2048
 ROUTERS = (
     datasets.router, runs.router, inputs.router, epochs.router, checkpoints.router, metrics.router, gradients.router,
     inspection.router, layers.router, samples.router, steps.router, histograms.router, what_if.router,
-    spectra.router, curvatures.router, sweeps.router, webhooks.router, keys.router, audit.router,
+    spectra.router, curvatures.router, variances.router, sweeps.router, webhooks.router, keys.router, audit.router,
     diagnoses.router,
 )  # fmt: skip
 
