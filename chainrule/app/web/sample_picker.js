@@ -14,9 +14,7 @@ import { el, number, percent } from "./dom.js";
  * @returns {Promise<Sample[]>}
  */
 export async function findSamples(run, epoch, split, signal, { features = true, limit }) {
-  // Rows of another dataset cannot be walked by number.
-  const own = run.config.validation?.dataset ? "training" : split;
-  const found = await get(`/v1/runs/${run.id}/checkpoints/${epoch}/samples?split=${own}&features=${features}&limit=${limit}`, { signal });
+  const found = await get(`/v1/runs/${run.id}/checkpoints/${epoch}/samples?split=${split}&features=${features}&limit=${limit}`, { signal });
   return [...found.items.filter((/** @type {Sample} */ one) => one.wrong), ...found.items.filter((/** @type {Sample} */ one) => !one.wrong)];
 }
 

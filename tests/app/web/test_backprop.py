@@ -193,6 +193,9 @@ def test_steps_show_what_is_known_what_goes_in_and_what_comes_out(
     canvas = page.locator('figure[data-name="dW1"] canvas')
     expect(canvas).to_have_attribute("aria-label", re.compile("not computed yet"))
     page.locator('figure[data-name="dW1"] .frame').hover()
+    expect(page.locator(".number-line")).to_have_text(
+        "dW[1] is not computed yet: it comes with step 11. Absent is not 0."
+    )
 
 
 def test_a_click_explains_a_number_by_its_samples(
@@ -466,3 +469,24 @@ def test_what_if_a_weight_were_another_and_its_slope_by_differences(
     page.get_by_role("button", name="Slope by differences").click()
     numeric = float(page.locator(".numeric").get_attribute("data-value"))
     assert numeric == pytest.approx(by_hand(w, layers, X[[2]], Y[[2]])["dA0"][0, 0], rel=1e-2, abs=1e-4)
+
+
+def test_the_page_of_a_run_that_trains_begins_with_its_first_weights_and_goes_on(
+    client: httpx.Client, open_page: Callable[..., Any]
+) -> None:
+    from playwright.sync_api import expect
+
+    spec = {"dataset": "xor", "network": {"layers": [{"units": 4, "activation": "tanh"},
+            {"units": 1, "activation": "sigmoid"}]}, "epochs": 1_000_000, "batch_size": 1,
+            "checkpoints": {"every": 2000}, "gradients": {"every": 2000}}  # fmt: skip
+    run = client.post("/v1/runs", json=spec).json()["id"]
+    try:
+        page = open_page(f"#/runs/{run}/backprop?sample=1")
+        page.locator("main[data-epoch]").wait_for()
+        first = int(page.locator("main").get_attribute("data-epoch"))
+        slider = page.get_by_role("slider", name="Epoch")
+        expect(slider).not_to_have_attribute("max", slider.get_attribute("max"), timeout=15_000)
+        expect(page.locator("main")).not_to_have_attribute("data-epoch", str(first), timeout=15_000)
+        page.close()
+    finally:
+        client.post(f"/v1/runs/{run}/cancel")

@@ -77,12 +77,16 @@ class Theatre {
     const query = this.ctx.query;
     const epochs = this.kept.map((one) => one.epoch);
     const asked = query.get("epoch");
-    const split = query.get("split") ?? (this.run.config.validation ? "validation" : "training");
+    const of = ["batch", "split"].includes(query.get("of")) ? query.get("of") : "sample";
+    const { validation } = this.run.config;
+    // Rows of another dataset have no numbers here.
+    const other = validation && (of !== "sample" || !validation.dataset);
+    const split = query.get("split") ?? "validation";
     const given = asked === null || asked === "" ? NaN : Number(asked);
     return {
       epoch: epochs.includes(given) ? given : epochs.at(-1),
-      of: ["batch", "split"].includes(query.get("of")) ? query.get("of") : "sample",
-      split: split === "validation" && !this.run.config.validation ? "training" : split,
+      of,
+      split: split === "validation" && other ? "validation" : "training",
       sample: Math.max(0, Math.min(this.dataset.samples - 1, Math.floor(Number(query.get("sample") ?? 0)) || 0)),
       rows: /^[\d,\s-]+$/.test(query.get("rows") ?? "") ? query.get("rows") : `0-${Math.min(this.dataset.samples, this.run.config.batch_size) - 1}`,
       step: Math.floor(Number(query.get("step") ?? 0)) || 0,
@@ -202,7 +206,7 @@ class Theatre {
     this.fields.rows.hidden = of !== "batch";
     this.fields.split.hidden = of === "batch";
     this.stripHost.hidden = of !== "sample";
-    this.sampleField.value = this.state.sample;
+    [this.sampleField.value, this.rowsField.value, this.splitField.value] = [this.state.sample, this.state.rows, this.state.split];
     for (const radio of this.main.querySelectorAll("input[name=of]")) /** @type {HTMLInputElement} */ (radio).checked = /** @type {HTMLInputElement} */ (radio).value === of;
     this.stripHost.querySelector(".samples-strip")?.choose(this.state.sample);
     await this.fetch();
