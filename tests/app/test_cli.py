@@ -21,7 +21,8 @@ from chainrule.app.services.keys import Caller
 from chainrule.app.store import migrations
 from chainrule.app.store.database import Database
 from chainrule.app.store.models import Checkpoint
-from tests.service import Service
+from tests.app.receiver import receiving
+from tests.service import Service, serving
 
 SPEC: dict[str, Any] = {
     "name": "fruit",
@@ -375,3 +376,35 @@ def test_verifying_ends_with_the_answer(server: Service, files: tuple[str, str])
     out = chainrule("verify", run["id"], url=server.url, status=1).stdout
     assert re.search(r"first difference +epoch 33", out)
     assert f"{'f' * 64} expected" in out
+
+
+def test_webhooks_are_made_tried_looked_after_and_removed(fresh: Any, cache_dir: Path) -> None:
+    settings = {"database_url": fresh.url("sqlite"), "cache_dir": cache_dir, "slots": 0, "webhook_allow_private": True}
+    with serving(**settings) as service, receiving() as receiver:
+        url = service.url
+        made = chainrule("webhooks", "add", receiver.url, "--event", "run.queued", "--name", "mine", url=url).stdout
+        hook, secret = made.split()
+        assert re.fullmatch(r"hook_\w+ whsec_\S+", made.strip())
+        told = chainrule("webhooks", "test", hook, url=url).stdout
+        assert told == "webhook.test delivered (1 tried, answered 204)\n"
+        assert json.loads(receiver.came[0][1])["type"] == "webhook.test"
+        receiver.answers = [500]
+        assert "failed" in chainrule("webhooks", "test", hook, url=url, status=1).stdout
+        sent = chainrule("webhooks", "deliveries", hook, "--limit", "1", url=url).stdout
+        assert re.fullmatch(r"\S+Z – webhook\.test failed \(1 tried, .*500.*\)\n", sent)
+        assert [one["status_code"] for one in as_json("webhooks", "deliveries", hook, url=url)] == [500, 204]
+        (listed,) = as_json("webhooks", "list", url=url)
+        assert (listed["id"], listed["name"], listed["events"], "secret" in listed) == (
+            hook, "mine", ["run.queued"], False,
+        )  # fmt: skip
+        shown = chainrule("webhooks", "list", url=url).stdout
+        assert all(word in shown for word in (hook, "mine", "run.queued", "enabled"))
+        assert secret not in shown
+        again = chainrule("webhooks", "rotate", hook, "--grace", "0", url=url).stdout.strip()
+        assert again.startswith("whsec_")
+        assert again != secret
+        assert as_json("webhooks", "enable", hook, url=url)["enabled"]
+        assert chainrule("webhooks", "remove", hook, url=url).stdout == f"removed {hook}\n"
+        assert as_json("webhooks", "list", url=url) == []
+        assert "refused (404 not_found)" in chainrule("webhooks", "test", hook, url=url, status=2).stderr
+        assert "refused (422" in chainrule("webhooks", "add", "ftp://x", url=url, status=2).stderr
