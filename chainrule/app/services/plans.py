@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -96,6 +96,10 @@ def make(database: Database, settings: Settings, spec: dict[str, Any], fitted: F
             f"A fraction of {validation['fraction'] if validation else 0} leaves {samples} samples for training and "
             f"{validating} for validation out of {info.samples}; each needs at least one.",
         )
+    if config["gradients"]["every"] is None:
+        batch = engine.batch(samples)
+        every = training.default_gradients_every(engine.epochs, engine.network, samples, batch)
+        config["gradients"], engine = {"every": every}, replace(engine, gradients_every=every)
     _worth_sharding(config, engine, samples)
     steps = engine.steps_per_epoch(samples)
     estimate = {
@@ -173,7 +177,7 @@ def _complete(spec: dict[str, Any], info: datasets.DatasetInfo) -> dict[str, Any
         "shards": spec.get("shards", 1),
         "shards_even_if_slower": spec.get("shards_even_if_slower", False),
         "checkpoints": {"every": 1, "keep": None, **(spec.get("checkpoints") or {})},
-        "gradients": {"every": training.default_gradients_every(spec["epochs"]) if every is None else every},
+        "gradients": {"every": every},
         "priority": spec.get("priority", 0),
         "max_duration_s": spec.get("max_duration_s"),
         "max_memory_bytes": spec.get("max_memory_bytes"),

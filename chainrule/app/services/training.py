@@ -37,10 +37,15 @@ from chainrule.engine import (
     split_size,
 )
 from chainrule.engine.arrays import dtype_of
+from chainrule.engine.config import PROBE
 from chainrule.engine.preprocessing import Preprocessing, identity
 
-RECORDED_EPOCHS = 100
-"""Of how many epochs a run keeps gradient statistics when it does not say."""
+RECORDED_EPOCHS, LEAST_RECORDED = 100, 20
+"""Of how many epochs at most a run keeps statistics when it does not say; and of how many, whatever that takes."""
+RECORDING_SHARE = 0.05
+"""Of the training time that they should take."""
+STEP_S, SAMPLE_S, MULTIPLICATION_S, LAYER_S, PARAMETER_S = 1e-5, 2.5e-7, 1.6e-11, 9e-5, 2e-8
+"""What a step, a sample, a multiplication for it, and of a record a layer and a parameter take, in seconds; roughly."""
 
 
 def network_spec(network: Mapping[str, Any], inputs: int) -> NetworkSpec:
@@ -91,9 +96,17 @@ def engine_config(config: Mapping[str, Any], inputs: int) -> TrainingConfig:
     )
 
 
-def default_gradients_every(epochs: int) -> int:
-    """Choose how often statistics are kept, so that a run has a few hundred records at most."""
-    return math.ceil(epochs / RECORDED_EPOCHS)
+def default_gradients_every(epochs: int, spec: NetworkSpec | None = None, samples: int = 0, batch: int = 1) -> int:
+    """Choose how often statistics are kept: at 100 epochs of a run at most, and where they would take more than a
+    twentieth of the training time, as estimated from sizes, at no more than 20.
+    """
+    every = math.ceil(epochs / RECORDED_EPOCHS)
+    if spec is None or not samples:
+        return every
+    of_sample = SAMPLE_S + MULTIPLICATION_S * 3 * spec.parameter_count
+    of_epoch = math.ceil(samples / min(batch, samples)) * STEP_S + samples * of_sample
+    of_record = len(spec.layers) * LAYER_S + min(PROBE, samples) * of_sample + spec.parameter_count * PARAMETER_S
+    return max(every, min(math.ceil(epochs / LEAST_RECORDED), math.ceil(of_record / (RECORDING_SHARE * of_epoch))))
 
 
 def split_sizes(samples: int, validation: Mapping[str, Any] | None, validation_samples: int | None) -> tuple[int, int]:

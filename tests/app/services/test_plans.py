@@ -9,7 +9,7 @@ from chainrule.app.config import Settings
 from chainrule.app.errors import InvalidInput
 from chainrule.app.services import datasets, plans, runs, training
 from chainrule.app.store.database import Database
-from chainrule.engine import EarlyStoppingSpec, spirals
+from chainrule.engine import EarlyStoppingSpec, NetworkSpec, dense, spirals
 
 SPEC: dict[str, Any] = {
     "dataset": "spirals",
@@ -162,3 +162,19 @@ def test_the_samples_weights_count_unless_a_run_leaves_them_out(database: Databa
         left_out = run["config"] | {"sample_weights": False}
         bare = training.load_split(database, settings, run["id"], left_out)
         assert [part.weights for part in bare if part is not None] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "spec", "samples", "every"),
+    [
+        (10, dense(2, (8, "tanh"), (1, "sigmoid")), 4, 1),
+        (5000, dense(2, (8, "tanh"), (1, "sigmoid")), 4, 250),
+        (100, dense(64, (32, "relu"), (10, "softmax")), 1797, 5),
+        (100, dense(784, (128, "relu"), (10, "softmax")), 60_000, 1),
+        (1000, dense(784, (128, "relu"), (10, "softmax")), 60_000, 10),
+    ],
+)
+def test_statistics_are_recorded_as_often_as_a_twentieth_of_the_time_allows(
+    epochs: int, spec: NetworkSpec, samples: int, every: int
+) -> None:
+    assert training.default_gradients_every(epochs, spec, samples, 32) == every
