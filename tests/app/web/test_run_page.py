@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-from tests.app.api.calls import DIGITS, LONG, stop, submit
+from tests.app.api.calls import DIGITS, LONG, finished, stop, submit
 from tests.app.web.conftest import SCHEMES
 from tests.service import Service, serving
 
@@ -80,6 +80,27 @@ def test_a_decision_surface_is_drawn_for_two_features(
     expect(page.locator("figure.scatter image")).to_have_count(1)
     expect(page.locator("figure.scatter svg[role=img] > path.point")).to_have_count(480)
     assert findings(page) == []
+
+
+def test_a_sick_run_says_what_is_wrong_and_what_helps(
+    open_page: Callable[..., Any], findings: Callable[[Any], list[str]], site: Service
+) -> None:
+    layers = [*({"units": 20, "activation": "sigmoid"} for _ in range(6)), {"units": 10, "activation": "softmax"}]
+    spec = DIGITS | {"name": "sick", "network": {"layers": layers}, "epochs": 10, "gradients": {"every": 1}}
+    with site.client() as client:
+        run = finished(client, spec | {"optimizer": {"name": "sgd", "learning_rate": 0.1}})
+        verdicts = client.get(f"/v1/runs/{run['id']}/diagnoses").json()["items"]
+    assert "vanishing" in [one["rule"] for one in verdicts if one["active"]]
+    page = open_page(f"#/runs/{run['id']}")
+    panel = page.get_by_role("region", name="Diagnoses")
+    for one in verdicts:
+        if one["active"]:
+            expect(panel).to_contain_text(one["sentence"])
+            expect(panel).to_contain_text(one["fix"])
+    assert findings(page) == []
+    page.get_by_role("link", name="Runs", exact=True).click()
+    faults = len([one for one in verdicts if one["active"] and one["severity"] != "info"])
+    expect(page.get_by_role("row", name="sick").first).to_contain_text(f"⚠ {faults}")
 
 
 def test_a_run_is_followed_paused_resumed_and_cancelled(open_page: Callable[..., Any], site: Service) -> None:

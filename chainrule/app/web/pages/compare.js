@@ -6,7 +6,7 @@ import { lineChart } from "../charts.js";
 import { AXES, differences, history, overlay, recorded, sameWeights } from "../comparison.js";
 import { badge, duration, el, eq, number, panel, percent, problem, shape, svg } from "../dom.js";
 import { checkpoints } from "../kept.js";
-import { verdicts } from "./run.js";
+import { verdicts } from "../verdicts.js";
 
 const MOST = 8;
 const LISTED = 50;

@@ -7,6 +7,7 @@ import { badge, duration, el, eq, number, panel, percent, problem, shape } from 
 import { columns, epochControl, keptEpoch, newest } from "../epochs.js";
 import { layerTable } from "../layer_table.js";
 import { outcome } from "../outcome.js";
+import { verdictPanel } from "../verdicts.js";
 
 const CURVE = 4000;
 const LIVE_MS = 1000;
@@ -28,14 +29,14 @@ export async function render(main, ctx) {
   const data = columns();
   data.take(first.columns);
 
-  const state = el("span", { class: "row" }), actions = el("div", { class: "row end" }), trouble = el("div"), diagnoses = el("div"), link = el("span", { class: "hint" });
+  const state = el("span", { class: "row" }), actions = el("div", { class: "row end" }), trouble = el("div"), link = el("span", { class: "hint" });
   const control = epochControl({ set: (epoch) => ctx.setQuery({ epoch }), signal: ctx.signal });
   const choose = (/** @type {number} */ epoch) => ctx.setQuery({ epoch });
   const cost = lineChart({ label: "Cost", caption: el("span", {}, "Cost ", eq("C"), el("span", { class: "hint" }, " log")), x: [], series: [], log: true, xLabel: "epoch", height: 230, onCursor: choose });
   const error = lineChart({ label: "Classification error", x: [], series: [], xLabel: "epoch", height: 230, onCursor: choose });
   const classifier = run.error !== null || (dataset?.classes ?? []).length > 0;
-  const judged = run.diagnoses !== undefined && run.diagnoses !== null;
-  const width = ["", "half", "half", "third"][1 + Number(classifier) + Number(judged)];
+  const diagnoses = verdictPanel(path, ctx.signal, choose);
+  const width = classifier ? "third" : "half";
   const layers = el("section", { class: "panel" }, el("h2", {}, "Layers"), el("p", { class: "muted" }, "Nothing recorded yet."));
   const learned = outcome(run, dataset);
   main.append(
@@ -43,10 +44,10 @@ export async function render(main, ctx) {
     el("p", { class: "muted" }, summary(run)), el("div", { class: "head" }, control.node),
     el("div", { class: "grid" },
       el("section", { class: `panel ${width}` }, cost), classifier ? el("section", { class: `panel ${width}` }, error) : null,
-      judged ? el("section", { class: `panel ${width}` }, el("h2", {}, "Diagnoses"), diagnoses) : null,
+      el("section", { class: `panel ${width}` }, diagnoses.node),
       layers, el("div", { class: "half" }, learned.node), el("div", { class: "half" }, facts(run))));
 
-  const layersJob = newest(), learnedJob = newest();
+  const layersJob = newest(), learnedJob = newest(), diagnosesJob = newest();
   /** @type {number | string} */
   let shownEpoch = -1;
   let lookedAt = 0, timer = 0;
@@ -113,7 +114,7 @@ export async function render(main, ctx) {
       ctx.has("new") && el("a", { class: "button", href: `#/new?from=${run.id}` }, "Clone"),
       exports(run), ctx.has("backprop") && el("a", { class: "button primary", href: `#/runs/${run.id}/backprop` }, "Look inside"),
     ].filter(Boolean));
-    diagnoses.replaceChildren(...verdicts(run));
+    diagnosesJob(() => diagnoses.show(run));
   }
 
   /** @param {string} verb */
@@ -155,14 +156,6 @@ export async function render(main, ctx) {
   status();
   draw();
   if (!run.done) follow();
-}
-
-/** @param {any} run */
-export function verdicts(run) {
-  if (!run.diagnoses?.length) return [el("p", { class: "muted" }, "✓ Nothing to remark.")];
-  return [el("ul", { class: "verdicts" }, run.diagnoses.map((/** @type {any} */ one) => el("li", {},
-    el("strong", {}, "⚠ ", one.title ?? one.rule ?? one.id, one.layer ? ` · layer ${one.layer}` : "", one.epoch !== undefined && one.epoch !== null ? ` · epoch ${one.epoch}` : ""),
-    [one.detail ?? one.evidence, one.fix].filter((text) => typeof text === "string").map((text) => el("p", { class: "hint" }, text)))))];
 }
 
 /** @param {any} run */

@@ -4,6 +4,7 @@
 import { poller, post, shown, wait } from "../api.js";
 import { ago, badge, el, number, percent, problem, shape, svg } from "../dom.js";
 import { EXAMPLES } from "../examples.js";
+import { faults } from "../verdicts.js";
 
 const POLL_MS = 2000;
 const PAGE = 25;
@@ -119,8 +120,8 @@ export async function render(main, ctx) {
 
   /** @param {any} run */
   function verdicts(run) {
-    if (!run.diagnoses) return "–";
-    return run.diagnoses.length ? el("span", { class: "badge warning" }, `⚠ ${run.diagnoses.length}`) : "none";
+    const count = faults(run);
+    return count ? el("span", { class: "badge warning", title: run.diagnoses.map((/** @type {any} */ one) => one.title).join(", ") }, `⚠ ${count}`) : "–";
   }
 
   /** The cost so far, log. @param {any} run */
