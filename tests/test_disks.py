@@ -13,6 +13,8 @@ import psycopg
 import pytest
 
 from tests.app.api.calls import FLOWERS, upload
+from tests.disks import NoDisk, fill
+from tests.disks import small_disk as mounted
 from tests.service import serving, working
 from tests.test_flows import LONG, QUICK_RECOVERY, XOR, ended, epochs_of, last_weights, submit, under_way, wait_for
 
@@ -24,28 +26,11 @@ SMALL = {"min_free_bytes": 0}
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 16 MB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", folder], capture_output=True, text=True
-    )
-    if mounted.returncode:
-        pytest.skip(f"no disk can be mounted here: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True)
-
-
-def fill(folder: Path) -> Path:
-    """Leave no byte on a disk; removing the file makes room again."""
-    filler = folder / "filler"
-    with filler.open("wb", buffering=0) as file:
-        size = 1 << 20
-        while size:
-            try:
-                file.write(b"\0" * size)
-            except OSError:
-                size //= 2
-    return filler
+    try:
+        with mounted(tmp_path / "small", 16) as folder:
+            yield folder
+    except NoDisk as error:
+        pytest.skip(str(error))
 
 
 def refusal(command: str, url: str) -> str:

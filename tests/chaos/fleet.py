@@ -140,7 +140,15 @@ class Fleet:
     """
 
     def __init__(
-        self, folder: Path, database_url: str, workers: int, slots: int, *, engine: str = "local", **settings: Any
+        self,
+        folder: Path,
+        database_url: str,
+        workers: int,
+        slots: int,
+        *,
+        engine: str = "local",
+        elsewhere: Callable[[str], Sequence[str]] = lambda _name: (),
+        **settings: Any,
     ) -> None:
         self.database_url, self.settings = database_url, QUICK | settings
         self._common = common = {
@@ -159,7 +167,8 @@ class Fleet:
             serving = {"slots": 1, "port": port, "engine": f"dask://{self._at}"}
             command = ["distributed.cli.dask_scheduler", "--port", self._at.partition(":")[2]]
             self.scheduler = Member([*command, *HERE], self.logs / "scheduler.log")
-        self.api = Member(["chainrule", "serve"], self.logs / "api.log", **serving, **common)
+        self._elsewhere = elsewhere  # what runs each of them, by name
+        self.api = Member(["chainrule", "serve"], self.logs / "api.log", elsewhere("api"), **serving, **common)
         wait_for(self.ready)  # which has migrated the database by then
         self.workers: list[Member] = []
         for _ in range(workers):
@@ -173,7 +182,9 @@ class Fleet:
             nanny = "--nanny" if number % 2 else "--no-nanny"
             command = ["distributed.cli.dask_worker", f"tcp://{self._at}", "--nthreads", str(slots), nanny, *HERE]
             given = self._common
-        self.workers.append(Member(command, self.logs / f"worker{number}.log", within, **given))
+        self.workers.append(
+            Member(command, self.logs / f"worker{number}.log", within or self._elsewhere(f"worker{number}"), **given)
+        )
         return self.workers[-1]
 
     def ready(self) -> bool:

@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 
-from tests.chaos import kills, partitions, restarts, zombies
+from tests.chaos import clocks, fills, kills, partitions, restarts, zombies
+from tests.chaos.clocks import NoCompiler
 from tests.chaos.network import NotPermitted, network
 from tests.chaos.seeds import SCALE, SEED
 from tests.conftest import KINDS
+from tests.disks import NoDisk, small_disk
 from tests.postgres import own_server
 
 
@@ -52,5 +54,27 @@ def test_a_machine_that_was_cut_off_writes_nothing_of_the_run_it_has_lost_when_i
             seen, wrong = partitions.campaign(tmp_path, server, cables, SCALE, SEED)
     except NotPermitted as error:
         pytest.skip(f"NO PARTITIONS: no network can be made here: {error}")
+    told.append(f"postgresql: {seen}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_clocks_that_are_set_forward_and_back_cost_no_attempt_and_change_nothing(
+    tmp_path: Path, told: list[str]
+) -> None:
+    try:
+        with own_server(tmp_path) as server:
+            seen, wrong = clocks.campaign(tmp_path, server, 4 * SCALE, SEED)
+    except NoCompiler as error:
+        pytest.skip(f"NO CLOCKS: {error}")
+    told.append(f"postgresql: {seen}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_runs_wait_while_the_disk_under_postgresql_is_full_and_lose_nothing(tmp_path: Path, told: list[str]) -> None:
+    try:
+        with small_disk(tmp_path / "disk", fills.DISK_MB) as disk, own_server(disk) as server:
+            seen, wrong = fills.campaign(tmp_path, disk, server, SCALE, SEED)
+    except NoDisk as error:
+        pytest.skip(f"NO FULL DISK: {error}")
     told.append(f"postgresql: {seen}")
     assert not wrong, "\n".join(wrong)
