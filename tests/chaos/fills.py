@@ -30,7 +30,8 @@ CHANGES = {"epochs": 200, "checkpoints": {"every": 1}, "gradients": {"every": 1}
 def campaign(folder: Path, disk: Path, server: OwnServer, fills: int, seed: int) -> tuple[str, list[str]]:
     """Fill the disk so many times; return what was seen, and what is wrong."""
     started, chance = time.monotonic(), random.Random(seed)
-    fleet = Fleet(folder, server.url, workers=2, slots=1, min_free_bytes=0)
+    # To start the server again may take a busy machine some seconds, and to connect some more.
+    fleet = Fleet(folder, server.url, workers=2, slots=1, min_free_bytes=0, attempt_timeout_s=10.0)
     database = Database(server.url)
     acknowledged: list[str] = []
     answers, stopped = Counter[str](), 0
