@@ -71,7 +71,7 @@ parity: $(BENCH)/peers  ## the same weights as PyTorch after 200 steps, no large
 	@$(BENCH)/bin/python -m benchmarks.accuracy --output $(RESULTS)
 	@$(BENCH)/bin/python -m benchmarks.exports --output $(RESULTS)
 
-chaos: $(VENV)/dev  ## 1,000 kills, 200 zombies, 50 restarts of PostgreSQL, 20 partitions (ARGS="--kills 20 --database sqlite --seed 1")
+chaos: $(VENV)/dev  ## 1,000 kills, 200 zombies, 50 restarts of PostgreSQL, 20 partitions, clocks, full disks (ARGS="--kills 20 --database sqlite --seed 1")
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
 lock:  ## pin the newest versions that fit (needs uv)
