@@ -6,6 +6,8 @@ import { get } from "./api.js";
 const POINTS = 500;
 const WHOLE = 2000;
 const MOST_RECORDS = 6000;
+/** Below so many seconds an axis has milliseconds: its ticks are whole. */
+const SHORT_S = 5;
 export const AXES = { epochs: "epoch", seconds: "seconds of training", steps: "step" };
 
 /**
@@ -70,6 +72,15 @@ export async function recorded(id, signal) {
     after = page.next_after;
   }
   return found;
+}
+
+/**
+ * How an axis is called, and by what its values are multiplied, so that they are large enough.
+ * @param {keyof typeof AXES} axis @param {{at: Record<string, number[]>}[]} all
+ */
+export function unit(axis, all) {
+  const most = Math.max(0, ...all.map(({ at }) => at[axis][at[axis].length - 1] ?? 0));
+  return axis === "seconds" && most < SHORT_S ? { label: "milliseconds of training", scale: 1000 } : { label: AXES[axis], scale: 1 };
 }
 
 /**

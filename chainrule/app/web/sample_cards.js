@@ -48,7 +48,7 @@ export function card(one, names, href) {
       el("dt", {}, names?.[i] ?? `x${i + 1}`), el("dd", {}, typeof value === "number" ? number(value, 3) : String(value ?? "–"))]),
     features.length > 4 ? [el("dt", {}, "…"), el("dd", {}, `${number(features.length)} features`)] : null);
   const verdict = one.wrong === null
-    ? el("span", { class: "verdict" }, `${said(one.target)} → ${said(one.prediction)}`)
+    ? el("span", { class: "verdict numeric" }, `${said(one.target)} → ${said(one.prediction)}`)
     : el("span", { class: one.wrong ? "verdict wrong" : "verdict" }, el("span", { "aria-hidden": "true" }, one.wrong ? "✕ " : "✓ "),
       el("span", { class: "visually-hidden" }, one.wrong ? "wrong: " : "right: "), `${said(one.target)} → ${said(one.prediction)}`);
   const facts = el("span", { class: "sample-facts" },

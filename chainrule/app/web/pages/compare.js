@@ -3,7 +3,7 @@
 
 import { get, shown, wait } from "../api.js";
 import { lineChart } from "../charts.js";
-import { AXES, differences, history, overlay, recorded, sameWeights } from "../comparison.js";
+import { AXES, differences, history, overlay, recorded, sameWeights, unit } from "../comparison.js";
 import { badge, duration, el, eq, number, panel, percent, problem, shape, svg } from "../dom.js";
 import { checkpoints } from "../kept.js";
 import { verdicts } from "../verdicts.js";
@@ -113,12 +113,14 @@ export async function render(main, ctx) {
     const validated = all.some(({ history: past }) => past.validation_cost.some(Number.isFinite));
     split.node.hidden = !validated;
     const prefix = validated && on === "validation" ? "validation_" : "";
-    const costs = overlay(all.map(({ history: past }) => ({ x: past.at[x], y: past[`${prefix}cost`] })));
-    cost.update({ x: costs.x, series: names.map((name, i) => ({ name, values: costs.values[i] })), xLabel: AXES[x] });
-    const shares = overlay(all.map(({ history: past }) => ({ x: past.at[x], y: past[`${prefix}error`] })));
+    const { label, scale } = unit(x, all.map(({ history: past }) => past));
+    const places = (/** @type {any} */ past) => past.at[x].map((/** @type {number} */ place) => place * scale);
+    const costs = overlay(all.map(({ history: past }) => ({ x: places(past), y: past[`${prefix}cost`] })));
+    cost.update({ x: costs.x, series: names.map((name, i) => ({ name, values: costs.values[i] })), xLabel: label });
+    const shares = overlay(all.map(({ history: past }) => ({ x: places(past), y: past[`${prefix}error`] })));
     errors.hidden = !shares.values.flat().some(Number.isFinite);
-    error.update({ x: shares.x, series: names.map((name, i) => ({ name, values: shares.values[i] })), xLabel: AXES[x] });
-    drawLayers(all, names, x);
+    error.update({ x: shares.x, series: names.map((name, i) => ({ name, values: shares.values[i] })), xLabel: label });
+    drawLayers(all, names, places, label);
     judged.hidden = !all.some(({ run }) => run.diagnoses);
     judged.replaceChildren(el("h2", {}, "Verdicts"), el("div", { class: "cards" }, all.map(({ run }, i) => el("section", {}, el("h3", {}, swatch(i), names[i]), run.diagnoses ? verdicts(run) : el("p", { class: "muted" }, "Not looked for.")))));
   }
@@ -160,8 +162,8 @@ export async function render(main, ctx) {
       el("tbody", {}, rows.map((row) => el("tr", {}, el("th", { scope: "row" }, el("code", {}, row.name)), row.values.map((value) => el("td", {}, said(value))))))));
   }
 
-  /** @param {any[]} all @param {string[]} names @param {keyof typeof AXES} x */
-  function drawLayers(all, names, x) {
+  /** @param {any[]} all @param {string[]} names @param {(past: any) => number[]} places @param {string} label */
+  function drawLayers(all, names, places, label) {
     const what = /** @type {keyof typeof MEASURES} */ (Object.keys(MEASURES).find((name) => name === ctx.query.get("measure")) ?? "norm");
     const of = ctx.query.get("gradient") === "db" ? "db" : "dW";
     [measure.value, gradient.value] = [what, of];
@@ -172,11 +174,12 @@ export async function render(main, ctx) {
       const place = charts.children[l - 1] ?? charts.appendChild(el("div", { class: depth > 2 ? "third" : "half" }, lineChart({ label: `Layer ${l}`, x: [], series: [], height: 210 })));
       const curves = overlay(all.map(({ records, history: past }) => {
         const found = records?.get(`${of}${l}`);
-        const index = new Map(past.epoch.map((/** @type {number} */ epoch, /** @type {number} */ i) => [epoch, past.at[x][i]]));
+        const along = places(past);
+        const index = new Map(past.epoch.map((/** @type {number} */ epoch, /** @type {number} */ i) => [epoch, along[i]]));
         const there = (found?.records ?? []).filter((/** @type {any} */ one) => index.has(one.epoch));
         return { x: there.map((/** @type {any} */ one) => index.get(one.epoch)), y: there.map((/** @type {any} */ one) => one[what]) };
       }));
-      /** @type {any} */ (place.firstChild).update({ x: curves.x, series: names.map((name, i) => ({ name, values: curves.values[i] })), log: MEASURES[what].log, xLabel: AXES[x] });
+      /** @type {any} */ (place.firstChild).update({ x: curves.x, series: names.map((name, i) => ({ name, values: curves.values[i] })), log: MEASURES[what].log, xLabel: label });
     }
   }
 

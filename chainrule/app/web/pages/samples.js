@@ -15,9 +15,9 @@ const MOST_MEASURED = 1000;
 const POLL_MS = 2000;
 const SORTS = {
   hardest: { name: "Hardest", query: "sort=cost" },
-  mistakes: { name: "Surest mistakes", query: "sort=confidence&wrong=true" },
-  surest: { name: "Surest", query: "sort=confidence" },
-  unsure: { name: "Least sure", query: "sort=confidence&order=smallest" },
+  mistakes: { name: "Surest mistakes", query: "sort=confidence&wrong=true", judged: true },
+  surest: { name: "Surest", query: "sort=confidence", judged: true },
+  unsure: { name: "Least sure", query: "sort=confidence&order=smallest", judged: true },
   gradient: { name: "Largest ‖g‖", query: "sort=gradient_norm" },
   order: { name: "In order", query: "sort=index" },
 };
@@ -34,6 +34,8 @@ export async function render(main, ctx) {
   const place = `/v1/runs/${ctx.params.id}`;
   let run = await get(place, { signal });
   let kept = await checkpoints(run.id, signal);
+  /** Of numeric targets nothing is right or wrong, and there are no classes to compare. */
+  const judged = run.error !== null;
   ctx.setTitle(`Samples of ${run.name || run.id}`);
 
   const control = epochControl({ set: (epoch) => ctx.setQuery({ epoch }), signal });
@@ -47,7 +49,7 @@ export async function render(main, ctx) {
   const embedding = panel("The samples as the network sees them");
   main.append(el("div", { class: "head samples-head" }, el("h1", {}, `Samples of ${run.name || run.id.slice(0, 12)}`),
     el("div", { class: "row end" }, el("label", { for: "split", class: splits.length > 1 ? null : "visually-hidden" }, "Samples of the split"), split, control.node)),
-  trouble, el("div", { class: "grid", id: "samples" }, el("div", { class: "half stack" }, confusion, agreement, embedding), el("div", { class: "half stack" }, gallery, numbers)));
+  trouble, el("div", { class: "grid", id: "samples" }, el("div", { class: "half stack" }, confusion, judged ? agreement : numbers, embedding), el("div", { class: "half stack" }, gallery, judged ? numbers : null)));
 
   /** What is drawn: once per change of what it is made of. @type {Record<string, string>} */
   const drawn = {};
@@ -149,7 +151,8 @@ export async function render(main, ctx) {
 
   async function list() {
     const { at, epoch, split: of } = where();
-    const sort = /** @type {keyof typeof SORTS} */ (Object.keys(SORTS).find((name) => name === ctx.query.get("sort")) ?? "hardest");
+    const sorts = Object.entries(SORTS).filter(([, one]) => judged || !("judged" in one));
+    const sort = /** @type {keyof typeof SORTS} */ (sorts.find(([name]) => name === ctx.query.get("sort"))?.[0] ?? "hardest");
     const [mine, taken] = [ctx.query.get("class"), ctx.query.get("predicted")];
     const offset = Math.max(0, Math.floor(Number(ctx.query.get("offset"))) || 0);
     const query = new URLSearchParams(`${SORTS[sort].query}&split=${of}&features=true&limit=${PAGE}&offset=${offset}`);
@@ -162,7 +165,7 @@ export async function render(main, ctx) {
     const focus = document.activeElement?.id;
     const link = (/** @type {any} */ one) => ctx.has("backprop") ? `#/runs/${run.id}/backprop?epoch=${epoch}&split=${of}&sample=${one.row}` : null;
     gallery.replaceChildren(el("h2", {}, "Samples"),
-      el("div", { class: "segments wrap", role: "group", "aria-label": "Which samples first" }, Object.entries(SORTS).map(([name, one]) => el("button", { type: "button", class: "small", id: `sort-${name}`, "aria-pressed": String(name === sort), onclick: () => ctx.setQuery({ sort: name, offset: null }) }, one.name))),
+      el("div", { class: "segments wrap", role: "group", "aria-label": "Which samples first" }, sorts.map(([name, one]) => el("button", { type: "button", class: "small", id: `sort-${name}`, "aria-pressed": String(name === sort), onclick: () => ctx.setQuery({ sort: name, offset: null }) }, one.name))),
       el("div", { class: "row" }, el("p", { class: "muted" }, matching(found)),
         mine !== null || taken !== null ? el("button", { type: "button", class: "small", onclick: () => ctx.setQuery({ class: null, predicted: null, offset: null }, { replace: false }) }, `${mine ?? "any"} → ${taken ?? "any"} only  ✕`) : null,
         el("span", { class: "row end" },
