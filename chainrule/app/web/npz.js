@@ -3,7 +3,7 @@
 
 /** @typedef {{shape: number[], data: Float32Array | Float64Array | Int32Array | Uint8Array}} Tensor */
 
-const TYPES = { f4: Float32Array, f8: Float64Array, i4: Int32Array, u1: Uint8Array };
+const TYPES = /** @type {Record<string, any>} */ ({ f4: Float32Array, f8: Float64Array, i4: Int32Array, u1: Uint8Array });
 
 /**
  * Read every array of an archive.
@@ -43,7 +43,7 @@ export function readNpy(buffer) {
   const header = new TextDecoder("latin1").decode(new Uint8Array(buffer, 10, start - 10));
   const kind = /'descr': *'[<|]?(\w+)'/.exec(header)?.[1] ?? "";
   const shape = (/'shape': *\(([^)]*)\)/.exec(header)?.[1] ?? "").split(",").filter((part) => part.trim() !== "").map(Number);
-  const type = TYPES[/** @type {keyof TYPES} */ (kind)];
+  const type = TYPES[kind];
   if (!type || /'fortran_order': *True/.test(header)) throw new Error(`An array of ${kind} cannot be read here.`);
   return { shape, data: new type(buffer.slice(start)) };
 }

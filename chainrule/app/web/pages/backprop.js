@@ -6,12 +6,13 @@ import { get } from "../api.js";
 import { isDark } from "../cells.js";
 import { announce, el, number, problem } from "../dom.js";
 import { drawNetwork, fits } from "../network_drawing.js";
-import { explanation, numericCheck, tensorTable } from "../number_panels.js";
-import { numpyCode } from "../numpy_code.js";
+import { explanation } from "../number_panels.js";
 import { Picture } from "../picture.js";
 import { findSamples, outcome, picker } from "../sample_picker.js";
 import { drawRail, equations, numberLine, remarks, standing } from "../stage.js";
 import { load, selection, written } from "../walk.js";
+import { walkControls } from "../walk_controls.js";
+import { walkTools } from "../walk_tools.js";
 import { whatIf } from "../what_if.js";
 
 /** @typedef {import("../walk.js").Walk} Walk */
@@ -50,7 +51,11 @@ async function checkpoints(path, after, signal) {
 class Theatre {
   /** @param {HTMLElement} main @param {any} ctx @param {any} run @param {any} dataset @param {any[]} kept */
   constructor(main, ctx, run, dataset, kept) {
-    [this.main, this.ctx, this.run, this.dataset, this.kept] = [main, ctx, run, dataset, kept];
+    this.main = main;
+    this.ctx = ctx;
+    this.run = run;
+    this.dataset = dataset;
+    this.kept = kept;
     this.root = el("div", { class: "theatre" });
     main.replaceChildren(this.root);
     this.path = `/v1/runs/${run.id}`;
@@ -118,8 +123,8 @@ class Theatre {
     this.slider = el("input", { type: "range", id: "epoch", min: 0, max: epochs.length - 1, step: 1, value: epochs.indexOf(this.state.epoch),
       oninput: () => this.ctx.setQuery({ epoch: this.kept[Number(this.slider.value)].epoch }, { replace: true }) });
     this.epochText = el("output", { for: "epoch", class: "epoch-text" });
-    this.chips = el("div", { class: "chips" });
-    this.stripHost = el("div", { class: "strip-host" });
+    this.controls = walkControls(this.run, this.dataset, (changes) => this.ctx.setQuery(changes, { replace: false }));
+    this.tools = walkTools(this.run, this.ctx.signal, { now: () => this.now(), choose: (name) => this.ctx.setQuery({ table: name }, { replace: true }) });
     this.equation = el("div", { class: "step-equation" });
     this.stepText = el("span", { class: "step-text" });
     this.rail = el("ol", { class: "rail", "aria-label": "Steps" });
@@ -129,12 +134,10 @@ class Theatre {
     this.drawingHost = el("div", { class: "drawing-host", hidden: true });
     this.line = el("div", { class: "number-line" });
     this.explainHost = el("div", { class: "explain-host" });
-    this.tableHost = el("div", {});
-    this.result = el("div", { class: "tool-result", "aria-live": "polite" });
     heading.append(el("div", { class: "epoch-field" }, el("label", { for: "epoch" }, "Epoch"), this.slider, this.epochText));
-    this.root.replaceChildren(heading, this.controls(),
+    this.root.replaceChildren(heading, this.controls.node,
       el("section", { class: "panel stage", "aria-labelledby": "stage-title" }, el("h2", { id: "stage-title", class: "visually-hidden" }, "One walk through the network"), this.stageHead(), this.rail, el("div", { class: "picture-scroll" }, pictureHost), this.drawingHost, this.line),
-      el("div", { class: "below" }, el("section", { class: "panel" }, el("h2", {}, "One number"), this.explainHost), el("section", { class: "panel" }, el("h2", {}, "Check it yourself"), this.tools(), this.result, this.tableHost)));
+      el("div", { class: "below" }, el("section", { class: "panel" }, el("h2", {}, "One number"), this.explainHost), el("section", { class: "panel" }, el("h2", {}, "Check it yourself"), this.tools.node)));
     this.picture = new Picture(pictureHost, { classes: this.dataset.classes, point: (cell, spoken) => this.point(cell, spoken), pick: (cell) => this.pick(cell) });
     document.addEventListener("keydown", (event) => this.key(event), { signal: this.ctx.signal });
     const redraw = () => this.draw();
@@ -158,23 +161,6 @@ class Theatre {
     if (found.length && this.ctx.query.get("sample") === null) this.ctx.setQuery({ sample: found[0].row }, { replace: true });
   }
 
-  controls() {
-    const { of, split, rows, sample } = this.state;
-    const choices = [["sample", "One sample"], ["batch", "Mean of a batch"], ["split", "Whole split"]];
-    const radios = el("fieldset", { class: "segmented" }, el("legend", { class: "visually-hidden" }, "Which samples"), choices.map(([value, text]) => el("label", {},
-      el("input", { type: "radio", name: "of", value, checked: value === of, onchange: () => this.ctx.setQuery({ of: value === "sample" ? null : value }, { replace: false }) }), el("span", {}, text))));
-    this.splitField = el("select", { id: "split", onchange: () => { this.listed = ""; this.ctx.setQuery({ split: this.splitField.value }, { replace: false }); } },
-      ["training", ...(this.run.config.validation ? ["validation"] : [])].map((value) => el("option", { value, selected: value === split }, value)));
-    this.sampleField = el("input", { id: "sample", type: "number", min: 0, max: this.dataset.samples - 1, value: sample, onchange: () => this.ctx.setQuery({ sample: this.sampleField.value }, { replace: false }) });
-    this.rowsField = el("input", { id: "rows", type: "text", value: rows, pattern: "[0-9,\\s\\-]+", onchange: () => this.ctx.setQuery({ rows: this.rowsField.value }, { replace: false }) });
-    this.fields = {
-      split: el("label", { class: "one-field" }, el("span", {}, "Split"), this.splitField), sample: el("label", { class: "one-field" }, el("span", {}, "Row"), this.sampleField),
-      rows: el("label", { class: "one-field" }, el("span", {}, "Rows"), this.rowsField),
-    };
-    return el("section", { class: "panel controls", "aria-label": "What is shown" },
-      el("div", { class: "control-row" }, radios, this.fields.split, this.fields.sample, this.fields.rows, this.chips), this.stripHost);
-  }
-
   stageHead() {
     const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
     this.playButton = el("button", { type: "button", "aria-pressed": "false", "aria-label": "Play the steps", disabled: still, title: still ? "Motion is reduced, as your system asks; step by hand" : "Play", onclick: () => this.play() }, "▶ play");
@@ -184,31 +170,23 @@ class Theatre {
       el("div", { class: "stepper" }, this.viewButton, by(-1, "◀", "Step back (←)"), this.stepText, by(1, "▶", "Next step (→)"), this.playButton));
   }
 
-  tools() {
-    this.tableField = el("select", { id: "table", onchange: () => this.ctx.setQuery({ table: this.tableField.value || null }, { replace: true }) }, el("option", { value: "" }, "none"));
-    const act = (/** @type {string} */ text, /** @type {() => any} */ what) => el("button", { type: "button", onclick: () => Promise.resolve(what()).catch((error) => this.ctx.signal.aborted || this.result.replaceChildren(problem(error))) }, text);
-    return el("div", { class: "tools" }, act("Copy as NumPy", () => this.copy()), act("Check numerically", () => this.check()),
-      act("Weights (NPZ)", () => this.download("weights?format=npz", "weights")), act("This walk (NPZ)", () => this.download(`walk?${this.samples}&format=npz`, "walk")),
-      el("label", { class: "one-field" }, el("span", {}, "Table of"), this.tableField));
+  /** What is shown, for those who take it elsewhere. */
+  now() {
+    const { walk, drawn } = this;
+    return walk && { walk, step: this.stepOf(walk), ...drawn, sample: this.state.of === "sample" ? this.state.sample : null };
   }
 
   // ---- loading: one request at a time, the newest wish next, the rest forgotten ----
 
   async refresh() {
-    if (!this.picture) return;
+    if (!this.picture || !this.controls) return;
     const { epoch, of } = this.state;
     const at = this.kept.findIndex((one) => one.epoch === epoch);
     this.slider.value = at;
     this.slider.setAttribute("aria-valuetext", `epoch ${epoch}`);
     const cost = this.kept[at];
     this.epochText.replaceChildren(el("b", {}, epoch), ` of ${this.kept.at(-1).epoch} · `, el("var", {}, "C"), ` ${number(cost.cost, 3)}`);
-    this.fields.sample.hidden = of !== "sample";
-    this.fields.rows.hidden = of !== "batch";
-    this.fields.split.hidden = of === "batch";
-    this.stripHost.hidden = of !== "sample";
-    [this.sampleField.value, this.rowsField.value, this.splitField.value] = [this.state.sample, this.state.rows, this.state.split];
-    for (const radio of this.main.querySelectorAll("input[name=of]")) /** @type {HTMLInputElement} */ (radio).checked = /** @type {HTMLInputElement} */ (radio).value === of;
-    this.stripHost.querySelector(".samples-strip")?.choose(this.state.sample);
+    this.controls.sync(this.state);
     await this.fetch();
     if (of === "sample") this.list().catch(() => null);
   }
@@ -250,7 +228,7 @@ class Theatre {
     this.listed = key;
     const epoch = this.state.epoch;
     this.found = await findSamples(this.run, epoch, split, this.ctx.signal, { limit: this.dataset.features > WIDE ? 16 : 24 });
-    this.stripHost.replaceChildren(picker(this.found, this.state.sample, (row) => this.ctx.setQuery({ of: null, sample: row }, { replace: false })));
+    this.controls?.strip.replaceChildren(picker(this.found, this.state.sample, (row) => this.ctx.setQuery({ of: null, sample: row }, { replace: false })));
     return this.found;
   }
 
@@ -274,8 +252,8 @@ class Theatre {
   // ---- drawing ----
 
   draw() {
-    const { walk, picture } = this;
-    if (!walk || !picture) return;
+    const { walk, picture, controls, tools } = this;
+    if (!walk || !picture || !controls || !tools) return;
     const step = this.stepOf(walk);
     const edges = this.state.view === "edges" && fits(walk);
     this.viewButton.hidden = !fits(walk);
@@ -286,8 +264,8 @@ class Theatre {
       backward: step > 0 && walk.steps[step - 1].phase === "backward", inputs: this.dataset.report?.feature_names ?? [], classes: walk.size("Y").columns === this.dataset.classes.length ? this.dataset.classes : [] }));
     else picture.show(walk, step);
     this.drawStep(walk, step);
-    this.chips.replaceChildren(...outcome(walk, this.dataset.classes));
-    this.drawTable(walk, step);
+    controls.chips.replaceChildren(...outcome(walk, this.dataset.classes));
+    tools.showTable(walk, step, this.state.table);
     this.explain();
     if (this.pointed) this.point(this.pointed, false);
     this.main.dataset.epoch = String(this.drawn.epoch);
@@ -301,15 +279,6 @@ class Theatre {
     this.equation.replaceChildren(...equations(walk, step));
     this.note.textContent = remarks(walk, step);
     drawRail(this.rail, walk, step, (chosen) => this.go(chosen));
-  }
-
-  /** @param {Walk} walk @param {number} step */
-  drawTable(walk, step) {
-    const names = [...walk.arrays.keys()];
-    if (this.tableField.options.length !== names.length + 1) this.tableField.replaceChildren(el("option", { value: "" }, "none"), ...names.map((name) => el("option", { value: name }, written(name))));
-    const { table } = this.state;
-    this.tableField.value = names.includes(table) ? table : "";
-    this.tableHost.replaceChildren(...(names.includes(table) ? [tensorTable(walk, table, step)] : []));
   }
 
   /** The line of the number under the pointer: its factors. @param {Cell | null} cell @param {boolean} spoken */
@@ -401,26 +370,5 @@ class Theatre {
       this.explaining = false;
     }
     if (!signal.aborted) this.explain();
-  }
-
-  async check() {
-    this.result.replaceChildren(el("p", { class: "hint" }, "Moving weights one by one …"));
-    const { of, sample } = this.state;
-    this.result.replaceChildren(await numericCheck(this.run, of === "sample" ? [sample] : null, this.ctx.signal));
-  }
-
-  async copy() {
-    if (!this.walk) return;
-    const code = numpyCode(this.walk, this.stepOf(this.walk), { address: new URL(`${this.path}/checkpoints/${this.drawn.epoch}`, location.origin).href, samples: this.drawn.samples, cost: this.run.config.cost });
-    const copied = await navigator.clipboard?.writeText(code).then(() => true, () => false);
-    this.result.replaceChildren(el("p", { class: "hint" }, copied ? "Copied. It computes everything up to this step from downloaded weights:" : "Everything up to this step, computed from downloaded weights:"), el("pre", { class: "code", tabindex: "0" }, code));
-  }
-
-  /** @param {string} what @param {string} name */
-  async download(what, name) {
-    const buffer = await get(`${this.path}/checkpoints/${this.state.epoch}/${what}`, { accept: "application/x-npz", signal: this.ctx.signal });
-    const link = el("a", { href: URL.createObjectURL(new Blob([buffer])), download: `${this.run.id}-epoch-${this.state.epoch}-${name}.npz` });
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
   }
 }
