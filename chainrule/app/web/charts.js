@@ -212,9 +212,10 @@ function trace(/** @type {any[]} */ values, /** @type {any[]} */ xs, /** @type {
     path += `${open ? "L" : "M"}${px.toFixed(1)} ${py.toFixed(1)}`;
     [open, column, low, high] = [true, Math.round(px), py, py];
   }
-  // A point without neighbours is a dot.
-  const drawn = path.replace(/M[\d. -]+(?=M|$)/g, "$&h.01");
-  return [svg("path", { class: "curve", d: drawn, "stroke-dasharray": DASHES[i % DASHES.length], style: { stroke: colour(i) } }), ...marks];
+  const style = { stroke: colour(i) };
+  const alone = path.match(/M[\d. -]+(?=M|$)/g) ?? [];
+  return [svg("path", { class: "curve", d: path, "stroke-dasharray": DASHES[i % DASHES.length], style }),
+    ...(alone.length ? [svg("path", { class: "lone", d: alone.map((point) => `${point}h.01`).join(""), style })] : []), ...marks];
 }
 
 /**

@@ -67,6 +67,7 @@ def test_numbers_that_are_not_finite_are_marked_and_break_nothing(draw: Any) -> 
     chart = draw("lineChart", label="Cost", x=list(range(7)), series=[{"name": "C", "values": values}], log=True)
     expect(chart.locator(".nonfinite")).to_have_count(2)
     assert "NaN" not in (chart.locator("path.curve").get_attribute("d") or "")
+    assert (chart.locator("path.lone").get_attribute("d") or "").count("M") == 3
     chart = draw("matrix", label="W", values=[[1.0, "NaN"], ["Infinity", -2.0]])
     expect(chart.get_by_role("img")).to_have_attribute("aria-label", "W: 2 rows, 2 columns, from −2 to 2, 2 not finite")
     chart = draw("bars", label="RMS", items=[{"name": "1", "value": "NaN"}, {"name": "2", "value": 0.5}], log=True)
