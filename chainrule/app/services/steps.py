@@ -7,6 +7,7 @@ or a resume point. Otherwise it begins at the nearest place before it, and train
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from sqlalchemy.orm import Session
 
 from chainrule.app.config import Settings
-from chainrule.app.errors import Conflict, LimitExceeded, NotFound
+from chainrule.app.errors import Conflict, LimitExceeded, NotFound, TooManyRequests
 from chainrule.app.run_status import Reason
 from chainrule.app.services import batches, checkpoints, training, verifications
 from chainrule.app.services.gradients import of_features
@@ -47,6 +48,12 @@ STEP_OPERATIONS = 200_000
 """What a step takes beside its products, in multiplications of these; ten times as much where it is looked at."""
 REMEMBERED_BYTES = 64 * 2**20
 """Beginnings of epochs that took training to find are remembered up to so much, for whoever looks at another step."""
+
+
+AT_ONCE = 2
+"""So many replays go on in one process; each takes as much memory as its run did."""
+PATIENCE_S = 20.0
+_turns = threading.BoundedSemaphore(AT_ONCE)
 
 
 @dataclass(frozen=True)
@@ -159,6 +166,24 @@ def plan(database: Database, run_id: str, epoch: str) -> Planned:
         )
 
 
+@contextmanager
+def _turn() -> Iterator[None]:
+    """Wait for a turn to replay.
+
+    Raises:
+        TooManyRequests: others take too long.
+    """
+    if not _turns.acquire(timeout=PATIENCE_S):
+        raise TooManyRequests(
+            f"{AT_ONCE} epochs are being replayed already, and took longer than {PATIENCE_S:g} s; try again later.",
+            headers={"Retry-After": str(round(PATIENCE_S))},
+        )
+    try:
+        yield
+    finally:
+        _turns.release()
+
+
 def look(
     database: Database, settings: Settings, planned: Planned, *, after: int, limit: int, with_rows: bool
 ) -> Replayed:
@@ -168,9 +193,9 @@ def look(
         LimitExceeded: it would take too long.
     """
     count = max(0, min(limit, planned.steps - after))
-    replay, numbers = _open(database, settings, planned, count)
     looked, rows, last = list[Looked](), list[list[int]](), None
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+    with _turn(), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        replay, numbers = _open(database, settings, planned, count)
         for step in _steps(planned, replay):
             if after < step.number <= after + count:
                 looked.append(replay.look(step))
@@ -315,14 +340,14 @@ def _one(
         raise NotFound(
             f"Epoch {planned.epoch} of run {planned.run_id} has {planned.steps} steps, from 1; there is no {number}."
         )
-    replay, rows = _open(database, settings, planned, passes)
-    values = batches.values_of(planned.engine.network, planned.engine.batch(len(rows)))
-    if values > settings.max_inspect_values:
-        raise LimitExceeded(
-            "The number of values to compute", values, settings.max_inspect_values, "CHAINRULE_MAX_INSPECT_VALUES",
-            hint="A step of this run is larger than that; ask for rows of a checkpoint.",
-        )  # fmt: skip
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+    with _turn(), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        replay, rows = _open(database, settings, planned, passes)
+        values = batches.values_of(planned.engine.network, planned.engine.batch(len(rows)))
+        if values > settings.max_inspect_values:
+            raise LimitExceeded(
+                "The number of values to compute", values, settings.max_inspect_values, "CHAINRULE_MAX_INSPECT_VALUES",
+                hint="A step of this run is larger than that; ask for rows of a checkpoint.",
+            )  # fmt: skip
         step = next((step for step in _steps(planned, replay) if step.number == number), None)
     if step is None:
         raise NotFound(f"The training ended before step {number} of epoch {planned.epoch}.")

@@ -1,6 +1,7 @@
 """Steps: a replayed epoch ends with the weights the run has kept, and each step is what its equations say."""
 
 import io
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -235,3 +236,10 @@ def test_what_cannot_be_replayed_is_refused(client: httpx.Client, plain: dict[st
     refused(limited.get(f"{there}/3/steps"), "limit_exceeded", None, "CHAINRULE_MAX_REPLAY_OPERATIONS", "adam")
     verification = client.post(f"/v1/runs/{plain['id']}/verify", json={}, headers={"Prefer": "wait=60"}).json()
     refused(client.get(f"/v1/runs/{verification['id']}/epochs/1/steps"), "conflict", None, plain["id"])
+
+
+def test_steps_asked_for_by_many_at_once_are_all_answered(client: httpx.Client, rich: dict[str, Any]) -> None:
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda epoch: read(client, rich, epoch), [4, 2, 3, 4, 2, 3]))
+    assert all(answer["verified"] for answer in answers)
+    assert answers[:3] == answers[3:]
