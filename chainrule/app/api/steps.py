@@ -11,19 +11,19 @@ import chainrule
 from chainrule.app.api.dependencies import EpochName, IfNoneMatch, RunId, Service, matches, names_one
 from chainrule.app.api.problems import documented
 from chainrule.app.api.questions import ETAG, UNCHANGED
-from chainrule.app.api.representations import JSON, NPZ, choose, finite, json_response, listed
+from chainrule.app.api.representations import JSON, NPZ, SAFETENSORS, choose, finite, json_response, listed
 from chainrule.app.api.schemas.steps import CostAlong, StepGradients, Steps
 from chainrule.app.errors import Conflict, InvalidInput, LimitExceeded, NotAcceptable, NotFound
 from chainrule.app.services import steps
 from chainrule.app.services.steps import Inspected, Planned, Replayed
-from chainrule.app.services.weights import encode_npz
+from chainrule.app.services.weights import encode_npz, encode_safetensors
 from chainrule.engine import cost
 from chainrule.engine.replay import Along, Looked
 from chainrule.engine.walk import symbol_of
 
 router = APIRouter(prefix="/runs/{run_id}/epochs/{epoch}/steps", tags=["gradients"])
 MOST_STEPS = 10_000
-OFFERS = {"json": JSON, "npz": NPZ}
+OFFERS = {"json": JSON, "npz": NPZ, "safetensors": SAFETENSORS}
 REFUSALS = (NotFound, Conflict, InvalidInput, LimitExceeded)
 ALONG = {
     "costs": "C(θ + s·Δ), Δ = θ_after − θ_before",
@@ -104,9 +104,12 @@ def read_steps(
     response_model_exclude_unset=True,
     responses={
         200: {
-            "description": "Each quantity with equation, shape and norm; NPZ has the arrays only.",
+            "description": "Each quantity with equation, shape and norm; NPZ and safetensors have the arrays only.",
             "headers": ETAG,
-            "content": {NPZ: {"schema": {"type": "string", "format": "binary"}}},
+            "content": {
+                NPZ: {"schema": {"type": "string", "format": "binary"}},
+                SAFETENSORS: {"schema": {"type": "string", "format": "binary"}},
+            },
         },
         **UNCHANGED,
         **documented(NotAcceptable, *REFUSALS),
@@ -123,7 +126,7 @@ def read_step_gradients(
         Query(max_length=4000, description="Z1,A1,dA1,dZ1,dW1,db1,…, separated by commas; all by default."),
     ] = None,
     values: Annotated[bool, Query(description="Give the arrays; false for shapes and norms only.")] = True,
-    format: Annotated[str | None, Query(description="json or npz (the arrays only); in place of `Accept`.")] = None,
+    format: Annotated[str | None, Query(description="json, npz or safetensors; in place of `Accept`.")] = None,
     if_none_match: IfNoneMatch = None,
 ) -> Any:
     """The same quantities as of a checkpoint, over the step's own batch and at the weights before its update, with
@@ -135,9 +138,11 @@ def read_step_gradients(
 
     def answer(planned: Planned) -> tuple[Response, bool]:
         found = steps.inspect(service.database, service.settings, planned, step, asked)
+        arrays = found.arrays | {f"mask{number}": mask for number, mask in found.masks.items()}
         if chosen == "npz":
-            masks = {f"mask{number}": mask for number, mask in found.masks.items()}
-            return Response(encode_npz(found.arrays | masks), media_type=NPZ), True
+            return Response(encode_npz(arrays), media_type=NPZ), True
+        if chosen == "safetensors":
+            return Response(encode_safetensors(arrays), media_type=SAFETENSORS), True
         return json_response(_inspected(found, values=values)), True
 
     return _answered(request, service, run_id, epoch, if_none_match, answer, chosen)

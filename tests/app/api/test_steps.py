@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from chainrule.app.api.schemas.steps import CostAlong, StepGradients, Steps
+from chainrule.app.services.weights import decode_safetensors
 from chainrule.engine import digits
 from tests.app.api.calls import DIGITS, XOR, finished, refused
 from tests.app.api.test_gradients import NORMALIZED, Array, backpropagate, one_hot, weights
@@ -197,13 +198,18 @@ def test_the_cost_along_a_step_goes_through_the_costs_of_this_step_and_its_end(
     np.testing.assert_allclose(found["alpha"], -2 * c["c2"] / c["c1"] - 1 if c["c2"] > 0 else -1, rtol=1e-12)
 
 
-def test_a_step_as_npz_has_the_same_numbers(client: httpx.Client, rich: dict[str, Any]) -> None:
+def test_a_step_in_other_formats_has_the_same_numbers(client: httpx.Client, rich: dict[str, Any]) -> None:
     place = f"/v1/runs/{rich['id']}/epochs/2/steps/3/gradients"
     shown = client.get(place, params={"names": "dW1,Z2"}).json()
     archive = np.load(io.BytesIO(client.get(place, params={"names": "dW1,Z2", "format": "npz"}).content))
     assert sorted(archive.files) == ["Z2", "dW1", "mask1"]
     for name, one in shown["quantities"].items():
         np.testing.assert_array_equal(archive[name], np.array(one["values"], np.float32))
+    content = client.get(
+        place, params={"names": "dW1,Z2"}, headers={"Accept": "application/x-safetensors"}
+    ).content  # fmt: skip
+    for name, array in decode_safetensors(content).items():
+        np.testing.assert_array_equal(array, archive[name])
     bare = client.get(place, params={"names": "dW1", "values": False}).json()
     assert "values" not in bare["quantities"]["dW1"]
 
