@@ -23,7 +23,11 @@ ETAG = {"ETag": {"description": "Names what is said.", "schema": {"type": "strin
     "/diagnoses",
     summary="List the rules of the diagnoses",
     response_model=DiagnosisRules,
-    responses={200: {"description": "The rules, with their thresholds.", "headers": ETAG}, **UNCHANGED},
+    responses={
+        200: {"description": "The rules, with their thresholds.", "headers": ETAG},
+        **UNCHANGED,
+        **documented(),
+    },
 )
 def list_rules(if_none_match: IfNoneMatch = None) -> Any:
     """What each looks at, from where on that is a finding, why, and what helps. The thresholds were found with
