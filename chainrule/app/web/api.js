@@ -4,6 +4,8 @@
 const BASE = new URL("../../", import.meta.url).pathname.replace(/\/$/, "");
 const KEY = "chainrule-key";
 const KEPT = 128;
+/** After so many polls a stream is tried once more. */
+const TRIED_AGAIN = 8;
 /** Answers that never change, the one used last at the end. @type {Map<string, any>} */
 const kept = new Map();
 /** @type {Promise<void> | null} */
@@ -123,7 +125,7 @@ function askForKey(refused) {
  *   diagnosis?: (data: any) => void, end?: (run: any) => void, connection?: (state: "live" | "polling" | "waiting") => void}} handlers
  */
 export async function stream(path, { after = -1, signal, epochs, status, diagnosis, end, connection }) {
-  let pause = 250, unheard = 0;
+  let pause = 250, unheard = 0, polls = 0;
   /** @param {any[]} rows */
   const take = (rows) => {
     const fresh = rows.filter((row) => row.epoch > after);
@@ -148,6 +150,8 @@ export async function stream(path, { after = -1, signal, epochs, status, diagnos
         status?.({ status: page.status });
         if (page.done && page.next_after === null) return end?.(await get(path, { signal }));
         await wait(page.next_after === null ? 2000 : 0, signal);
+        polls += 1;
+        if (polls % TRIED_AGAIN === 0) unheard = 0;
         continue;
       }
       const response = await ask(`${path}/events?after=${after}`, { signal: AbortSignal.any([signal, hidden.signal]) });
@@ -165,7 +169,8 @@ export async function stream(path, { after = -1, signal, epochs, status, diagnos
     } catch (error) {
       if (signal.aborted) return;
       if (error instanceof Problem && error.status >= 400 && error.status < 500) throw error;
-      if (!document.hidden && !(error instanceof Problem) && !heard) unheard += 1;
+      // What nothing comes through is a stream that is held back, unless a poll does not come through either.
+      if (!document.hidden && !heard) unheard = unheard >= 2 ? 0 : unheard + 1;
     } finally {
       clearTimeout(patience);
       document.removeEventListener("visibilitychange", hide);

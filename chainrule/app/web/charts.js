@@ -163,7 +163,8 @@ export function lineChart(options) {
     const x = scale(domain[0] === domain[1] ? [domain[0], domain[0] + 1] : domain, [box.left, box.right], false);
     const y = scale([low, high], [box.bottom, box.top], log);
     const focused = body.contains(document.activeElement);
-    const root = svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, tabindex: "0", role: "slider", "aria-label": data.label, "aria-valuemin": domain[0], "aria-valuemax": domain[1] });
+    const moved = data.x.length ? { tabindex: "0", role: "slider", "aria-valuemin": domain[0], "aria-valuemax": domain[1] } : { role: "img" };
+    const root = svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, "aria-label": data.label, ...moved });
     axes(root, box, x, y, ticks(domain[0], domain[1], width / 90, true), log ? decades(low, high) : ticks(low, high, 4), data);
     if (data.band) root.append(svg("rect", { class: "band", x: box.left, width: box.right - box.left, y: y(Math.min(high, data.band[1])), height: Math.max(0, y(Math.max(low, data.band[0])) - y(Math.min(high, data.band[1]))) }));
     for (const guide of data.guides ?? []) root.append(svg("line", { class: "guide", x1: box.left, x2: box.right, y1: y(guide.value), y2: y(guide.value) }), svg("text", { x: box.right - 2, y: y(guide.value) - 4, "text-anchor": "end" }, guide.name));

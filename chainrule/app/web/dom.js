@@ -93,9 +93,15 @@ export function badge(status) {
   return el("span", { class: `badge ${status}` }, el("span", { class: "sign", "aria-hidden": "true" }, sign), status);
 }
 
-/** The shape of a run's network: 64–32–10. @param {any} config @param {number | null} [inputs] */
+/** The shape of a run's network: 64–32–10, or 64–20×6–10. @param {any} config @param {number | null} [inputs] */
 export function shape(config, inputs = config.network.inputs) {
-  return [inputs ?? "·", ...config.network.layers.map((/** @type {any} */ layer) => layer.units)].join("–");
+  /** @type {[any, number][]} */
+  const groups = [];
+  for (const units of [inputs ?? "·", ...config.network.layers.map((/** @type {any} */ layer) => layer.units)]) {
+    const last = groups[groups.length - 1];
+    if (last?.[0] === units) last[1] += 1; else groups.push([units, 1]);
+  }
+  return groups.flatMap(([units, count]) => count > 2 ? [`${units}×${count}`] : Array(count).fill(units)).join("–");
 }
 
 /**

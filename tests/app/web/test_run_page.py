@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-from tests.app.api.calls import DIGITS, LONG, finished, stop, submit
+from tests.app.api.calls import DIGITS, LONG, finished, stop, submit, upload
 from tests.app.web.conftest import SCHEMES
 from tests.service import Service, serving
 
@@ -118,6 +118,47 @@ def test_a_run_is_followed_paused_resumed_and_cancelled(open_page: Callable[...,
         expect(page.locator(".head .badge")).to_contain_text("cancelled")
         ended = stop(client, run["id"])
         expect(cost).to_have_attribute("aria-valuenow", str(ended["progress"]["epochs_done"]))
+
+
+def test_where_no_stream_gets_through_the_run_is_polled(open_page: Callable[..., Any], site: Service) -> None:
+    page = open_page(allow=("ERR_FAILED",))
+    page.route("**/events?*", lambda route: route.abort())
+    with site.client() as client:
+        run = submit(client, LONG | {"name": "polled"})
+        page.evaluate("(id) => { location.hash = `#/runs/${id}`; }", run["id"])
+        expect(page.get_by_text("polling")).to_be_visible()
+        cost = page.get_by_role("slider", name="Cost")
+        expect(cost).to_have_attribute("aria-valuenow", re.compile(r"[1-9]\d"))
+        ended = stop(client, run["id"])
+        expect(page.locator(".head .badge")).to_contain_text("cancelled")
+        expect(cost).to_have_attribute("aria-valuenow", str(ended["progress"]["epochs_done"]))
+
+
+def test_a_run_that_waits_or_has_diverged_breaks_nothing(
+    open_page: Callable[..., Any], empty_site: Service, findings: Callable[[Any], list[str]]
+) -> None:
+    line = "x,y\n" + "".join(f"{x},{1e6 * x}\n" for x in range(40))
+    linear = {"layers": [{"units": 4, "activation": "relu"}, {"units": 1, "activation": "linear"}]}
+    with empty_site.client() as client:
+        dataset = upload(client, line, "line.csv", target_columns="y")["id"]
+        spec = {"name": "apart", "dataset": dataset, "network": linear, "epochs": 50}
+        apart = finished(client, spec | {"optimizer": {"name": "sgd", "learning_rate": 9.0}}, "failed")
+        busy = submit(client, LONG)
+        waiting = submit(client, LONG | {"name": "waits"})
+        page = open_page(f"#/runs/{apart['id']}", url=empty_site.url)
+        expect(page.locator(".head .badge")).to_contain_text("failed")
+        expect(page.get_by_role("heading", name=re.compile("Layers at epoch"))).to_be_visible()
+        expect(page.get_by_role("heading", name="How far off it is")).to_be_visible()
+        assert findings(page) == []
+        page.evaluate("(id) => { location.hash = `#/runs/${id}`; }", waiting["id"])
+        expect(page.locator(".head .badge")).to_contain_text("queued")
+        expect(page.get_by_text("Nothing recorded yet.").first).to_be_visible()
+        assert findings(page) == []
+        page.close()
+        for run in (waiting, busy):
+            stop(client, run["id"])
+        for run in (waiting, busy, apart):
+            assert client.delete(f"/v1/runs/{run['id']}?purge=true").status_code == 204
 
 
 def test_a_run_that_is_not_there_says_so(open_page: Callable[..., Any]) -> None:

@@ -1,5 +1,6 @@
 """The first page: the runs there are, and three to begin with."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -85,6 +86,19 @@ def test_filters_are_in_the_address_and_lists_are_paged(
     expect(page).to_have_url(f"{site.url}/#/?status=succeeded&search=digits")
     page.get_by_label("Status", exact=True).select_option("failed")
     expect(page.get_by_text("No run is like that.")).to_be_visible()
+
+
+def test_runs_that_are_ticked_are_compared(open_page: Callable[..., Any], runs: dict[str, Any]) -> None:
+    page = open_page("#/?search=xor by hand")
+    first = page.get_by_role("checkbox").first
+    first.check()
+    expect(page.get_by_role("link", name=re.compile(r"Compare \("))).to_be_hidden()
+    page.get_by_label("Search by name or dataset").fill("digits")
+    expect(page.locator("tbody tr").first).to_contain_text("64–20–14–10")
+    page.get_by_role("checkbox").first.check()
+    expect(page.get_by_role("link", name="Compare (2)")).to_have_attribute(
+        "href", re.compile("#/compare.runs=run_.*,run_")
+    )
 
 
 def test_a_list_that_has_not_changed_is_not_sent_again(open_page: Callable[..., Any], runs: dict[str, Any]) -> None:
