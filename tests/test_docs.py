@@ -125,7 +125,7 @@ def test_networks_compute_the_same_elsewhere_as_the_guide_shows(
     [
         (METRICS, 3), (NORMALIZATION, 4), (TRAINING, 3), (LINEAGE, 3), (SWEEPS, 1), (INPUTS, 4), (INSPECTION, 15),
         (VERIFICATION, 2), (KEEPING, 1),
-        (MONITORING, 4), (WEBHOOKS, 1), (SAMPLES, 1), (DIAGNOSES, 3),
+        (MONITORING, 4), (WEBHOOKS, 1), (SAMPLES, 5), (DIAGNOSES, 3),
     ],
     ids=["metrics", "normalization", "training", "lineage", "sweeps", "inputs", "inspection", "verification", "keeping",
          "monitoring", "webhooks", "samples", "diagnoses"],

@@ -555,6 +555,45 @@ class Client:
         path = f"runs/{run_id}/checkpoints/{epoch}/samples"
         return Resource(self._get(path, params={n: value for n, value in asked.items() if value is not None}).json())
 
+    def array(
+        self, run_id: str, name: str, *, epoch: Epoch = "final", rows: Sequence[int] | None = None,
+        split: str | None = None, mode: str = "evaluation",
+    ) -> NDArray[Any]:  # fmt: skip
+        """Fetch one array of a walk by name, as float32: W1, Z1, dW1, …; of a split means over its samples."""
+        asked: dict[str, Any] = {"name": name, "mode": mode, "format": "f32"}
+        asked |= {} if rows is None else {"rows": ",".join(str(int(row)) for row in rows)}
+        asked |= {} if split is None else {"split": split}
+        response = self._get(f"runs/{run_id}/checkpoints/{epoch}/array", params=asked)
+        shape = [int(size) for size in response.headers["X-Array-Shape"].split(",") if size]
+        return np.frombuffer(response.content, "<f4").reshape(shape)
+
+    def surface(self, run_id: str, *, epoch: Epoch = "final", n: int = 60, units: bool = False) -> Resource:
+        """Compute the outputs over a grid of two features: `x`, `y`, `outputs` (n_L, n, n), and `units` by layer."""
+        path = f"runs/{run_id}/checkpoints/{epoch}/surface"
+        found = self._get(path, params={"n": n, "units": units}).json()
+        found |= {name: np.array(found[name], dtype=np.float64) for name in ("x", "y", "outputs")}
+        if found["units"] is not None:
+            found["units"] = {name: np.array(planes, np.float64) for name, planes in found["units"].items()}
+        return Resource(found)
+
+    def embedding(
+        self, run_id: str, *, epoch: Epoch = "final", layer: int | None = None, basis: str = "last",
+        split: str | None = None, limit: int = 500,
+    ) -> Resource:  # fmt: skip
+        """See samples in the plane in which a layer's outputs vary most, at the last epoch or (`epoch`) at this one."""
+        asked = {"layer": layer, "basis": basis, "split": split, "limit": limit}
+        path = f"runs/{run_id}/checkpoints/{epoch}/embedding"
+        return Resource(self._get(path, params={n: value for n, value in asked.items() if value is not None}).json())
+
+    def attributions(
+        self, run_id: str, rows: Sequence[int], *, epoch: Epoch = "final", method: str = "saliency",
+        baseline: str = "zero", unit: int | None = None, steps: int = 50,
+    ) -> Resource:  # fmt: skip
+        """See which inputs an output is due to: `saliency`, `gradient_times_input` or `integrated_gradients`."""
+        asked: dict[str, Any] = {"rows": ",".join(str(int(row)) for row in rows), "method": method}
+        asked |= {"baseline": baseline, "steps": steps} | ({} if unit is None else {"unit": unit})
+        return Resource(self._get(f"runs/{run_id}/checkpoints/{epoch}/attributions", params=asked).json())
+
     def compare_gradients(
         self, run_id: str, gradients: Mapping[str, Any], *, epoch: Epoch = "final",
         rows: Sequence[int] | None = None, samples: Any = None, labels: Any = None, targets: Any = None,

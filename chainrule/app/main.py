@@ -34,6 +34,7 @@ from chainrule.app.api import (
     keys,
     layers,
     metrics,
+    pictures,
     problems,
     prometheus,
     runs,
@@ -74,7 +75,7 @@ ROUTERS = (
     datasets.router, runs.router, inputs.router, epochs.router, checkpoints.router, metrics.router, gradients.router,
     inspection.router, layers.router, samples.router, steps.router, histograms.router, what_if.router,
     spectra.router, curvatures.router, variances.router, sweeps.router, webhooks.router, keys.router, audit.router,
-    diagnoses.router,
+    diagnoses.router, pictures.router,
 )  # fmt: skip
 
 
