@@ -21,7 +21,8 @@ import { parse, written } from "./walk.js";
 
 const COLUMN = 19;
 const GAP = 6;
-const MOST = { columns: 196, rows: 128 };
+/** Beyond, several entries share a cell. */
+export const MOST = { columns: 196, rows: 128 };
 const FORWARD = ["b", "Z", "mean", "var", "running_mean", "running_var", "Zhat", "gamma", "beta", "N", "A"];
 const BACKWARD = ["dA", "dN", "dZ"];
 const UNDER = ["db", "dgamma", "dbeta"];

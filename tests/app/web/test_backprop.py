@@ -317,6 +317,14 @@ def test_a_wide_matrix_is_pooled_and_says_so(client: httpx.Client, open_page: Ca
     shown = page.locator(".factors")
     expect(shown).to_have_attribute("data-cell", f"W[1][7,{200 + int(np.argmax(np.abs(block)))}]")
     assert float(shown.get_attribute("data-value")) == pytest.approx(block[np.argmax(np.abs(block))])
+    figure.locator("canvas").click(position={"x": box["width"] * 50.5 / 196, "y": box["height"] * 7.5 / 128})
+    column = 200 + int(np.argmax(np.abs(block)))
+    around = page.locator(".neighbourhood")
+    expect(around).to_contain_text(f"rows 0–16, columns {column - 16}–{column + 16}")
+    around.get_by_role("img").focus()
+    page.keyboard.press("ArrowUp")
+    expect(shown).to_have_attribute("data-cell", f"W[1][6,{column}]")
+    assert float(shown.get_attribute("data-value")) == pytest.approx(W[6, column])
 
 
 NOT_FINITE = """async () => {

@@ -7,7 +7,8 @@ import { isDark } from "../cells.js";
 import { announce, el, number, problem } from "../dom.js";
 import { drawNetwork, fits } from "../network_drawing.js";
 import { explanation } from "../number_panels.js";
-import { Picture } from "../picture.js";
+import { neighbourhood } from "../neighbourhood.js";
+import { MOST, Picture } from "../picture.js";
 import { findSamples, outcome, picker } from "../sample_picker.js";
 import { drawRail, equations, numberLine, remarks, standing } from "../stage.js";
 import { load, selection, written } from "../walk.js";
@@ -141,8 +142,12 @@ class Theatre {
     this.picture = new Picture(pictureHost, { classes: this.dataset.classes, point: (cell, spoken) => this.point(cell, spoken), pick: (cell) => this.pick(cell) });
     document.addEventListener("keydown", (event) => this.key(event), { signal: this.ctx.signal });
     const redraw = () => this.draw();
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw, { signal: this.ctx.signal });
-    const themes = new MutationObserver(() => { this.listed = ""; redraw(); });
+    const recolour = () => {
+      this.draw();
+      if (this.state.of === "sample") this.list().catch(() => null);
+    };
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", recolour, { signal: this.ctx.signal });
+    const themes = new MutationObserver(recolour);
     themes.observe(document.documentElement, { attributeFilter: ["data-theme"] });
     const sizes = new ResizeObserver(redraw);
     sizes.observe(/** @type {HTMLElement} */ (pictureHost.parentElement));
@@ -363,7 +368,8 @@ class Theatre {
     const [checkpoint, chosen] = [`${this.path}/checkpoints/${epoch}`, { name, index: index.split(",").filter(Boolean).map(Number) }];
     try {
       const found = await explanation(checkpoint, samples, walk, chosen, { signal, choose: (row) => this.ctx.setQuery({ of: null, sample: row }, { replace: false }) });
-      this.explainHost.replaceChildren(found, whatIf(checkpoint, samples, walk, chosen, this.run, signal) ?? "");
+      const around = neighbourhood(walk, chosen, MOST, { point: (one, spoken) => this.point(one, spoken), pick: (one) => this.pick(one) });
+      this.explainHost.replaceChildren(found, around ?? "", whatIf(checkpoint, samples, walk, chosen, this.run, signal) ?? "");
     } catch (error) {
       if (!signal.aborted) this.explainHost.replaceChildren(problem(error));
     } finally {
