@@ -13,6 +13,7 @@ def settle(page: Any) -> None:
     """Have every part loaded, as by a reader who goes through all of them."""
     from playwright.sync_api import expect
 
+    expect(page.locator(".part")).to_have_count(8)
     for part in page.locator(".part").all():
         part.scroll_into_view_if_needed()
         expect(part.locator(".live > *").first).to_be_visible()
@@ -25,7 +26,6 @@ def test_every_part_of_the_tutorial_is_live_on_a_trained_run(
     from playwright.sync_api import expect
 
     page = open_page(f"#/learn?xor={runs['xor']['id']}&digits={runs['digits']['id']}", scheme=scheme)
-    expect(page.get_by_role("heading", level=2)).to_have_count(8)
     settle(page)
     expect(page.locator(".equation-picture")).to_have_count(2)
     expect(page.locator(".live .problem")).to_have_count(0)
