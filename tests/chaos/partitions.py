@@ -26,7 +26,7 @@ NOTE = """
     CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN
             -- An observer writes to some running run what stands there, to see whether hearts can beat.
-            IF TG_OP = 'UPDATE' AND OLD IS NOT DISTINCT FROM NEW THEN RETURN NULL; END IF;
+            IF TG_OP = 'UPDATE' AND to_jsonb(OLD) = to_jsonb(NEW) THEN RETURN NULL; END IF;
             INSERT INTO written (run, address)
             VALUES (to_jsonb(CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END) ->> TG_ARGV[0], inet_client_addr());
             RETURN NULL;

@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections.abc import Callable
 from typing import Any
 
 import psutil
@@ -72,13 +73,13 @@ def all_told(database: Database, run_id: str) -> tuple[Any, ...]:
     return state, run["progress"]["steps_done"], tuple(point), told(database, run_id)
 
 
-def kill_one(database: Database) -> None:
-    """End the busiest training process as the kernel would."""
+def kill_one(database: Database) -> bool:
+    """End the busiest training process as the kernel would; False if there is none."""
     try:
         max(children(), key=lambda child: child.cpu_times().user).kill()
     except (psutil.NoSuchProcess, ValueError):
-        return
-    at_once(database)
+        return False
+    return at_once(database)
 
 
 def at_once(database: Database) -> bool:
@@ -88,19 +89,16 @@ def at_once(database: Database) -> bool:
     return True
 
 
-def test_in_every_mode_a_run_that_is_killed_again_and_again_records_what_it_would_have(
-    database: Database, settings: Settings
+def kill_again_and_again(
+    database: Database, settings: Settings, undisturbed: list[str], kill: Callable[[Database], bool]
 ) -> None:
-    settings = settings.model_copy(update={"flush_interval_s": 0.01, "max_failures": 1000})
-    undisturbed = submit_all(database, settings)
-    with dispatching(database, settings):
-        wait_for(lambda: ended(database, undisturbed), PATIENCE_S)
+    """Submit all once more, kill whoever trains them, and hold what they record against what the others did."""
     killed = submit_all(database, settings)
     moments = random.Random(SEED)
     with dispatching(database, settings):
         for _ in range(KILLS):
             time.sleep(moments.uniform(0.05, 0.3))
-            kill_one(database)
+            wait_for(lambda: kill(database))
         wait_for(lambda: at_once(database) and ended(database, killed), PATIENCE_S)
     for name, one, other in zip(MODES, undisturbed, killed, strict=True):
         assert all_told(database, other) == all_told(database, one), name
@@ -112,3 +110,13 @@ def test_in_every_mode_a_run_that_is_killed_again_and_again_records_what_it_woul
         ).all()
     assert len(began) >= KILLS / 2
     assert [step for step, steps_per_epoch in began if step % steps_per_epoch], "nobody went on in the middle of one"
+
+
+def test_in_every_mode_a_run_that_is_killed_again_and_again_records_what_it_would_have(
+    database: Database, settings: Settings
+) -> None:
+    settings = settings.model_copy(update={"flush_interval_s": 0.01, "max_failures": 1000})
+    undisturbed = submit_all(database, settings)
+    with dispatching(database, settings):
+        wait_for(lambda: ended(database, undisturbed), PATIENCE_S)
+    kill_again_and_again(database, settings, undisturbed, kill_one)
