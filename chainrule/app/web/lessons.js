@@ -23,7 +23,8 @@ export async function walked({ run, dataset, ctx, host }, name, first) {
   const step = () => Math.max(1, Math.min(walk.steps.length, Number(ctx.query.get(name)) || first(walk)));
   const go = (/** @type {number} */ to) => ctx.setQuery({ [name]: Math.max(1, Math.min(walk.steps.length, to)) });
   const stepper = el("div", { class: "stepper" }, el("button", { type: "button", "aria-label": "Step back", onclick: () => go(step() - 1) }, "◀"), text, el("button", { type: "button", "aria-label": "Step on", onclick: () => go(step() + 1) }, "▶"));
-  host.replaceChildren(el("div", { class: "stage-head" }, el("div", { class: "step-words" }, equation, note), stepper), rail, el("div", { class: "picture-scroll" }, place), line,
+  host.replaceChildren(
+    el("div", { class: "theatre" }, el("div", { class: "stage-head" }, el("div", { class: "step-words" }, equation, note), stepper), rail, el("div", { class: "picture-scroll" }, place), line),
     more(ctx, `#/runs/${run.id}/backprop?epoch=${epoch}&sample=1`, `Sample 1 of “${run.name}” at epoch ${epoch}, on its own page`));
   const point = (/** @type {any} */ cell, /** @type {boolean} */ spoken) => {
     const found = cell && numberLine(walk, step(), cell, run.config);

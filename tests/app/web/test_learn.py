@@ -28,6 +28,8 @@ def test_every_part_of_the_tutorial_is_live_on_a_trained_run(
     page = open_page(f"#/learn?xor={runs['xor']['id']}&digits={runs['digits']['id']}", scheme=scheme)
     settle(page)
     expect(page.locator(".equation-picture")).to_have_count(2)
+    layers = [one.bounding_box() for one in page.locator("#part-functions .layer-picture").all()]
+    assert layers[1]["x"] > layers[0]["x"] + layers[0]["width"] / 2, "a layer stands beside the one before"
     expect(page.locator(".live .problem")).to_have_count(0)
     expect(page.locator(".invitation")).to_have_count(0)
     back = page.locator("#part-equations")
