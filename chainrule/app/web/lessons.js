@@ -18,6 +18,7 @@ export async function walked({ run, dataset, ctx, host }, name, first) {
   const { signal } = ctx;
   const epoch = Math.min(10, run.progress.epochs_done);
   const walk = await load(run, epoch, "rows=1", new Map(), signal);
+  host.classList.add("theatre");
   const equation = el("div", { class: "step-equation" }), note = el("p", { class: "step-note" }), text = el("span", { class: "step-text" });
   const rail = el("ol", { class: "rail", "aria-label": "Steps" }), place = el("div", { class: "equation-picture", role: "group", "aria-label": "The equation-shaped picture" }), line = el("div", { class: "number-line" });
   const step = () => Math.max(1, Math.min(walk.steps.length, Number(ctx.query.get(name)) || first(walk)));
