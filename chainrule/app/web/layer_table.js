@@ -25,12 +25,15 @@ export function layerTable(found, inputs, ratios) {
       const share = layer.dZ_rms > 0 ? Math.max(0.02, Math.log(layer.dZ_rms / low) / Math.log(high / low || 2)) : 0;
       const ratio = ratios?.get(layer.layer) ?? null;
       return el("tr", {}, el("th", { scope: "row" }, String(layer.layer)), el("td", {}, `${before} → ${layer.units} ${layer.activation}`),
-        el("td", {}, number(layer.W_norm)), el("td", {}, number(layer.dW_norm, 3)), el("td", {}, number(layer.A_rms, 3)),
-        el("td", {}, el("span", { class: "track" }, el("span", { class: "bar", style: { width: `${100 * share}%` } })), number(layer.dZ_rms, 3)),
+        el("td", {}, size(layer.W_norm, 4)), el("td", {}, size(layer.dW_norm)), el("td", {}, size(layer.A_rms)),
+        el("td", {}, el("span", { class: "track" }, el("span", { class: "bar", style: { width: `${100 * share}%` } })), size(layer.dZ_rms)),
         ratios ? el("td", { class: (ratio ?? 0) > 0.3 ? "warn-text" : null }, number(ratio, 3), (ratio ?? 0) > 0.3 ? " ⚠" : "") : null,
         alarm(layer.saturated, 0.5), alarm(layer.dead, 0.4));
     }))));
 }
+
+/** A size; null is one that JSON has no number for. @param {number | null} value */
+const size = (value, digits = 3) => value === null ? el("span", { class: "warn-text" }, "✕ not finite") : number(value, digits);
 
 /** @param {number | null} share @param {number} limit */
 function alarm(share, limit) {

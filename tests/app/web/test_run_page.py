@@ -149,6 +149,8 @@ def test_a_run_that_waits_or_has_diverged_breaks_nothing(
         expect(page.locator(".head .badge")).to_contain_text("failed")
         expect(page.get_by_role("heading", name=re.compile("Layers at epoch"))).to_be_visible()
         expect(page.get_by_role("heading", name="How far off it is")).to_be_visible()
+        expect(page.locator("table.layers")).to_contain_text("not finite")
+        expect(page.get_by_text("on line.csv")).to_be_visible()
         assert findings(page) == []
         page.evaluate("(id) => { location.hash = `#/runs/${id}`; }", waiting["id"])
         expect(page.locator(".head .badge")).to_contain_text("queued")

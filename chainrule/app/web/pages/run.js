@@ -41,7 +41,7 @@ export async function render(main, ctx) {
   const learned = outcome(run, dataset);
   main.append(
     el("div", { class: "head" }, el("h1", {}, run.name || "Run"), state, link, actions), trouble,
-    el("p", { class: "muted" }, summary(run)), el("div", { class: "head" }, control.node),
+    el("p", { class: "muted" }, summary(run, dataset?.name ?? run.dataset)), el("div", { class: "head" }, control.node),
     el("div", { class: "grid" },
       el("section", { class: `panel ${width}` }, cost), classifier ? el("section", { class: `panel ${width}` }, error) : null,
       el("section", { class: `panel ${width}` }, diagnoses.node),
@@ -166,8 +166,8 @@ function exports(run) {
     link("torch.safetensors", "checkpoints/final/weights?format=torch"), link("epochs.csv", "epochs?format=csv&limit=10000"), link("run.json", "")));
 }
 
-/** @param {any} run */
-function summary({ config, dataset, parameters }) {
+/** @param {any} run @param {string} dataset */
+function summary({ config, parameters }, dataset) {
   const functions = [...new Set(config.network.layers.map((/** @type {any} */ layer) => layer.activation))].join(", ");
   return `${shape(config)} (${functions}) on ${dataset} · ${config.cost?.replaceAll("_", " ")} · ${config.optimizer.name}, η ${number(config.optimizer.learning_rate)} · batch ${config.batch_size ?? "of all"} · ${number(parameters)} parameters`;
 }
