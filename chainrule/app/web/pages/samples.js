@@ -6,12 +6,12 @@ import { matrix, scatter, signedColour } from "../charts.js";
 import { el, eq, number, panel, percent, problem } from "../dom.js";
 import { epochControl, newest } from "../epochs.js";
 import { checkpoints, epochOf } from "../kept.js";
-import { planes } from "../planes.js";
 import { card } from "../sample_cards.js";
 
 const PAGE = 30;
 const MOST_CELLS = 16;
 const MOST_MEASURED = 1000;
+const MOST_POINTS = 400;
 const POLL_MS = 2000;
 const SORTS = {
   hardest: { name: "Hardest", query: "sort=cost" },
@@ -212,13 +212,13 @@ export async function render(main, ctx) {
     };
     return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Mean cosine of gradients" }, el("table", { class: "crossing" },
       el("thead", {}, el("tr", {}, el("td"), names.map((name) => el("th", { scope: "col" }, name)))),
-      el("tbody", {}, names.map((name, i) => el("tr", {}, el("th", { scope: "row" }, name), between[i].map((value) => el("td", { class: "cosine", style: shade(value), title: number(value) }, Number.isFinite(value) ? value.toFixed(2).replace("-", "−") : "–")))))));
+      el("tbody", {}, names.map((name, i) => el("tr", {}, el("th", { scope: "row" }, name), between[i].map((value) => el("td", { class: "cosine", style: shade(value), title: number(value) }, Number.isFinite(value) ? (Math.round(100 * value) / 100 || 0).toFixed(2).replace("-", "−") : "–")))))));
   }
 
   /** @param {number[][]} between @param {string[]} names */
   function agreeing(between, names) {
     const pairs = between.flatMap((line, i) => line.slice(i + 1).map((value, k) => ({ value, name: `${names[i]} and ${names[i + 1 + k]}` }))).filter((one) => Number.isFinite(one.value)).sort((a, b) => a.value - b.value);
-    if (!pairs.length) return "";
+    if (pairs.length < 2) return "";
     const [least, most] = [pairs[0], pairs[pairs.length - 1]];
     return el("p", {}, `Two classes most alike: ${most.name}, ${number(most.value, 3)}; most opposed: ${least.name}, ${number(least.value, 3)}.`);
   }
@@ -241,18 +241,16 @@ export async function render(main, ctx) {
     const layers = run.config.network.layers.length;
     const layer = Math.max(0, Math.min(layers, Number(ctx.query.get("layer") ?? Math.max(1, layers - 1)) || 0));
     if (drawn.embed === `${at} ${of} ${layer}`) return;
-    const found = await get(`${at}/samples?sort=index&split=${of}&limit=${MOST_MEASURED}`, { signal });
-    const rows = found.items.slice(0, 400);
-    const given = await post(`${at}/gradients`, { rows: rows.map((/** @type {any} */ one) => one.row), names: [`A${layer}`] }, { signal });
+    const [found, classes] = await Promise.all([get(`${at}/embedding?layer=${layer}&split=${of}&limit=${MOST_POINTS}`, { signal }), classNames()]);
     drawn.embed = `${at} ${of} ${layer}`;
-    const { points, shares, names: axes } = planes(given.quantities[`A${layer}`].values);
-    const names = rows.every((/** @type {any} */ one) => typeof one.target === "string") ? [...new Set(rows.map((/** @type {any} */ one) => one.target))].sort((a, b) => String(a).localeCompare(String(b), "en", { numeric: true })) : null;
+    const items = found.items;
+    const [one, other] = found.explained_variance;
     const focus = document.activeElement?.id;
     const choice = el("select", { id: "layer", onchange: () => ctx.setQuery({ layer: choice.value }) }, Array.from({ length: layers + 1 }, (_, l) => el("option", { value: l, selected: l === layer }, l ? `layer ${l}, A[${l}]` : "the input, A[0]")));
     embedding.replaceChildren(el("h2", {}, "The samples as the network sees them"), el("div", { class: "row" }, el("label", { for: "layer" }, "After"), choice),
-      scatter({ label: `Activations of ${layer ? `layer ${layer}` : "the input"}`, height: 330, points: points.map((point, i) => [...point, names ? names.indexOf(rows[i].target) : 0]), groups: names && names.length > 1 ? names : undefined, xLabel: axes[0], yLabel: axes[1],
-        onPick: ctx.has("backprop") ? (/** @type {number} */ i) => ctx.go(`#/runs/${run.id}/backprop?epoch=${epoch}&split=${of}&sample=${rows[i].row}`) : undefined }),
-      el("p", { class: "hint" }, shares ? `The plane in which they spread most: it has ${percent(shares[0] + shares[1], 3)} of their variance.` : "These are the activations themselves.", found.m > rows.length ? ` The first ${number(rows.length)} of ${number(found.m)}.` : ""));
+      scatter({ label: `Activations of ${layer ? `layer ${layer}` : "the input"}`, height: 330, points: items.map((/** @type {any} */ item) => [item.x, item.y, Math.max(0, classes?.indexOf(item.label) ?? 0)]), groups: classes ?? undefined, xLabel: "first component", yLabel: "second component",
+        onPick: ctx.has("backprop") ? (/** @type {number} */ i) => ctx.go(`#/runs/${run.id}/backprop?epoch=${epoch}&split=${of}&sample=${items[i].row}`) : undefined }),
+      el("p", { class: "hint" }, `${number(items.length)} samples in the plane in which they spread most after epoch ${number(found.basis_epoch)}, the same plane for all epochs. It has ${percent((one ?? 0) + (other ?? 0))} of their variance here.`));
     if (focus === "layer") choice.focus({ preventScroll: true });
   }
 }
