@@ -185,7 +185,7 @@ class Client:
         return self._pages("runs", filters)
 
     def events(self, run_id: str, after: int = -1) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Follow a run: (`epoch`, …) for each epoch behind `after`, (`status`, …), and (`end`, the run).
+        """Follow a run: (`epoch`, …) for each epoch behind `after`, (`diagnosis`, …), (`status`, …), (`end`, the run).
 
         A connection that breaks is taken up again behind the last epoch.
         """

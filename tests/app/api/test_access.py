@@ -103,11 +103,12 @@ PLAIN = {"epoch": "1", "step": "1"}
 """What else stands in paths, and is nobody's."""
 LISTS = ("/v1/runs", "/v1/datasets", "/v1/sweeps", "/v1/keys", "/v1/webhooks")
 """What is read without an id, and must show one's own only."""
-MADE = {"/v1/runs", "/v1/datasets", "/v1/sweeps", "/v1/keys", "/v1/webhooks", "/v1/gradient-checks"}
+MADE = {"/v1/runs", "/v1/datasets", "/v1/sweeps", "/v1/keys", "/v1/webhooks", "/v1/gradient-checks",
+        "/v1/initialization-previews"}  # fmt: skip
 """What is posted to without an id in the path; the ids in bodies have tests of their own, below."""
 LOG = "/v1/audit"
 NOBODYS = {"/v1/health/live", "/v1/health/ready"}
-SERVICES = {"/v1/status", "/metrics"}
+SERVICES = {"/v1/status", "/v1/diagnoses", "/metrics"}
 """What tells of the service as a whole."""
 
 
