@@ -397,6 +397,7 @@ def test_axe_finds_nothing_that_is_more_than_minor(
     page = opened(open_page, runs["digits"]["id"], "epoch=4&sample=5&step=13&cell=dW2:4,5&table=dW3", scheme=scheme)
     page.locator(".explanation").wait_for()
     assert findings(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing reaches out of the page"
     page = opened(open_page, runs["xor"]["id"], "sample=1&view=edges", scheme=scheme)
     page.get_by_role("button", name="Check numerically").click()
     page.locator(".check").wait_for()

@@ -135,7 +135,7 @@ class Theatre {
     this.drawingHost = el("div", { class: "drawing-host", hidden: true });
     this.line = el("div", { class: "number-line" });
     this.explainHost = el("div", { class: "explain-host" });
-    heading.append(el("div", { class: "epoch-field" }, el("label", { for: "epoch" }, "Epoch"), this.slider, this.epochText));
+    heading.append(el("div", { class: "epoch-slider" }, el("label", { for: "epoch" }, "Epoch"), this.slider, this.epochText));
     this.root.replaceChildren(heading, this.controls.node,
       el("section", { class: "panel stage", "aria-labelledby": "stage-title" }, el("h2", { id: "stage-title", class: "visually-hidden" }, "One walk through the network"), this.stageHead(), this.rail, el("div", { class: "picture-scroll" }, pictureHost), this.drawingHost, this.line),
       el("div", { class: "below" }, el("section", { class: "panel" }, el("h2", {}, "One number"), this.explainHost), el("section", { class: "panel" }, el("h2", {}, "Check it yourself"), this.tools.node)));
