@@ -95,7 +95,7 @@ _numbers = itertools.count()
 @pytest.fixture(scope="module")
 def document(guarded: Service) -> dict[str, Any]:
     """The OpenAPI document, which needs no key."""
-    found: dict[str, Any] = httpx.get(f"{guarded.url}/openapi.json").raise_for_status().json()
+    found: dict[str, Any] = httpx.get(f"{guarded.url}/openapi.json", timeout=60).raise_for_status().json()
     return found
 
 
