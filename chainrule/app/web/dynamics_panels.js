@@ -1,45 +1,21 @@
 // @ts-check
 /** The curves of the page of dynamics: signals, update ratios, norms, signal and noise of gradients, by epoch. */
 
+import { answers, spread } from "./answers.js";
 import { get } from "./api.js";
 import { lineChart } from "./charts.js";
 import { el, eq, number, problem } from "./dom.js";
+import { weightPanels } from "./weights_panels.js";
 
 const RECORDED = 1000;
 const PAGES = 4;
 const MEASURED = 24;
 const NOISE = 10;
-const AT_ONCE = 2;
 const ROWS = 256;
 const SIGNALS = {
   dZ_rms: { name: "RMS(dZ)", log: true }, A_rms: { name: "RMS(A)", log: true }, Z_rms: { name: "RMS(Z)", log: true }, W_norm: { name: "‖W‖", log: true },
   zeros: { name: "zeros of A", log: false }, saturated: { name: "saturated", log: false }, dead: { name: "dead", log: false },
 };
-
-/** At most so many of them, evenly spread, the first and the last with them. @param {any[]} all @param {number} most */
-export function spread(all, most) {
-  if (all.length <= most) return all;
-  return Array.from({ length: most }, (_, i) => all[Math.round(i * (all.length - 1) / (most - 1))]);
-}
-
-/**
- * One question for each, a few at a time; `each` is told of what there is so far, in order.
- * @param {any[]} items @param {(item: any) => Promise<any>} ask @param {(answers: any[]) => void} each @param {AbortSignal} signal
- */
-export async function answers(items, ask, each, signal) {
-  /** @type {any[]} */
-  const found = new Array(items.length);
-  let next = 0;
-  await Promise.all(Array.from({ length: Math.min(AT_ONCE, items.length) }, async () => {
-    while (next < items.length && !signal.aborted) {
-      const i = next;
-      next += 1;
-      found[i] = await ask(items[i]);
-      each(found.filter(Boolean));
-    }
-  }));
-  return found;
-}
 
 /** @param {string} name @param {string} width @param {string} heading @param {...any} children */
 function section(name, width, heading, ...children) {
@@ -84,7 +60,11 @@ export function panels(first, ctx) {
 
   /** @type {any} */
   let state = null;
-  const jobs = [recorded, layers, measure].map((job) => ({ job, done: "" }));
+  const weights = weightPanels(path, first, ctx);
+  const [signals, steps, , noises] = nodes;
+  const jobs = [
+    { node: steps, key: () => "", job: recorded }, { node: signals, key: () => ctx.query.get("of"), job: layers }, ...weights.jobs, { node: noises, key: () => "", job: measure },
+  ].map((one) => ({ ...one, done: "" }));
 
   async function layers() {
     const some = spread(state.kept, MEASURED).map((one) => one.epoch);
@@ -138,29 +118,36 @@ export function panels(first, ctx) {
   }
 
   let queue = Promise.resolve();
-  /** One after the other: the service has others to answer too. @param {() => Promise<void>} job */
-  const soon = (job) => { queue = queue.then(job); };
+  /** Only what is seen is asked for. @type {Set<any>} */
+  const seen = new Set();
+  const observer = new IntersectionObserver((entries) => {
+    for (const { isIntersecting, target } of entries) if (isIntersecting) { seen.add(target); observer.unobserve(target); }
+    if (state) show(state);
+  }, { rootMargin: "200px" });
+  for (const { node } of jobs) observer.observe(node);
+  signal.addEventListener("abort", () => observer.disconnect());
+  return { nodes: [...nodes, ...weights.nodes], show: (run, kept, epoch) => show({ run, kept, epoch }) };
 
-  /** What a job's answer is made of: while it is the same, only the cursor moves. @param {() => Promise<void>} job */
-  const made = (job) => `${state.kept.length} ${state.run.epochs_done ?? state.run.progress?.epochs_done} ${job === layers ? ctx.query.get("of") : ""}`;
-  return {
-    nodes,
-    show: (run, kept, epoch) => {
-      state = { run, kept, epoch };
-      for (const one of [strength, ratios, norms, noise, coherence]) one.update({ cursor: epoch });
-      for (const one of jobs) {
-        const key = made(one.job);
-        if (one.done === key) continue;
-        one.done = key;
-        soon(async () => {
-          try { await one.job(); } catch (error) {
-            one.done = "";
-            if (!signal.aborted) nodes[[1, 0, 3][jobs.indexOf(one)]].append(problem(error));
-          }
-        });
-      }
-    },
-  };
+  /** @param {any} next */
+  function show(next) {
+    state = next;
+    const { run, kept, epoch } = state;
+    weights.show(state);
+    for (const one of [strength, ratios, norms, noise, coherence, ...weights.charts]) one.update({ cursor: epoch });
+    for (const one of jobs) {
+      const key = `${kept.length} ${run.progress.epochs_done} ${one.key(state)}`;
+      if (one.done === key || !seen.has(one.node)) continue;
+      one.done = key;
+      // One after the other: the service has others to answer too. What was passed by meanwhile is left out.
+      queue = queue.then(async () => {
+        if (one.done !== key || signal.aborted) return;
+        one.node.querySelector(".problem")?.remove();
+        try { await one.job(state); } catch (error) {
+          if (!signal.aborted) one.node.append(problem(error));
+        }
+      });
+    }
+  }
 }
 
 /** Rows as ranges, 0-5,9. @param {number[]} rows */

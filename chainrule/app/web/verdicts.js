@@ -4,7 +4,17 @@
 import { get } from "./api.js";
 import { el, number } from "./dom.js";
 
-const SIGNS = { error: "✕", warning: "⚠", info: "ℹ" };
+export const SIGNS = { error: "✕", warning: "⚠", info: "ℹ" };
+
+/** Which panel of the page of dynamics shows what a rule looks at, and the signal there; of others none does. @type {Record<string, string>} */
+const SHOWN_IN = {
+  vanishing: "panel=signals&of=dZ_rms", exploding: "panel=signals&of=dZ_rms", dead_relu: "panel=signals&of=dead", saturated: "panel=signals&of=saturated",
+  lr_high: "panel=ratios", lr_low: "panel=ratios", update_ratio: "panel=ratios", no_signal: "panel=noise", batch_small: "panel=noise", batch_large: "panel=noise",
+  symmetric: "panel=distributions&tensor=W", nonfinite: "panel=distributions",
+};
+
+/** The query of the page of dynamics that shows it, or null. @param {{rule: string}} verdict */
+export const shownBy = ({ rule }) => SHOWN_IN[rule] ?? null;
 
 /** How many verdicts hold that are faults. @param {any} run */
 export const faults = (run) => (run.diagnoses ?? []).filter((/** @type {any} */ one) => one.active && one.severity !== "info").length;
@@ -47,6 +57,7 @@ export function verdictPanel(path, signal, choose) {
     return el("li", { class: one.active ? one.severity : "over" },
       el("strong", {}, el("span", { "aria-hidden": "true" }, `${sign} `), el("span", { class: "visually-hidden" }, `${one.severity}: `), one.title, one.layer ? ` · layer ${one.layer}` : ""),
       " ", el("button", { type: "button", class: "quiet small", onclick: () => choose(one.first_epoch) }, epochs), one.active ? "" : el("span", { class: "hint" }, "over"),
+      shownBy(one) ? el("a", { class: "hint", href: `#/${path.replace("/v1/", "")}/dynamics?${shownBy(one)}` }, "Show it") : null,
       el("p", {}, one.sentence), el("p", { class: "hint" }, el("b", {}, "Fix: "), one.fix),
       el("details", {}, el("summary", { class: "hint" }, "Evidence"), el("p", { class: "hint" }, `${one.quantity} was ${number(one.value)}, at worst ${number(one.worst)}; a finding ${one.side} ${number(one.threshold)}. ${one.evidence}`)));
   }

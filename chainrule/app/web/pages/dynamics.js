@@ -7,6 +7,7 @@ import { panels } from "../dynamics_panels.js";
 import { el, eq, number, problem } from "../dom.js";
 import { epochControl, newest } from "../epochs.js";
 import { checkpoints, epochOf } from "../kept.js";
+import { shownBy, SIGNS } from "../verdicts.js";
 
 const POLL_MS = 3000;
 /** A few epochs come soon, all of them later; of a large network fewer, where the service refuses more. */
@@ -14,13 +15,6 @@ const FEW = 12;
 const EPOCHS = [100, 30, 10, 3];
 const TENSORS = { dW: "dW", W: "W", Z: "Z", A: "A", dZ: "dZ", update: "ΔW" };
 const VIEWS = { map: "Heat map", ridge: "Ridgeline", bands: "Percentiles" };
-/** Which panel shows what a rule looks at; those of others are on the first page of the run. */
-const SHOWN_IN = {
-  vanishing: "signals", exploding: "signals", dead_relu: "signals", saturated: "signals", lr_high: "ratios", lr_low: "ratios", update_ratio: "ratios",
-  no_signal: "noise", batch_small: "noise", batch_large: "noise", symmetric: "distributions", nonfinite: "distributions",
-};
-const QUANTITY = { vanishing: "dZ_rms", exploding: "dZ_rms", dead_relu: "dead", saturated: "saturated" };
-
 export const title = () => "Dynamics";
 
 /** @param {HTMLElement} main @param {any} ctx */
@@ -137,18 +131,18 @@ export async function render(main, ctx) {
   }
 
   async function judge() {
-    if (!run.diagnoses) return;
+    if (!run.diagnoses.length) { verdicts.replaceChildren(); return; }
     const { items } = await get(`${path}/diagnoses`, { signal });
-    verdicts.replaceChildren(...(items.length ? [el("ul", { class: "verdicts dynamics-verdicts", "aria-label": "Diagnoses" }, items.map(verdict))] : []));
+    verdicts.replaceChildren(el("ul", { class: "verdicts dynamics-verdicts", "aria-label": "Diagnoses" }, items.map(verdict)));
   }
 
   /** @param {any} one */
   function verdict(one) {
-    const to = /** @type {Record<string, string>} */ (SHOWN_IN)[one.rule];
-    const of = /** @type {Record<string, string>} */ (QUANTITY)[one.rule] ?? null;
-    const text = `${one.severity === "info" ? "ℹ" : "⚠"} ${one.title}${one.layer ? ` · layer ${one.layer}` : ""} · since epoch ${one.first_epoch}${one.active ? "" : `, over at ${one.cleared_at ?? one.last_epoch}`}`;
-    return el("li", {}, to ? el("button", { type: "button", class: "quiet", onclick: () => { revealed = ""; ctx.setQuery({ panel: to, ...(of ? { of } : {}) }); } }, text) : el("a", { href: `#/runs/${run.id}` }, text),
-      el("p", { class: "hint" }, `${one.sentence} ${one.fix}`));
+    const to = shownBy(one);
+    const sign = /** @type {Record<string, string>} */ (SIGNS)[one.severity] ?? "?";
+    const text = `${sign} ${one.title}${one.layer ? ` · layer ${one.layer}` : ""} · ${one.active ? "since" : "over, from"} epoch ${one.first_epoch}`;
+    const show = () => { revealed = ""; ctx.setQuery(Object.fromEntries(new URLSearchParams(to ?? ""))); reveal(ctx.query.get("panel")); };
+    return el("li", { class: one.active ? one.severity : "over" }, to ? el("button", { type: "button", class: "quiet", onclick: show }, text) : el("a", { href: `#/runs/${run.id}` }, text), el("p", { class: "hint" }, one.sentence));
   }
 
   const redraw = () => { for (const figure of figures) figure.update?.({}); };
