@@ -5,6 +5,7 @@ import { get, href } from "./api.js";
 import { el, problem } from "./dom.js";
 import { numericCheck, tensorTable } from "./number_panels.js";
 import { numpyCode } from "./numpy_code.js";
+import { oneStep } from "./one_step.js";
 import { written } from "./walk.js";
 
 /** @typedef {import("./walk.js").Walk} Walk */
@@ -45,6 +46,7 @@ export function walkTools(run, signal, { now, choose }) {
       show(el("p", { class: "hint" }, "Moving weights one by one …"));
       show(await numericCheck(run, sample === null ? null : [sample], signal));
     }),
+    button("Another learning rate", async ({ epoch, samples }) => show(oneStep(checkpoint(epoch), samples, run.config.optimizer.learning_rate, signal))),
     button("Weights (NPZ)", ({ epoch }) => download(`${checkpoint(epoch)}/weights?format=npz`, `epoch-${epoch}-weights`)),
     button("This walk (NPZ)", ({ epoch, samples }) => download(`${checkpoint(epoch)}/walk?${samples}&format=npz`, `epoch-${epoch}-walk`)),
     el("label", { class: "one-field" }, el("span", {}, "Table of"), field)), result, host);

@@ -35,6 +35,7 @@ def test_distributions_are_those_that_the_api_counts(
     signals = page.locator("#panel-signals")
     for number, layer in enumerate(layers):
         expect(signals.locator(".legend .value").nth(number)).to_have_text(f"{layer['dZ_rms']:.4g}")
+    page.locator("#panel-noise").scroll_into_view_if_needed()
     expect(page.locator("#panel-noise")).to_contain_text("Over the first 256 training samples, at 10 kept epochs.")
     assert findings(page) == []
 
@@ -53,3 +54,49 @@ def test_tensor_view_epoch_and_panel_are_in_the_address(open_page: Callable[...,
     expect(figure).to_have_attribute("aria-valuetext", "epoch 0: no kept epoch before it to compare with")
     page.get_by_role("button", name="Ridgeline").click()
     expect(page.get_by_role("img", name="update2 by epoch: 24 histograms")).to_be_visible()
+
+
+def test_the_way_of_the_weights_their_spectra_and_on_request_the_curvature(
+    open_page: Callable[..., Any], findings: Any, runs: dict[str, Any], site: Service
+) -> None:
+    from playwright.sync_api import expect
+
+    run = runs["xor"]["id"]
+    page = open_page(f"#/runs/{run}/dynamics?epoch=60&panel=curvature", scheme="dark")
+    with site.client() as client:
+        way = client.get(f"/v1/runs/{run}/distance").json()
+        spectrum = client.get(f"/v1/runs/{run}/checkpoints/60/spectrum").json()["layers"]
+        bent = client.get(f"/v1/runs/{run}/checkpoints/60/curvature", params={"products": 20}).json()
+    curvature = page.locator("#panel-curvature")
+    expect(curvature).to_contain_text("at most 640 gradients over min(512, m) samples and 17 parameters")
+    curvature.get_by_role("button", name="Measure the curvature").click()
+    expect(curvature).to_contain_text("products in all")
+    shown = curvature.locator(".legend .value")
+    expect(shown).to_have_text([f"{bent['largest']['value']:.4g}", "40", f"{bent['trace']['value']:.4g}"])
+    distance = page.locator("#panel-distance")
+    distance.scroll_into_view_if_needed()
+    expect(distance.locator(".legend .value").first).to_have_text(f"{way['distance'][-1]:.4g}")
+    spectra = page.locator("#panel-spectrum")
+    spectra.scroll_into_view_if_needed()
+    expect(spectra.locator(".legend .value").first).to_have_text(f"{spectrum['1']['norm']:.4g}")
+    expect(spectra).to_contain_text("at epoch 60")
+    assert findings(page) == []
+
+
+def test_one_step_with_other_learning_rates_is_what_the_api_says(
+    open_page: Callable[..., Any], runs: dict[str, Any], site: Service
+) -> None:
+    from playwright.sync_api import expect
+
+    run = runs["xor"]["id"]
+    page = open_page(f"#/runs/{run}/backprop?epoch=10&of=batch&rows=0-3")
+    with site.client() as client:
+        asked = {"rows": [0, 1, 2, 3], "learning_rate": 0.5, "step": True}
+        found = client.post(f"/v1/runs/{run}/checkpoints/10/what-if", json=asked).json()
+    page.get_by_role("button", name="Another learning rate").click()
+    page.get_by_role("button", name="From η/10 to 10η").click()
+    rows = page.locator(".what-if tbody tr")
+    expect(rows).to_have_count(5)
+    expect(rows.nth(2)).to_contain_text("0.05 the run's own")
+    after = f"{found['after']['step']['state']['cost']:.4g}"
+    expect(rows.nth(4).locator("td").nth(2)).to_have_text(after)
