@@ -124,19 +124,20 @@ class Oracle:
         for run_id in acknowledged:
             with self._database.reading() as session:
                 run = session.get(Run, run_id)
-                if run is None:
-                    verdict.lost.append(f"{run_id} is not there")
-                    continue
-                verdict.runs += 1
-                self._judge(session, run, verdict)
+            if run is None:
+                verdict.lost.append(f"{run_id} is not there")
+                continue
+            verdict.runs += 1
+            if run.status != RunStatus.SUCCEEDED:
+                verdict.lost.append(f"{run.id} ({run.name}) is {run.status}: {run.reason} {run.detail}")
+                continue
+            foretold = self._foretell(run)  # which takes longer than a transaction may be idle
+            with self._database.reading() as session:
+                self._judge(session, run, foretold, verdict)
         return verdict
 
-    def _judge(self, session: Any, run: Run, verdict: Verdict) -> None:
+    def _judge(self, session: Any, run: Run, foretold: Foretold, verdict: Verdict) -> None:
         name = f"{run.id} ({run.name})"
-        if run.status != RunStatus.SUCCEEDED:
-            verdict.lost.append(f"{name} is {run.status}: {run.reason} {run.detail}")
-            return
-        foretold = self._foretell(run)
         names = ("epoch", "cost", "error", "validation_cost", "validation_error", "learning_rate")
         columns = [getattr(EpochRow, column) for column in names]
         rows = session.execute(select(*columns).where(EpochRow.run_id == run.id).order_by(EpochRow.epoch)).all()
