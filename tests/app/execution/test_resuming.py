@@ -3,10 +3,11 @@
 import random
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import psutil
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from chainrule.app.config import Settings
 from chainrule.app.services import runs as services
@@ -98,11 +99,21 @@ def kill_again_and_again(
         Of each attempt after a run's first, whether it went on in the middle of an epoch.
     """
     killed = submit_all(database, settings)
-    moments = random.Random(SEED)
+    moments, seen = random.Random(SEED), 0
+
+    def done() -> int:
+        with database.reading() as session:
+            return session.scalar(select(func.sum(Run.steps_done)).where(Run.id.in_(killed))) or 0
+
+    def further(than: int) -> bool:
+        return done() > than or ended(database, killed)
+
     with dispatching(database, settings):
         for _ in range(KILLS):
+            wait_for(partial(further, seen))  # there is something to go on from
             time.sleep(moments.uniform(0.05, 0.3))
-            wait_for(lambda: kill(database))
+            wait_for(lambda: kill(database) or ended(database, killed))
+            seen = done()
         wait_for(lambda: at_once(database) and ended(database, killed), PATIENCE_S)
     for name, one, other in zip(MODES, undisturbed, killed, strict=True):
         assert all_told(database, other) == all_told(database, one), name
