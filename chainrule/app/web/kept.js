@@ -6,14 +6,14 @@ import { get } from "./api.js";
 const MOST = 5000;
 
 /**
- * The checkpoints of a run, of very long runs the first 5,000.
- * @param {string} id @param {AbortSignal} signal
+ * The checkpoints of a run behind an epoch, of very long runs the first 5,000.
+ * @param {string} id @param {AbortSignal} signal @param {number} [begin] the epoch
  * @returns {Promise<any[]>}
  */
-export async function checkpoints(id, signal) {
+export async function checkpoints(id, signal, begin = -1) {
   /** @type {any[]} */
   const found = [];
-  let after = -1;
+  let after = begin;
   while (after !== null && found.length < MOST) {
     const page = await get(`/v1/runs/${id}/checkpoints?limit=1000&after=${after}`, { signal });
     found.push(...page.items);

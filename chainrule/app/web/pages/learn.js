@@ -7,6 +7,7 @@ import { EXAMPLES } from "../examples.js";
 import * as lessons from "../lessons.js";
 
 const POLL_MS = 300;
+const HELD_MS = 5000;
 const EQUATIONS = [
   ["Forward", ["Z[l] = A[l-1]·W[l]ᵀ + b[l]", "A[l] = g(Z[l])"], "(m, n_l)", "A sum over the layer below, then a bend."],
   ["1", ["dA[L] = ∂E/∂A[L]"], "(m, n_L)", "How the error changes with the output."],
@@ -87,7 +88,7 @@ export async function render(main, ctx) {
   let part = "";
   const jump = () => {
     const wanted = ctx.query.get("part") ?? "";
-    if (wanted !== part) main.querySelector(`#part-${CSS.escape(wanted)}`)?.scrollIntoView({ block: "start" });
+    if (wanted !== part) hold(main.querySelector(`#part-${CSS.escape(wanted)}`));
     part = wanted;
     contents.querySelectorAll("button").forEach((/** @type {HTMLElement} */ button, /** @type {number} */ i) => {
       if (PARTS[i].key === part) button.setAttribute("aria-current", "true"); else button.removeAttribute("aria-current");
@@ -95,6 +96,19 @@ export async function render(main, ctx) {
   };
   ctx.onQuery(jump);
   requestAnimationFrame(jump);
+
+  /** Go to a part, and stay there while the parts above it are filled, until the reader moves. @param {Element | null} place */
+  function hold(place) {
+    if (!place) return;
+    const scroll = () => place.scrollIntoView({ block: "start" });
+    const held = new ResizeObserver(scroll);
+    const over = AbortSignal.any([signal, AbortSignal.timeout(HELD_MS)]);
+    const leave = () => held.disconnect();
+    over.addEventListener("abort", leave);
+    for (const name of ["wheel", "touchstart", "pointerdown", "keydown"]) addEventListener(name, leave, { signal: over, passive: true });
+    held.observe(/** @type {Element} */ (place.parentElement));
+    scroll();
+  }
 
   /** Look for a run of an example: the one the address names, or any that has been trained. @param {string} name */
   async function seek(name) {

@@ -91,9 +91,10 @@ export async function render(main, ctx) {
       if (signal.aborted) return;
       try {
         run = await get(place, { signal });
-        const more = await checkpoints(run.id, signal);
-        if (more.length === kept.length && more[more.length - 1]?.epoch === kept[kept.length - 1]?.epoch) continue;
-        kept = more;
+        // Of a run that keeps only its newest weights older ones go: in the end it is asked for all.
+        const more = await checkpoints(run.id, signal, run.done ? -1 : kept[kept.length - 1]?.epoch ?? -1);
+        if (!more.length) continue;
+        kept = run.done ? more : [...kept, ...more];
         draw();
       } catch (error) {
         if (!signal.aborted) trouble.replaceChildren(problem(error));
