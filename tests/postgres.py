@@ -18,6 +18,7 @@ class OwnServer:
     def __init__(self, server: Any) -> None:
         self._server = server
         self.url: str = server.get_uri()
+        self.elsewhere = False
 
     def runs(self) -> bool:
         """Whether it runs."""
@@ -34,6 +35,7 @@ class OwnServer:
             within: what runs it elsewhere, as on another machine.
             addresses: where it listens besides its socket, and trusts everybody.
         """
+        self.elsewhere = bool(within)
         folder = self.url.partition("host=")[2]
         hosts = Path(self._server.pgdata, "pg_hba.conf")
         hosts.write_text(hosts.read_text() + "".join(f"host all all {each}/30 trust\n" for each in addresses))
@@ -73,6 +75,8 @@ def own_server(folder: Path) -> Iterator[OwnServer]:
     try:
         yield own
     finally:
+        if own.elsewhere and own.runs():
+            own.stop()  # who made it would not find it
         if not own.runs():
             own.start()
         server.cleanup()
