@@ -18,11 +18,14 @@ class OwnServer:
     def __init__(self, server: Any) -> None:
         self._server = server
         self.url: str = server.get_uri()
-        self.elsewhere = False
 
     def runs(self) -> bool:
         """Whether it runs."""
         return Path(self._server.pgdata, "postmaster.pid").exists()
+
+    def postmaster(self) -> psutil.Process:
+        """Find its first process."""
+        return psutil.Process(int((self._server.pgdata / "postmaster.pid").read_text().splitlines()[0]))
 
     def stop(self) -> None:
         """End it as a loss of power would: no connection is told, and the log is replayed at the next start."""
@@ -35,7 +38,6 @@ class OwnServer:
             within: what runs it elsewhere, as on another machine.
             addresses: where it listens besides its socket, and trusts everybody.
         """
-        self.elsewhere = bool(within)
         folder = self.url.partition("host=")[2]
         hosts = Path(self._server.pgdata, "pg_hba.conf")
         hosts.write_text(hosts.read_text() + "".join(f"host all all {each}/30 trust\n" for each in addresses))
@@ -45,8 +47,7 @@ class OwnServer:
     @contextmanager
     def stunned(self) -> Iterator[None]:
         """Have it take connections and answer nothing, as when its disk hangs."""
-        pid = int((self._server.pgdata / "postmaster.pid").read_text().splitlines()[0])
-        postmaster = psutil.Process(pid)
+        postmaster = self.postmaster()
         processes = [postmaster, *postmaster.children()]
         for process in processes:
             process.send_signal(signal.SIGSTOP)
@@ -75,8 +76,10 @@ def own_server(folder: Path) -> Iterator[OwnServer]:
     try:
         yield own
     finally:
-        if own.elsewhere and own.runs():
-            own.stop()  # who made it would not find it
         if not own.runs():
             own.start()
+        postmaster = own.postmaster()
         server.cleanup()
+        if postmaster.is_running():  # one that was started by us is not always ended with it
+            postmaster.send_signal(signal.SIGQUIT)
+            postmaster.wait(timeout=30)
