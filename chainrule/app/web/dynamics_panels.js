@@ -75,7 +75,8 @@ export function panels(first, ctx) {
         x: found.map((one) => one.epoch), log: SIGNALS[quantity].log, range: SIGNALS[quantity].log ? undefined : [0, 1],
         series: numbers.map((/** @type {number} */ l) => ({ name: `layer ${l}`, values: found.map((one) => one.layers[l - 1][quantity]) })),
       });
-      signalHint.replaceChildren(eq(found[0].equations[quantity]), ` over ${number(found[0].m)} training samples, at ${number(found.length)} of ${number(state.kept.length)} kept epochs`);
+      const equation = found[0].equations[quantity];
+      signalHint.replaceChildren(equation.startsWith("share") ? equation : eq(equation), ` over ${number(found[0].m)} training samples, at ${number(found.length)} of ${number(state.kept.length)} kept epochs`);
     };
     await answers(some, (epoch) => get(`${path}/checkpoints/${epoch}/layers`, { signal }), plot, signal);
   }

@@ -28,7 +28,7 @@ export function oneStep(checkpoint, samples, own, signal) {
     try {
       let note = "";
       for (const rate of rates) note = await ask(rate);
-      answer.replaceChildren(el("div", { class: "scroll" }, el("table", {}, el("thead", {}, el("tr", {}, ["η", "‖θ_after − θ_before‖", "C before", "C after", "change"].map((text) => el("th", { scope: "col" }, text)))),
+      answer.replaceChildren(el("div", { class: "scroll" }, el("table", {}, el("thead", {}, el("tr", {}, ["η", "‖Δθ‖", "C before", "C after", "change"].map((text) => el("th", { scope: "col" }, text)))),
         el("tbody", {}, [...found].sort(([a], [b]) => a - b).map(([rate, one]) => row(rate, one))))), el("p", { class: "hint" }, note));
     } catch (error) {
       if (!signal.aborted) answer.replaceChildren(problem(error));

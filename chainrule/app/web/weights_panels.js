@@ -45,7 +45,7 @@ export function weightPanels(path, run, ctx) {
 
   const way = chart("Distance and path", ["Distance and path", hint("of all weights and biases")], { onCursor });
   const layers = chart("Distance by layer", [eq("‖θ[l] − θ[l] at first‖"), hint("by layer")], { onCursor });
-  const turns = chart("Turns", ["Turns", hint("cosine between a move and the one before")], { onCursor, range: [-1, 1], guides: [{ value: 0, name: "right angle" }] });
+  const turns = chart("Turns", ["Turns", hint("cosine of successive moves")], { onCursor, range: [-1, 1], guides: [{ value: 0, name: "right angle" }] });
   const distance = section("distance", "How far the weights have come", [way, layers, turns], el("p", { class: "hint" }, "A path much longer than the distance has gone to and fro; a cosine of 1 is straight ahead, −1 back again."));
 
   const largest = chart("Largest singular value", [eq("σ₁ = ‖W‖₂"), hint("how much W lengthens, at most")], { onCursor });
