@@ -93,6 +93,7 @@ def test_one_step_with_other_learning_rates_is_what_the_api_says(
     with site.client() as client:
         asked = {"rows": [0, 1, 2, 3], "learning_rate": 0.5, "step": True}
         found = client.post(f"/v1/runs/{run}/checkpoints/10/what-if", json=asked).json()
+    expect(page.locator("#page")).to_have_attribute("data-epoch", "10")
     page.get_by_role("button", name="Another learning rate").click()
     page.get_by_role("button", name="From η/10 to 10η").click()
     rows = page.locator(".what-if tbody tr")
