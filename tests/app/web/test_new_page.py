@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -136,3 +137,35 @@ def test_the_spec_as_code_submits_what_the_form_shows(fresh_form: Any, site: Ser
     with site.client() as client:
         newest, before = client.get("/v1/runs", params={"limit": 2, "search": "XOR"}).json()["items"]
     assert newest["config"] == before["config"]
+
+
+FLOWERS = "length,width,kind\n" + "".join(
+    f"{4 + 0.1 * n:.1f},{1 + 0.05 * n:.2f},{kind}\n" for n in range(8) for kind in ("daisy", "rose", "tulip")
+)
+
+
+def test_a_file_of_ones_own_is_sent_looked_at_and_trained_on(fresh_form: Any, tmp_path: Path) -> None:
+    page, file = fresh_form, tmp_path / "flowers.csv"
+    file.write_text(FLOWERS)
+    beside = page.locator("section", has=page.get_by_role("heading", name="The data"))
+    expect(beside).to_contain_text("4 samples of 2 features")
+    page.get_by_text("Send a file of your own").click()
+    page.get_by_label("File", exact=True).set_input_files(file)
+    page.get_by_role("button", name="Send").click()
+    expect(beside).to_contain_text("24 samples of 2 features · 3 classes: daisy, rose, tulip")
+    expect(beside.locator("tbody tr").first.locator("td")).to_have_text(["4", "1", "daisy"])
+    expect(page.locator(".beside dl.facts").first).to_contain_text("Parameters")
+    spec = as_json(page)
+    assert spec["dataset"].startswith("ds_")
+    assert spec["network"]["layers"][-1] == {"units": 3, "activation": "softmax"}
+    page.get_by_role("button", name="Train", exact=True).click()
+    expect(page.get_by_text("succeeded")).to_be_visible()
+
+
+def test_a_file_that_cannot_be_read_is_refused_with_its_place(open_page: Callable[..., Any], tmp_path: Path) -> None:
+    page, file = open_page("#/new", scheme="dark", allow=("422",)), tmp_path / "broken.csv"
+    file.write_text("a,b,kind\n1,2,x\n1,y\n")
+    page.get_by_text("Send a file of your own").click()
+    page.get_by_label("File", exact=True).set_input_files(file)
+    page.get_by_role("button", name="Send").click()
+    expect(page.locator(".data-form .problem")).to_contain_text("Line 3 has 2 columns")

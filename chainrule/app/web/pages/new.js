@@ -4,6 +4,7 @@
 import { get, post } from "../api.js";
 import { bars } from "../charts.js";
 import { asCurl, asPython, copyButton } from "../code.js";
+import { dataPanel } from "../data_panel.js";
 import { bytes, el, number, panel, problem, shape } from "../dom.js";
 import { EXAMPLES } from "../examples.js";
 import { lean, specForm } from "../spec_form.js";
@@ -31,13 +32,14 @@ export async function render(main, ctx) {
   const toggle = el("button", { type: "button", "aria-pressed": "false", onclick: swap }, "JSON");
   const train = el("button", { type: "button", class: "primary", onclick: submit }, "Train");
   const code = el("pre", { hidden: true, tabindex: "0", "aria-label": "Code" });
+  const data = dataPanel({ signal: ctx.signal, sent: use });
   /** @type {ReturnType<typeof specForm> | null} */
   let form = null;
   let timer = 0, check = new AbortController();
 
   main.append(el("div", { class: "head" }, el("h1", {}, "New run"), origin ? el("span", { class: "muted" }, "as ", el("a", { href: `#/runs/${origin.id}` }, origin.name || origin.id)) : null, el("span", { class: "row end" }, examples(), toggle)),
     el("div", { class: "grid" }, el("div", { class: "two-thirds" }, body),
-      el("div", { class: "third beside" }, panel("What it takes", summary, el("p", { class: "row" }, train)), panel("At the beginning", begin),
+      el("div", { class: "third beside" }, panel("What it takes", summary, el("p", { class: "row" }, train)), panel("At the beginning", begin), panel("The data", data.node),
         panel("As code", el("div", { class: "row" }, copyButton("Copy as curl", () => asCurl(spec), code), copyButton("Copy as Python", () => asPython(spec), code)), code), help)));
 
   function build() {
@@ -48,6 +50,18 @@ export async function render(main, ctx) {
 
   function examples() {
     return el("span", { class: "row" }, el("span", { class: "muted" }, "Begin with"), EXAMPLES.map((example) => el("button", { type: "button", class: "small", onclick: () => { spec = structuredClone(example.spec); renew(); } }, example.title)));
+  }
+
+  /** Train on what was sent: the outputs become its classes, or its targets. @param {any} dataset */
+  function use(dataset) {
+    if (!datasets.items.some((/** @type {any} */ one) => one.id === dataset.id)) datasets.items.push(dataset);
+    spec.dataset = dataset.id;
+    const last = spec.network?.layers?.at(-1);
+    if (last) Object.assign(last, dataset.classes.length ? { units: dataset.classes.length, activation: "softmax" } : { units: dataset.targets, activation: "linear" });
+    delete spec.cost;
+    delete spec.inputs;
+    delete spec.network?.inputs;
+    renew();
   }
 
   function renew() {
@@ -92,9 +106,11 @@ export async function render(main, ctx) {
   async function validate() {
     check = new AbortController();
     const signal = AbortSignal.any([ctx.signal, check.signal]);
+    if (datasets.items.some((/** @type {any} */ one) => one.id === spec.dataset)) data.show(spec.dataset);
     try {
       const { estimate, config } = await post("/v1/runs?validate_only=true", spec, { signal });
       form?.refuse([]);
+      data.show(spec.dataset);
       train.disabled = false;
       summary.replaceChildren(el("p", {}, shape(config)), el("dl", { class: "facts" }, [["Parameters", number(estimate.parameters)], ["Steps", number(estimate.steps)], ["Memory", bytes(estimate.memory_bytes)], ["Storage", bytes(estimate.storage_bytes)]]
         .map(([name, value]) => [el("dt", {}, name), el("dd", {}, value)])));
