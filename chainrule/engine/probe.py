@@ -113,7 +113,8 @@ class Inputs:
             self.largest = float(np.abs(X).max()) if X.size else 0.0
             low, high = X.min(axis=0), X.max(axis=0)
             varying = X[:, low < high].std(axis=0, dtype=np.float64)
-        self.spread = float(varying.max() / varying.min()) if varying.size and varying.min() > 0 else 1.0
+        widest, narrowest = (float(varying.max()), float(varying.min())) if varying.size else (1.0, 1.0)
+        self.spread = math.inf if not math.isfinite(widest) else widest / narrowest if narrowest > 0 else 1.0
 
 
 def described(

@@ -1,6 +1,7 @@
 """What is recorded over the probe, held against the reading path and against gradients that are made."""
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from chainrule.engine import (
     train_stacked,
 )
 from chainrule.engine.coherence import measure, summarize
-from chainrule.engine.probe import Probe
+from chainrule.engine.probe import Inputs, Probe
 
 NETWORKS = {
     "relu and tanh": dense(64, (12, "relu"), (9, "tanh"), (10, "softmax")),
@@ -110,3 +111,9 @@ def test_resuming_records_what_never_stopping_does() -> None:
         points.append(epoch.resume_point())
     rest = [e.probe for e in train(made, digits(), resume=points[1]) if isinstance(e, Epoch)]
     assert rest == whole[2:]
+
+
+def test_inputs_too_large_for_their_squares_are_described_without_complaint() -> None:
+    found = Inputs(np.array([[1e200, 1.0], [-1e200, 2.0], [3e200, 0.5]]))
+    assert found.largest == 3e200
+    assert math.isinf(found.spread)
