@@ -8,7 +8,7 @@ ARGS ?=
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-engine test-api test-service check audit format run worker migrate bench bench-smoke bench-service bench-load parity chaos lock clean
+.PHONY: help demo test test-engine test-api test-faults test-service check audit format run worker migrate bench bench-smoke bench-service bench-load parity chaos lock clean
 
 help:  ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,18 +17,25 @@ demo: $(VENV)/service  ## train on handwritten digits through the API, look insi
 	@$(BIN)/chainrule demo $(ARGS)
 
 test: check  ## check everything: format, lint, types, imports, tests on SQLite and PostgreSQL
-	@$(MAKE) --no-print-directory -j3 --output-sync=target test-engine test-api test-service
+	@$(MAKE) --no-print-directory -j4 --output-sync=target $(PARTS)
 	@echo "format, lint, types, import contracts and tests: all passed"
 
 # Side by side: some compute while others wait. Status 5 is that ARGS chose nothing of a part.
+PARTS := test-engine test-api test-faults test-service
+FAULTS := tests/app/execution tests/chaos tests/test_outages.py tests/test_disks.py
+
 test-engine: $(VENV)/dev
 	@$(BIN)/python -m pytest tests/engine chainrule/engine $(ARGS) || test $$? = 5
 
 test-api: $(VENV)/dev
 	@$(BIN)/python -m pytest tests/app/api $(ARGS) || test $$? = 5
 
+test-faults: $(VENV)/dev
+	@$(BIN)/python -m pytest $(FAULTS) $(ARGS) || test $$? = 5
+
 test-service: $(VENV)/dev
-	@$(BIN)/python -m pytest --ignore=tests/engine --ignore=chainrule/engine --ignore=tests/app/api $(ARGS) || test $$? = 5
+	@$(BIN)/python -m pytest $(addprefix --ignore=,tests/engine chainrule/engine tests/app/api $(FAULTS)) $(ARGS) || \
+		test $$? = 5
 
 check: $(VENV)/dev  ## the quick half of `test`: format, lint, types, import contracts
 	@$(BIN)/ruff format --check --quiet .

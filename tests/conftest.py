@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import uuid
 import warnings
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ from tests.service import Service, serving
 
 hypothesis_settings.register_profile("chainrule", deadline=None, max_examples=60)
 hypothesis_settings.load_profile("chainrule")
+# A shell that runs the tests in the background has Ctrl-C ignored, by whatever they start, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 KINDS = ("sqlite", "postgresql")
 VERSIONS: dict[str, str] = {}
