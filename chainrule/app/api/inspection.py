@@ -85,7 +85,7 @@ def read_walk(
     values: Annotated[bool, Query(description="Give the arrays; false for their shapes only.")] = True,
     names: Annotated[
         str | None,
-        Query(max_length=4000, description="Only these arrays: `A0,Z1,A1,dZ1`; by default all of the walk."),
+        Query(max_length=1000, description="Only these arrays: `A0,Z1,A1,dZ1`; by default all of the walk."),
     ] = None,
     format: Format = None,
     if_none_match: IfNoneMatch = None,

@@ -118,10 +118,10 @@ def test_with_keys_any_name_is_answered_to(fresh: Any, cache_dir: Path) -> None:
         answered = httpx.get(f"{service.url}/v1/health/live", headers={"Host": "train.example"})
         assert answered.status_code == 200
         refused(httpx.get(f"{service.url}/v1/runs", headers={"Host": "train.example"}), "unauthenticated")
-        document = httpx.get(f"{service.url}/openapi.json").json()
+        document = httpx.get(f"{service.url}/openapi.json", timeout=60).json()
         assert document["security"] == [{"key": []}]
         assert document["paths"]["/v1/health/live"]["get"]["security"] == []
 
 
 def test_without_keys_the_document_asks_for_none(server: Service) -> None:
-    assert "security" not in httpx.get(f"{server.url}/openapi.json").json()
+    assert "security" not in httpx.get(f"{server.url}/openapi.json", timeout=60).json()

@@ -675,11 +675,14 @@ def test_a_list_that_has_not_changed_is_not_sent_again(client: httpx.Client) -> 
 
 def test_runs_of_a_higher_priority_are_trained_first(client: httpx.Client) -> None:
     blockers = [submit(client, LONG)["id"] for _ in range(2)]
-    waiting = [submit(client, TINY | {"priority": priority})["id"] for priority in (0, 5, -5)]
     for run_id in blockers:
-        stop(client, run_id)
+        while client.get(f"/v1/runs/{run_id}").json()["status"] == "queued":
+            time.sleep(0.05)
+    waiting = [submit(client, TINY | {"priority": priority})["id"] for priority in (0, 5, -5)]
+    stop(client, blockers[0])  # one slot for the three, so that they are started one after another
     started = sorted(waiting, key=lambda run_id: str(ended(client, run_id)["started_at"]))
-    assert started[-1] == waiting[2]
+    stop(client, blockers[1])
+    assert started == [waiting[1], waiting[0], waiting[2]]
 
 
 def test_a_run_that_diverges_ends_with_the_advice_it_needs(client: httpx.Client) -> None:

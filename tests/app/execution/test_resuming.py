@@ -84,9 +84,12 @@ def kill_one(database: Database) -> bool:
 
 
 def at_once(database: Database) -> bool:
-    """Let no run wait before it is tried again."""
-    with database.writing() as session:
-        session.execute(update(Run).values(not_before=None))
+    """Let no run wait before it is tried again; one by one, as others lock several in an order of theirs."""
+    with database.reading() as session:
+        waiting = session.scalars(select(Run.id).where(Run.not_before.is_not(None))).all()
+    for run_id in waiting:
+        with database.writing() as session:
+            session.execute(update(Run).where(Run.id == run_id).values(not_before=None))
     return True
 
 
