@@ -22,20 +22,22 @@ test: check  ## check everything: format, lint, types, imports, tests on SQLite 
 
 # Side by side: some compute while others wait. Status 5 is that ARGS chose nothing of a part.
 PARTS := test-engine test-api test-faults test-service
+# On a busy CI machine what has failed is tried once more, and said; what is wrong fails twice.
+tests = $(BIN)/python -m pytest -o cache_dir=.pytest_cache/$@ $(1) $(ARGS)
+pytest = $(tests) || test $$? = 5 || { test -n "$(CI)" && echo "ONCE MORE, what has failed:" && $(tests) --last-failed; }
 FAULTS := tests/app/execution tests/chaos tests/test_outages.py tests/test_disks.py
 
 test-engine: $(VENV)/dev
-	@$(BIN)/python -m pytest tests/engine chainrule/engine $(ARGS) || test $$? = 5
+	@$(call pytest,tests/engine chainrule/engine)
 
 test-api: $(VENV)/dev
-	@$(BIN)/python -m pytest tests/app/api $(ARGS) || test $$? = 5
+	@$(call pytest,tests/app/api)
 
 test-faults: $(VENV)/dev
-	@$(BIN)/python -m pytest $(FAULTS) $(ARGS) || test $$? = 5
+	@$(call pytest,$(FAULTS))
 
 test-service: $(VENV)/dev
-	@$(BIN)/python -m pytest $(addprefix --ignore=,tests/engine chainrule/engine tests/app/api $(FAULTS)) $(ARGS) || \
-		test $$? = 5
+	@$(call pytest,$(addprefix --ignore=,tests/engine chainrule/engine tests/app/api $(FAULTS)))
 
 check: $(VENV)/dev  ## the quick half of `test`: format, lint, types, import contracts
 	@$(BIN)/ruff format --check --quiet .
