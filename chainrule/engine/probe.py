@@ -137,7 +137,7 @@ def described(
         A: l to the hidden layers' (n_l, m).
         Z_last: (n_L, m).
         squares: l to (m,), Σ over units of (dZ[l]/m)².
-        weights: l to W.
+        weights: l to W; none are looked at but for the first.
         square_of_mean: ‖ḡ‖².
         classes: how many; 0 where outputs are no classes.
         first: whether it is epoch 0.

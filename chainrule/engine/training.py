@@ -649,7 +649,7 @@ class _Training:
             {number: a[at] for number, a in self._observed.A.items()},
             self._probe.Z[at][0],
             {number: squares[at] for number, squares in self._observed.squares.items()},
-            {number: view.W for number, view in views(spec, self._P[at]).items()},
+            {number: view.W for number, view in views(spec, self._P[at]).items()} if epoch == 0 else {},
             sum(record.norm**2 for record in records if record.name.rstrip("0123456789") in ("dW", "db")),
             0 if labels is None or labels.ndim > 1 else self._members[member].classes,
             first=epoch == 0,
