@@ -4,6 +4,7 @@ Verdicts are a pure function of the recorded points, in order: whoever sees the 
 """
 
 import math
+import statistics
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -263,7 +264,7 @@ def _exploding(seen: Examination) -> Found | None:
     norms, point = seen.norms, _last(seen)
     if len(norms) < 5 or not point.norms:
         return found
-    middle = float(np.median(norms))
+    middle = statistics.median(norms)
     grown = norms[-1] / (10 * middle) if middle > 0 else 0.0
     if found is None or grown > found.value:
         return Found(grown, max(point.norms, key=point.norms.__getitem__))

@@ -1,14 +1,15 @@
 """Any quantity of backpropagation, by name, with its equation; and statistics of gradients."""
 
+import math
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from chainrule.engine.arrays import FloatArray
+from chainrule.engine.arrays import FloatArray, IntArray
 from chainrule.engine.costs import cost
 from chainrule.engine.errors import UnknownNameError
 from chainrule.engine.network import LayerSpec, Network, NetworkSpec, backward, forward
@@ -36,6 +37,8 @@ NORMALIZED_EQUATIONS = {
 """Of a layer that normalizes; where μ and σ² come from is said beside them."""
 RUNNING_DZ = "dZ[l] = γ[l] ⊙ dN[l]/√(σ² + ε)"
 PER_SAMPLE = ("dW", "db", "dgamma", "dbeta")
+TOGETHER = 2**16
+"""Arrays are described together up to so many numbers."""
 _NAME = re.compile(r"(Z|N|A|dA|dN|dZ|dW|db|dgamma|dbeta)(\d+)")
 
 
@@ -181,19 +184,55 @@ def statistics(G: FloatArray) -> Statistics:
 
     Sums are taken in float64, whatever the array is.
     """
-    g = np.asarray(G, dtype=np.float64).ravel()
-    size = g.size
-    square = float(g @ g)
-    mean = float(np.add.reduce(g)) / size
-    deviations = g - mean
-    return Statistics(
-        norm=square**0.5,
-        mean=mean,
-        standard_deviation=(float(deviations @ deviations) / size) ** 0.5,
-        minimum=float(np.minimum.reduce(g)),
-        maximum=float(np.maximum.reduce(g)),
-        zeros=1 - int(np.count_nonzero(g)) / size,
-    )
+    return statistics_of([G])[0]
+
+
+def statistics_of(arrays: Sequence[FloatArray]) -> list[Statistics]:
+    """Describe each of some arrays as `statistics` does; small ones side by side: a call costs more than they do."""
+    found: list[Statistics] = []
+    for g, starts, sizes in _side_by_side(arrays):
+        square = np.add.reduceat(g * g, starts)
+        mean = np.add.reduceat(g, starts) / sizes
+        deviations = g - np.repeat(mean, sizes)
+        found += map(
+            Statistics,
+            np.sqrt(square).tolist(),
+            mean.tolist(),
+            np.sqrt(np.add.reduceat(deviations * deviations, starts) / sizes).tolist(),
+            np.minimum.reduceat(g, starts).tolist(),
+            np.maximum.reduceat(g, starts).tolist(),
+            (np.add.reduceat(g == 0, starts, dtype=np.int64) / sizes).tolist(),
+        )
+    return found
+
+
+def update_ratios(now: Sequence[FloatArray], then: Sequence[FloatArray]) -> list[float | None]:
+    """Give ‖ΔW‖/‖W‖ of each array, ΔW = now − then; None where W, which is then, is all zeros."""
+    ratios: list[float | None] = []
+    for (after, starts, _), (before, _, _) in zip(_side_by_side(now), _side_by_side(then), strict=True):
+        update = after - before
+        squares = np.add.reduceat(update * update, starts), np.add.reduceat(before * before, starts)
+        ratios += [
+            math.sqrt(u) / math.sqrt(w) if w > 0 else None
+            for u, w in zip(*(of.tolist() for of in squares), strict=True)
+        ]
+    return ratios
+
+
+def _side_by_side(arrays: Sequence[FloatArray]) -> Iterator[tuple[FloatArray, IntArray, IntArray]]:
+    """Put arrays one after another, in float64, up to so many numbers at once; with where each begins, and its size."""
+    together: list[FloatArray] = []
+    for array in arrays:
+        if together and sum(one.size for one in together) + array.size > TOGETHER:
+            yield _joined(together)
+            together = []
+        together.append(array)
+    yield _joined(together)
+
+
+def _joined(arrays: Sequence[FloatArray]) -> tuple[FloatArray, IntArray, IntArray]:
+    sizes = np.array([array.size for array in arrays])
+    return np.concatenate([array.ravel() for array in arrays], dtype=np.float64), np.cumsum(sizes) - sizes, sizes
 
 
 def _written(symbol: str, layer: LayerSpec, training: bool) -> str:

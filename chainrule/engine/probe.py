@@ -110,10 +110,15 @@ class Inputs:
     def __init__(self, X: NDArray[Any]) -> None:
         with np.errstate(over="ignore", invalid="ignore"):
             self.squares = np.einsum("ij,ij->i", X, X, dtype=np.float64)
-            self.largest = float(np.abs(X).max()) if X.size else 0.0
             low, high = X.min(axis=0), X.max(axis=0)
-            varying = X[:, low < high].std(axis=0, dtype=np.float64)
-        widest, narrowest = (float(varying.max()), float(varying.min())) if varying.size else (1.0, 1.0)
+            self.largest = float(max(-low.min(), high.max()))
+            varying = low < high
+            # As shares of their range, squares neither overflow nor vanish.
+            ranges = high[varying].astype(np.float64) - low[varying]
+            shares = (X[:, varying] - low[varying]) / ranges.astype(X.dtype)
+            shares -= shares.mean(axis=0)
+            deviations = ranges * np.sqrt(np.einsum("ij,ij->j", shares, shares))
+        widest, narrowest = (float(deviations.max()), float(deviations.min())) if deviations.size else (1.0, 1.0)
         self.spread = math.inf if not math.isfinite(widest) else widest / narrowest if narrowest > 0 else 1.0
 
 
@@ -151,12 +156,12 @@ def described(
         zeros = dead = saturated = None
         if (a := A.get(number)) is not None:
             if layer.activation == "relu":
-                at_zero = a == 0
-                zeros, dead = float(at_zero.mean()), float(at_zero.all(axis=1).mean())
+                zeros = (a.size - np.count_nonzero(a)) / a.size
+                dead = (len(a) - np.count_nonzero(np.maximum.reduce(a, axis=1))) / len(a)
             elif layer.activation == "tanh":
-                saturated = float((np.abs(a) > TANH_FROM).mean())
+                saturated = np.count_nonzero(np.abs(a) > TANH_FROM) / a.size
             elif layer.activation == "sigmoid":
-                saturated = float((np.abs(a - 0.5) > 0.5 - SIGMOID_WITHIN).mean())
+                saturated = np.count_nonzero(np.abs(a - 0.5) > 0.5 - SIGMOID_WITHIN) / a.size
         twins = _twins(weights[number], weights[number + 1]) if first and number in A else None
         layers.append(LayerProbe(number, float(np.sqrt(dZ.sum() / (m * layer.units))), zeros, dead, saturated, twins))
     predicted = None if classes == 0 else _distinct(Z_last, classes)

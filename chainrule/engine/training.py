@@ -20,7 +20,7 @@ from chainrule.engine.data import Data
 from chainrule.engine.dropout import masks
 from chainrule.engine.errors import ConfigError, DivergedError
 from chainrule.engine.fast import Batches, Observed, Steps, gradient_loop, input_width
-from chainrule.engine.gradients import statistics
+from chainrule.engine.gradients import statistics_of, update_ratios
 from chainrule.engine.lbfgs import Searches
 from chainrule.engine.member import Member, Trainee
 from chainrule.engine.network import Network, classify, views
@@ -330,6 +330,12 @@ class _Training:
             self._fill(self._probe, np.broadcast_to(rows, (len(self._members), 1, len(rows))), in_place=in_place)
             self._observed = Observed()
             self._probe_loop = gradient_loop(spec, config.cost, self._P, self._G, self._R, self._probe, self._observed)
+            vectors, of = (self._G, self._P, self._P_before), views(spec, self._P)
+            self._recorded_names = [(f"d{symbol}{number}", number) for number in of for symbol in of[number].blocks]
+            self._blocks = [
+                [[b for view in views(spec, v[self._at(k)]).values() for b in view.blocks.values()] for v in vectors]
+                for k in range(len(trainees))
+            ]
             inputs: dict[int, probe.Inputs] = {}
             for member in self._members:
                 if id(member.X) not in inputs:
@@ -534,16 +540,17 @@ class _Training:
         return (costs, counts) if self._stacked else ([costs], [counts])
 
     def _train_several(self) -> Iterator[Round]:
-        """Train several epochs of one step each, and give them one after another."""
+        """Train several epochs of one step each, up to one that is recorded, and give them one after another."""
         started, first = time.perf_counter(), self._members[0]
         stop = min(self._epochs_at_once, self._config.epochs - first.epoch)
-        stop = next((n for n in range(stop) if self._recorded(first.epoch + 1 + n)), stop) or 1
-        if self._recorded(first.epoch + 1):
-            self._P_before[:] = self._P
+        stop = next((n + 1 for n in range(stop) if self._recorded(first.epoch + 1 + n)), stop)
+        self._P_before[:] = self._P
         rates = [[member.learning_rate(ahead) for member in self._members] for ahead in range(stop)]
         t = first.t
         self._take(0, 0, stop, rates[:1] if rates.count(rates[0]) == stop else rates, None)
         stop = first.t - t
+        if stop > 1:
+            self._P_before[:] = self._kept["P"][..., stop - 2, :]
         costs, wrong = self._judged([(self._parts[0][0], 0, stop)])
         seconds = (time.perf_counter() - started) / stop
         finite: Any = np.isfinite(self._kept["P"][..., :stop, :]).all(axis=-1)
@@ -626,18 +633,14 @@ class _Training:
     @np.errstate(over="ignore", invalid="ignore")
     def _described(self, epoch: int, member: int) -> list[GradientRecord] | None:
         """Describe a network's gradient over the probe; None if it is not finite."""
-        spec, at = self._config.network, self._at(member)
-        found, now, then = (views(spec, vector[at]) for vector in (self._G, self._P, self._P_before))
-        records = []
-        for number in found:
-            before = then[number].blocks
-            for symbol, block in now[number].blocks.items():
-                described = vars(statistics(found[number].blocks[symbol]))
-                ratio = _ratio(block, before[symbol]) if epoch > 0 else None
-                if not all(map(math.isfinite, (*described.values(), ratio or 0.0))):
-                    return None
-                records.append(GradientRecord(f"d{symbol}{number}", number, **described, update_ratio=ratio))
-        return records
+        gradient, now, then = self._blocks[member]
+        ratios = update_ratios(now, then) if epoch > 0 else [None] * len(now)
+        records = [
+            GradientRecord(name, number, **vars(found), update_ratio=ratio)
+            for (name, number), found, ratio in zip(self._recorded_names, statistics_of(gradient), ratios, strict=True)
+        ]
+        finite = all(math.isfinite(r.norm + r.standard_deviation + (r.update_ratio or 0.0)) for r in records)
+        return records if finite else None
 
     @np.errstate(over="ignore", invalid="ignore")
     def _probed(self, epoch: int, member: int, records: Sequence[GradientRecord]) -> Probe | None:
@@ -707,10 +710,3 @@ def _side_by_side(arrays: Sequence[Any]) -> Any:
         room[..., start : start + width].reshape(array.shape)[...] = array
         start += width
     return room
-
-
-def _ratio(now: FloatArray, then: FloatArray) -> float | None:
-    before = then.astype(np.float64).ravel()
-    update = now.ravel() - before
-    size = math.sqrt(before @ before)
-    return math.sqrt(update @ update) / size if size > 0 else None
