@@ -122,6 +122,14 @@ class Member:
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, number)
 
+    def freeze(self, *, everything: bool) -> None:
+        """Stop it (SIGSTOP), or all that it started too, and wait until each stands: a signal takes its time."""
+        (self.send_all if everything else self.send)(signal.SIGSTOP)
+        processes = [psutil.Process(self._process.pid)]
+        if everything:
+            processes += processes[0].children(recursive=True)
+        wait_for(lambda: all(_stands(process) for process in processes))
+
     def stop(self) -> None:
         """End it as an operator would; what does not end is killed."""
         self.send_all(signal.SIGCONT)
@@ -130,6 +138,15 @@ class Member:
             self._process.wait(timeout=20)
         except subprocess.TimeoutExpired:
             self.kill_all()
+
+
+def _stands(process: psutil.Process) -> bool:
+    """Whether all threads of a process are stopped, or it is gone."""
+    try:
+        threads = Path(f"/proc/{process.pid}/task").iterdir()
+        return all((thread / "stat").read_text().rpartition(")")[2].split()[0] in "TZX" for thread in threads)
+    except OSError:
+        return True
 
 
 class Fleet:

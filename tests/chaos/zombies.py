@@ -65,7 +65,7 @@ def campaign(folder: Path, database_url: str, zombies: int, seed: int) -> tuple[
             held = wait_for(lambda: _held(database, better))
             time.sleep(chance.uniform(0.0, 0.3))
             way = chance.choice(WAYS)
-            (zombie.send if way == WAYS[0] else zombie.send_all)(signal.SIGSTOP)
+            zombie.freeze(everything=way != WAYS[0])
             if _locked(database):
                 # Stopped in the middle of a write, it keeps all others from writing: nobody is judged meanwhile.
                 zombie.send_all(signal.SIGCONT)
