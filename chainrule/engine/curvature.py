@@ -11,10 +11,11 @@ it changes along v = (V[1], c[1], V[2], …); the directions of W[l] are V[l], t
     R{dW[l]}   = (1/m)·(R{dZ[l]}ᵀ·A[l-1] + dZ[l]ᵀ·R{A[l-1]})       the part of H·v for W[l]
     R{db[l]}   = (1/m)·Σᵢ R{dZ[l]⁽ⁱ⁾}
 
-It is exact, and takes about twice as long as the gradient. λ_max is found by the Lanczos method, tr H as the mean of
-vᵀ·H·v over vectors of random signs. Plain gradient descent over all samples is stable where λ_max < 2/η. With l2 its
-penalty belongs to what is made smaller: H + λ₂ at the weights. Of activations with a kink g″ is 0, which is so
-everywhere but at the kink.
+Where a layer normalizes over its units, g is of N[l], whose own steps are those of `normalization.along` and `bend`;
+γ and β are parameters like others. It is exact, and takes about twice as long as the gradient. λ_max is found by the
+Lanczos method, tr H as the mean of vᵀ·H·v over vectors of random signs. Plain gradient descent over all samples is
+stable where λ_max < 2/η. With l2 its penalty belongs to what is made smaller: H + λ₂ at the weights. Of activations
+with a kink g″ is 0, which is so everywhere but at the kink.
 
 Sources: Pearlmutter (1994), "Fast exact multiplication by the Hessian"; Lanczos (1950), with all vectors kept
 orthogonal; Hutchinson (1990); Cohen, Kaur, Li, Kolter and Talwalkar (2021), "Gradient descent on neural networks
@@ -26,6 +27,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from chainrule.engine import normalization
 from chainrule.engine.activations import activation
 from chainrule.engine.arrays import FloatArray, generator
 from chainrule.engine.costs import cost
@@ -34,7 +36,7 @@ from chainrule.engine.network import EVALUATION_ROWS, Network, NetworkSpec, back
 from chainrule.engine.regularization import of_weights
 
 TOLERANCE = 1e-6
-"""λ_max is good enough where what is left over of H·v = λ·v is so small a part of it."""
+"""λ_max is good enough where what is left over of H·v = λ·v is so small a part of the eigenvalue farthest from 0."""
 Product = Callable[[FloatArray], FloatArray]
 
 
@@ -47,10 +49,10 @@ def check(spec: NetworkSpec, *, l1: float = 0.0) -> None:
     if l1 > 0:
         raise ConfigError("l1 has no second derivative where a weight is 0, and there it holds them.", "l1")
     for place, layer in enumerate(spec.layers):
-        if layer.normalization is not None:
+        if layer.normalization == "batch":
             raise ConfigError(
-                f"Layer {place + 1} has {layer.normalization} normalization, whose second derivatives are not computed "
-                "here.",
+                f"Layer {place + 1} has batch normalization: what training makes smaller depends on each batch's μ and "
+                "σ², and is no function of the parameters and single samples.",
                 f"network/layers/{place}/normalization",
             )
 
@@ -80,7 +82,7 @@ def hessian_product(
         H·v, (p,).
 
     Raises:
-        ConfigError: the network normalizes.
+        ConfigError: the network has batch normalization.
     """
     check(network.spec)
     total = v * of_weights(network.spec, v.dtype) * l2
@@ -98,12 +100,17 @@ def _of_block(
     direction = Network(network.spec, v)
     caches = forward(network, X)
     back = backward(caches, cost_name, Y, weights)
-    RA, RZ = {0: np.zeros_like(caches[0].A_prev)}, dict[int, FloatArray]()
+    RA, RZ, RN = {0: np.zeros_like(caches[0].A_prev)}, dict[int, FloatArray](), dict[int, FloatArray]()
+    RZ_hat = dict[int, FloatArray]()
     for number, cache in enumerate(caches, start=1):
         RZ[number] = RA[number - 1] @ cache.W.T + cache.A_prev @ direction.W[number].T + direction.b[number]
+        RN[number] = RZ[number]
+        if (normalized := cache.normalized) is not None:
+            RZ_hat[number] = normalization.along(RZ[number], normalized)
+            Rgamma, Rbeta = direction.blocks[f"gamma{number}"], direction.blocks[f"beta{number}"]
+            RN[number] = normalized.gamma * RZ_hat[number] + Rgamma * normalized.Z_hat + Rbeta
         if number < L:
-            g = activation(cache.activation)
-            RA[number] = g.backward(RZ[number], cache.Z, cache.A)
+            RA[number] = activation(cache.activation).backward(RN[number], cache.N, cache.A)
     last = caches[-1]
     RdZ = cost(cost_name).along(last.Z, last.A, Y.astype(last.A.dtype), RZ[L], activation(last.activation))
     if weights is not None:
@@ -114,12 +121,18 @@ def _of_block(
         cache, dZ = caches[number - 1], back[f"dZ{number}"]
         found.W[number][:] = (RdZ.T @ cache.A_prev + dZ.T @ RA[number - 1]) / m
         found.b[number][:] = np.sum(RdZ, axis=0) / m
-        if number > 1:
-            below = caches[number - 2]
-            g = activation(below.activation)
-            RdA = RdZ @ cache.W + dZ @ direction.W[number]
-            bent = g.bend(back[f"dA{number - 1}"], below.Z, below.A, RZ[number - 1])
-            RdZ = g.backward(RdA, below.Z, below.A) + bent
+        if number == 1:
+            break
+        RdA, number_below, below = RdZ @ cache.W + dZ @ direction.W[number], number - 1, caches[number - 2]
+        g, dA = activation(below.activation), back[f"dA{number_below}"]
+        RdZ = g.backward(RdA, below.N, below.A) + g.bend(dA, below.N, below.A, RN[number_below])
+        if (normalized := below.normalized) is not None:
+            dN, RdN = back[f"dN{number_below}"], RdZ
+            changed = RdN * normalized.Z_hat + dN * RZ_hat[number_below]
+            found.blocks[f"gamma{number_below}"][:] = np.sum(changed, axis=0) / m
+            found.blocks[f"beta{number_below}"][:] = np.sum(RdN, axis=0) / m
+            Rgamma = direction.blocks[f"gamma{number_below}"]
+            RdZ = normalization.bend(dN, RdN, RZ[number_below], RZ_hat[number_below], Rgamma, normalized)
     return product
 
 
@@ -132,7 +145,7 @@ class Largest:
         smallest: the smallest eigenvalue of what H looks like to as many products: an upper bound of H's own.
         vector: (p,) its direction, of length 1.
         products: how many H·v it took.
-        residual: ‖H·v − λ·v‖/|λ|, how far it is from being exact; 0 of H = 0.
+        residual: ‖H·v − λ·v‖/max(|λ_max|, |smallest|), how far it is from being exact; 0 of H = 0.
         converged: whether that is below the tolerance.
     """
 

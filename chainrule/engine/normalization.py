@@ -102,7 +102,43 @@ def backward(dN: FloatArray, normalized: Normalized) -> FloatArray:
     Source:
         Ioffe and Szegedy (2015), section 3, with ∂C/∂σ² and ∂C/∂μ put in.
     """
+    return _through(dN * normalized.gamma, normalized)
+
+
+def along(RZ: FloatArray, normalized: Normalized) -> FloatArray:
+    """Tell how Ẑ changes as Z does by R{Z}.
+
+    R{Ẑ} = (R{Z} − mean(R{Z}) − Ẑ ⊙ mean(R{Z} ⊙ Ẑ))/√(σ² + ε), the Jacobian of `backward`, which is symmetric.
+    """
+    return _through(RZ, normalized)
+
+
+def bend(
+    dN: FloatArray, RdN: FloatArray, RZ: FloatArray, RZ_hat: FloatArray, Rgamma: FloatArray, normalized: Normalized
+) -> FloatArray:
+    """Tell how dZ changes as Z does by R{Z}, dN by R{dN} and γ by R{γ}.
+
+        R{dẐ} = γ ⊙ R{dN} + R{γ} ⊙ dN
+        R{dZ} = (R{dẐ} − mean(R{dẐ}) − Ẑ ⊙ mean(R{dẐ} ⊙ Ẑ) − R{Ẑ} ⊙ mean(dẐ ⊙ Ẑ) − Ẑ ⊙ mean(dẐ ⊙ R{Ẑ}))/√(σ² + ε)
+                − dZ ⊙ mean(R{Z} ⊙ Ẑ)/√(σ² + ε)
+
+    All but the first three terms are left out where μ and σ² are given. Source: the equations above, derived.
+    """
+    RdZ = _through(normalized.gamma * RdN + Rgamma * dN, normalized)
+    if normalized.axis is None:
+        return RdZ
     dZ_hat, Z_hat, axis = dN * normalized.gamma, normalized.Z_hat, normalized.axis
+
+    def mean(array: FloatArray) -> FloatArray:
+        found: FloatArray = np.mean(array, axis=axis, keepdims=True)
+        return found
+
+    moved = RZ_hat * mean(dZ_hat * Z_hat) + Z_hat * mean(dZ_hat * RZ_hat) + backward(dN, normalized) * mean(RZ * Z_hat)
+    return RdZ - moved * normalized.scale
+
+
+def _through(dZ_hat: FloatArray, normalized: Normalized) -> FloatArray:
+    Z_hat, axis = normalized.Z_hat, normalized.axis
     if axis is None:
         return dZ_hat * normalized.scale
     size = Z_hat.shape[axis]

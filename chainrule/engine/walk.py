@@ -161,6 +161,11 @@ def symbol_of(name: str) -> str:
     return name.rstrip("0123456789")
 
 
+def layer_of(name: str) -> int:
+    """Give the number of the layer in a name that has one."""
+    return int(name[len(symbol_of(name)) :])
+
+
 def arrays(
     network: Network,
     cost_name: str,
@@ -232,5 +237,5 @@ def of_network(name: str) -> bool:
 def of_all(name: str, spec: NetworkSpec) -> bool:
     """Tell whether a quantity belongs to all samples together, and has no row for each."""
     symbol = symbol_of(name)
-    by_sample = symbol in ("mean", "var") and spec.layers[int(name[len(symbol) :]) - 1].normalization == "layer"
+    by_sample = symbol in ("mean", "var") and spec.layers[layer_of(name) - 1].normalization == "layer"
     return symbol in OF_ALL and not by_sample

@@ -13,6 +13,12 @@ from tests.engine.problems import FITTING, PROBLEMS, Problem
 
 SMALL = [Problem((3, 4, 2), hidden, "linear", "mse") for hidden in ACTIVATIONS if not ACTIVATIONS[hidden].output_only]
 OUTPUTS = [Problem((2, 3, 2), "tanh", output, cost_name) for output, cost_name in FITTING]
+NORMALIZED = [
+    Problem((3, 4, 2), hidden, output, cost_name, "layer")
+    for hidden, output, cost_name in [
+        ("tanh", "softmax", "cross_entropy"), ("silu", "linear", "mse"), ("relu", "sigmoid", "cross_entropy"),
+    ]
+] + [Problem((2, 3, 4, 2), "gelu", "linear", "huber", "layer")]  # fmt: skip
 DEEP = [problem for problem in PROBLEMS if len(problem.sizes) > 4 and problem.normalization is None][::13]
 
 
@@ -64,7 +70,7 @@ def test_second_derivatives_of_costs_are_those_of_the_first(output: str, cost_na
     np.testing.assert_allclose(along, (sides[0] - sides[1]) / (2 * h), rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.parametrize("problem", [*SMALL, *OUTPUTS, *DEEP], ids=str)
+@pytest.mark.parametrize("problem", [*SMALL, *OUTPUTS, *DEEP, *NORMALIZED], ids=str)
 def test_products_are_those_of_the_dense_hessian(problem: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
     network, X, Y = problem.make()
     weights = np.linspace(0.5, 2, len(X))
@@ -125,6 +131,7 @@ def test_what_has_no_second_derivatives_is_refused_by_name() -> None:
     check(dense(2, (3, "relu"), (1, "sigmoid")))
     with pytest.raises(ConfigError, match="l1"):
         check(dense(2, (1, "sigmoid")), l1=0.1)
+    check(NetworkSpec(2, (LayerSpec(3, "tanh", None, 0.0, "layer"), LayerSpec(1, "sigmoid"))))
     normalizing = NetworkSpec(2, (LayerSpec(3, "tanh", None, 0.0, "batch"), LayerSpec(1, "sigmoid")))
     with pytest.raises(ConfigError, match="Layer 1 has batch normalization"):
         check(normalizing)

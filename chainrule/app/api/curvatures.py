@@ -13,7 +13,9 @@ from chainrule.app.api.schemas.curvatures import Curvature
 from chainrule.app.errors import InvalidInput, LimitExceeded, NotFound
 from chainrule.app.services import checkpoints, curvatures
 from chainrule.engine import Network
+from chainrule.engine.arrays import FloatArray
 from chainrule.engine.network import NetworkSpec
+from chainrule.engine.walk import layer_of
 
 router = APIRouter(prefix="/runs/{run_id}/checkpoints/{epoch}", tags=["gradients"])
 EQUATIONS = {
@@ -48,8 +50,8 @@ def read_curvature(
 ) -> Any:
     """The largest eigenvalue of the Hessian and its trace, from exact products H·v, which take about two gradients
     each; H itself is never made. Computed in float64, of the network as it is, without dropout. Refused where there
-    is no second derivative: l1, and layers that normalize. Over rows, a split, or by default the first min(512, m)
-    training samples.
+    is no second derivative of one function: l1, and batch normalization. Over rows, a split, or by default the first
+    min(512, m) training samples.
     """
     selection = None if rows is None and split is None else selection_of(rows, split)
 
@@ -80,11 +82,11 @@ def _shown(found: curvatures.Curvature, kept: checkpoints.Kept, seed: int) -> di
         if trace is None
         else {
             "value": finite(trace.value),
-            "standard_error": None if trace.standard_error is None else finite(trace.standard_error),
+            "standard_error": finite(trace.standard_error),
             "probes": trace.probes,
         },
         "learning_rate": found.rate,
-        "edge": 2 / found.rate,
+        "edge": finite(2 / found.rate) if found.rate > 0 else None,
         "note": found.note,
         "products": found.products,
         "operations": found.operations,
@@ -93,9 +95,8 @@ def _shown(found: curvatures.Curvature, kept: checkpoints.Kept, seed: int) -> di
     }
 
 
-def _shares(spec: NetworkSpec, vector: Any) -> dict[str, float | None]:
-    blocks = Network(spec, vector).blocks
-    return {
-        str(number): finite(sum(float(np.sum(blocks[f"{symbol}{number}"] ** 2)) for symbol in ("W", "b")))
-        for number in range(1, len(spec.layers) + 1)
-    }
+def _shares(spec: NetworkSpec, vector: FloatArray) -> dict[str, float | None]:
+    shares = dict.fromkeys(range(1, len(spec.layers) + 1), 0.0)
+    for name, block in Network(spec, vector).blocks.items():
+        shares[layer_of(name)] += float(np.sum(block**2))
+    return {str(number): finite(share) for number, share in shares.items()}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from chainrule.app.api.schemas.curvatures import Curvature
-from tests.app.api.calls import XOR, finished, refused
+from tests.app.api.calls import DIGITS, XOR, finished, refused
 from tests.app.api.test_gradients import NORMALIZED, Array, backpropagate, weights
 
 SPEC = XOR | {
@@ -67,11 +67,23 @@ def test_where_two_over_eta_is_a_guide_only_it_is_said(client: httpx.Client) -> 
     assert "adam over batches" in read(client, run)["note"]
 
 
+def test_a_network_that_normalizes_over_its_units_is_measured(client: httpx.Client) -> None:
+    layers = [{"units": 4, "activation": "tanh", "normalization": "layer"}, {"units": 1, "activation": "sigmoid"}]
+    top = read(client, finished(client, SPEC | {"network": {"layers": layers}}))["largest"]
+    assert top["converged"]
+    np.testing.assert_allclose(sum(top["layers"].values()), 1)
+
+
+def test_without_a_learning_rate_there_is_no_edge(client: httpx.Client) -> None:
+    run = finished(client, SPEC | {"schedule": {"name": "exponential", "factor": 1e-300}})
+    assert read(client, run, 1)["edge"] > 0
+    answer = read(client, run, 2)
+    assert (answer["learning_rate"], answer["edge"]) == (0, None)
+
+
 def test_what_is_undefined_is_refused_by_name(client: httpx.Client, run: dict[str, Any], limited: httpx.Client) -> None:
     penalized = finished(client, SPEC | {"regularization": {"l1": 0.01}})
     refused(client.get(f"/v1/runs/{penalized['id']}/checkpoints/1/curvature"), "invalid_input", None, "l1")
-    from tests.app.api.calls import DIGITS
-
     mixed = finished(client, DIGITS | {"network": NORMALIZED, "epochs": 1, "checkpoints": {}})
     refused(client.get(f"/v1/runs/{mixed['id']}/checkpoints/1/curvature"), "invalid_input", None, "normalization")
     small = finished(limited, XOR | {"network": {"layers": [{"units": 1, "activation": "sigmoid"}]}, "epochs": 1})

@@ -9,7 +9,9 @@ class LargestEigenvalue(Answer):
     """λ_max of the Hessian, by the Lanczos method."""
 
     value: float | None = Field(description="λ_max; null where the cost's derivatives are not finite.")
-    residual: float | None = Field(description="‖H·v − λ·v‖/|λ|: how far it may be from exact.")
+    residual: float | None = Field(
+        description="‖H·v − λ_max·v‖/max(|λ_max|, |smallest_seen|): how far it may be from exact."
+    )
     converged: bool = Field(description="Whether that is below 10⁻⁶; if not, more `products` make it better.")
     smallest_seen: float | None = Field(
         description="The smallest eigenvalue seen on the way; H's own is at most that. Below 0 the cost bends "
@@ -38,7 +40,9 @@ class Curvature(Answer):
     largest: LargestEigenvalue = Field(description="λ_max.")
     trace: HessianTrace | None = Field(description="tr H; null if no probes were asked for.")
     learning_rate: float = Field(description="η of the steps that followed.")
-    edge: float = Field(description="2/η: plain gradient descent over all samples is stable where λ_max is below it.")
+    edge: float | None = Field(
+        description="2/η: plain gradient descent over all samples is stable where λ_max is below it; null where η is 0."
+    )
     note: str = Field(description="Why 2/η is no more than a guide for this run, if so; else empty.")
     products: int = Field(description="How many products H·v it took; each takes about two gradients.")
     operations: int = Field(description="About how many multiplications that were.")
