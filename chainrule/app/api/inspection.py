@@ -14,7 +14,16 @@ from pydantic import ValidationError
 
 from chainrule.app.api.dependencies import EpochName, IfNoneMatch, RunId, Service, json_only
 from chainrule.app.api.problems import documented
-from chainrule.app.api.questions import ETAG, UNCHANGED, FromMode, RowNumbers, Split, kept_answer, selection_of
+from chainrule.app.api.questions import (
+    ETAG,
+    UNCHANGED,
+    FromMode,
+    RowNumbers,
+    Split,
+    kept_answer,
+    quantities,
+    selection_of,
+)
 from chainrule.app.api.representations import JSON, NPZ, choose, finite, json_response, listed
 from chainrule.app.api.schemas.inspection import (
     MOST_TERMS,
@@ -347,9 +356,9 @@ def _compared(
                     "name": block.name,
                     "shape": list(block.shape),
                     "verdict": block.verdict,
-                    "relative_error": None if block.relative_error is None else finite(block.relative_error),
+                    "relative_error": finite(block.relative_error),
                     "mistakes": list(block.mistakes),
-                    "factor": None if block.factor is None else finite(block.factor),
+                    "factor": finite(block.factor),
                     "sentence": block.sentence,
                     "worst": None
                     if block.worst is None
@@ -445,14 +454,7 @@ def _measured(found: coherence.Coherence, top: int, *, gram: bool) -> Response:
             "epoch": found.epoch,
             "m": batch.m,
             "mode": found.mode,
-            "quantities": {
-                name: {
-                    "value": None if one.value is None else finite(one.value),
-                    "equation": EQUATIONS[name],
-                    "reason": one.reason or None,
-                }
-                for name, one in found.measured.items()
-            },
+            "quantities": quantities(found.measured, EQUATIONS),
             "norms": None if samples is None or batch.m > MOST_NORMS else listed(samples.norms),
             "largest": largest,
             "pairs": None

@@ -65,7 +65,7 @@ def preview_initialization(service: Service, spec: RunSpec) -> Any:
     where the cost is far above that at chance, the outputs are too sure of what they do not know.
     """
     found = layers.at_beginning(service.database, service.settings, spec.model_dump())
-    chance = None if found.cost_at_chance is None else finite(found.cost_at_chance)
+    chance = finite(found.cost_at_chance)
     more = {"config": found.config, "estimate": found.estimate, "cost_at_chance": chance}
     return json_response(more | _shown(found.measured))
 

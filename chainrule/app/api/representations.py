@@ -74,9 +74,9 @@ def listed(array: NDArray[Any]) -> Any:
     return values.tolist()
 
 
-def finite(value: float) -> float | None:
-    """Give a number, or null where it is not finite."""
-    return value if math.isfinite(value) else None
+def finite(value: float | None) -> float | None:
+    """Give a number, or null where there is none or it is not finite."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def partial(request: Request, content: bytes, media_type: str, etag: str, headers: dict[str, str]) -> Response:

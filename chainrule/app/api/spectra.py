@@ -1,16 +1,13 @@
 """Spectra over HTTP: singular values of an epoch's weights, and how far they have come."""
 
-import hashlib
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
-import chainrule
-from chainrule.app.api.dependencies import EpochName, IfNoneMatch, RunId, Service, matches
-from chainrule.app.api.histograms import epochs_of
+from chainrule.app.api.dependencies import EpochName, IfNoneMatch, RunId, Service
 from chainrule.app.api.problems import documented
-from chainrule.app.api.questions import ETAG, UNCHANGED, kept_answer
-from chainrule.app.api.representations import json_response
+from chainrule.app.api.questions import ETAG, UNCHANGED, epochs_of, kept_answer, way_answer
+from chainrule.app.api.representations import finite, json_response, listed
 from chainrule.app.api.schemas.spectra import Distance, Spectra
 from chainrule.app.errors import InvalidInput, LimitExceeded, NotFound
 from chainrule.app.services import checkpoints, histograms, spectra
@@ -50,11 +47,11 @@ def read_spectrum(
         layers = {
             str(number): {
                 "shape": list(one.shape),
-                "singular_values": one.singular_values.tolist(),
-                "norm": float(one.singular_values[0]),
-                "frobenius": one.frobenius,
-                "stable_rank": one.stable_rank,
-                "condition": one.condition,
+                "singular_values": listed(one.singular_values),
+                "norm": finite(float(one.singular_values[0])),
+                "frobenius": finite(one.frobenius),
+                "stable_rank": finite(one.stable_rank),
+                "condition": finite(one.condition),
             }
             for number, one in found.items()
         }
@@ -91,21 +88,19 @@ def read_distance(
     """
     first, last, listed = epochs_of(epochs)
     which = histograms.choose(service.database, run_id, first, last, listed, at_most)
-    named = f"{request.url.query} {which.run_id} {which.epochs} {which.kept} {chainrule.__version__}"
-    etag = f'"{hashlib.sha256(named.encode()).hexdigest()}"'
-    headers = {"ETag": etag, "Cache-Control": "no-cache"}
-    if matches(if_none_match, etag):
-        return Response(status_code=304, headers=headers)
-    found = spectra.way(service.database, service.settings, which)
-    columns = {name: [getattr(place, name) for place in found] for name in EQUATIONS}
-    layers = {str(number): [place.layers[number] for place in found] for number in found[0].layers}
-    answer = {
-        "run": which.run_id,
-        "epochs": [place.epoch for place in found],
-        "kept": which.kept,
-        "sampled": which.sampled,
-        **columns,
-        "layers": layers,
-        "equations": EQUATIONS,
-    }
-    return json_response(answer, headers=headers)
+
+    def answer() -> dict[str, Any]:
+        found = spectra.way(service.database, service.settings, which)
+        columns = {name: [finite(getattr(place, name)) for place in found] for name in EQUATIONS}
+        layers = {str(number): [finite(place.layers[number]) for place in found] for number in found[0].layers}
+        return {
+            "run": which.run_id,
+            "epochs": [place.epoch for place in found],
+            "kept": which.kept,
+            "sampled": which.sampled,
+            **columns,
+            "layers": layers,
+            "equations": EQUATIONS,
+        }
+
+    return way_answer(request, which, if_none_match, answer)

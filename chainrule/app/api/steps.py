@@ -1,16 +1,14 @@
 """Steps over HTTP: an epoch replayed from its beginning, and what one of its steps did."""
 
-import hashlib
 import math
 from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-import chainrule
 from chainrule.app.api.dependencies import EpochName, IfNoneMatch, RunId, Service, matches, names_one
 from chainrule.app.api.problems import documented
-from chainrule.app.api.questions import ETAG, UNCHANGED
+from chainrule.app.api.questions import ETAG, UNCHANGED, etag_of
 from chainrule.app.api.representations import JSON, NPZ, SAFETENSORS, choose, finite, json_response, listed
 from chainrule.app.api.schemas.steps import CostAlong, StepGradients, Steps
 from chainrule.app.errors import Conflict, InvalidInput, LimitExceeded, NotAcceptable, NotFound
@@ -19,7 +17,7 @@ from chainrule.app.services.steps import Inspected, Planned, Replayed
 from chainrule.app.services.weights import encode_npz, encode_safetensors
 from chainrule.engine import cost
 from chainrule.engine.replay import Along, Looked
-from chainrule.engine.walk import symbol_of
+from chainrule.engine.walk import layer_of
 
 router = APIRouter(prefix="/runs/{run_id}/epochs/{epoch}/steps", tags=["gradients"])
 MOST_STEPS = 10_000
@@ -47,13 +45,12 @@ def _answered(
     answer: Callable[[Planned], tuple[Response, bool]],
     chosen: str = "json",
 ) -> Response:
-    """Answer what follows from run and epoch alone; for good, where these are named and the answer is of all builds."""
-    planned = steps.plan(service.database, run_id, epoch)
+    """Answer what follows from run, epoch and builds; for good, where run and epoch are named and the builds theirs."""
+    planned = steps.plan(service.database, service.settings, run_id, epoch)
     behind = request.url.path.partition("/steps")[2]
     path = f"/v1/runs/{planned.run_id}/epochs/{planned.epoch}/steps{behind}"
     place = f"{path}?{request.url.query}" if request.url.query else path
-    named = f"{place} {planned.sha256} {planned.beginning.epoch} {chosen} {chainrule.__version__}"
-    etag = f'"{hashlib.sha256(named.encode()).hexdigest()}"'
+    etag = etag_of(place, planned.sha256, planned.beginning.epoch, chosen, sorted(planned.builds.items()))
     headers = {"Content-Location": place, "Cache-Control": "no-cache", "Vary": "Accept", "ETag": etag}
     if matches(given, etag):
         return Response(status_code=304, headers=headers)
@@ -140,10 +137,10 @@ def read_step_gradients(
         found = steps.inspect(service.database, service.settings, planned, step, asked)
         arrays = found.arrays | {f"mask{number}": mask for number, mask in found.masks.items()}
         if chosen == "npz":
-            return Response(encode_npz(arrays), media_type=NPZ), True
+            return Response(encode_npz(arrays), media_type=NPZ), planned.alike
         if chosen == "safetensors":
-            return Response(encode_safetensors(arrays), media_type=SAFETENSORS), True
-        return json_response(_inspected(found, values=values)), True
+            return Response(encode_safetensors(arrays), media_type=SAFETENSORS), planned.alike
+        return json_response(_inspected(found, values=values)), planned.alike
 
     return _answered(request, service, run_id, epoch, if_none_match, answer, chosen)
 
@@ -171,15 +168,10 @@ def read_cost_along(
     """
 
     def answer(planned: Planned) -> tuple[Response, bool]:
-        return json_response(
-            _along(planned, step, steps.along(service.database, service.settings, planned, step))
-        ), True
+        found = steps.along(service.database, service.settings, planned, step)
+        return json_response(_along(planned, step, found)), planned.alike
 
     return _answered(request, service, run_id, epoch, if_none_match, answer)
-
-
-def _or_none(value: float | None) -> float | None:
-    return None if value is None else finite(value)
 
 
 def _shown(found: Replayed, after: int) -> tuple[Response, bool]:
@@ -189,10 +181,10 @@ def _shown(found: Replayed, after: int) -> tuple[Response, bool]:
     for name in looked[0].blocks if looked else ():
         updates = [one.blocks[name] for one in looked]
         blocks[name] = {
-            "layer": int(name[len(symbol_of(name)) :]),
+            "layer": layer_of(name),
             "gradient_norm": [None if each is None else finite(each.gradient) for each in updates],
             "update_norm": [None if each is None else finite(each.update) for each in updates],
-            "update_ratio": [None if each is None else _or_none(each.ratio) for each in updates],
+            "update_ratio": [None if each is None else finite(each.ratio) for each in updates],
         }
     answer = {
         "run": planned.run_id,
@@ -211,8 +203,8 @@ def _shown(found: Replayed, after: int) -> tuple[Response, bool]:
             "cost": [finite(one.cost) for one in looked],
             "learning_rate": [found.learning_rate] * len(looked),
             "gradient_norm": [finite(one.gradient) for one in looked],
-            "update_norm": [_or_none(one.update) for one in looked],
-            "update_ratio": [_or_none(one.ratio) for one in looked],
+            "update_norm": [finite(one.update) for one in looked],
+            "update_ratio": [finite(one.ratio) for one in looked],
         },
         "blocks": blocks,
         "rows": found.rows,
@@ -261,7 +253,7 @@ def _along(planned: Planned, step: int, found: Along) -> dict[str, Any]:
         "slope_after": finite(found.slopes[1]),
         "parabola": dict(zip(("c0", "c1", "c2"), map(finite, found.parabola), strict=True)),
         "weighted": found.weighted,
-        "alpha": _or_none(found.alpha),
+        "alpha": finite(found.alpha),
         "reason": found.reason,
         "equations": ALONG,
     }

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from chainrule.app.api.dependencies import EpochName, IfNoneMatch, RunId, Service
 from chainrule.app.api.problems import documented
-from chainrule.app.api.questions import ETAG, UNCHANGED, RowNumbers, Split, kept_answer, selection_of
+from chainrule.app.api.questions import ETAG, UNCHANGED, RowNumbers, Split, kept_answer, quantities, selection_of
 from chainrule.app.api.representations import JSON, NPZ, choose, finite, json_response, listed
 from chainrule.app.api.schemas.variances import GradientVariance
 from chainrule.app.errors import InvalidInput, LimitExceeded, NotAcceptable, NotFound
@@ -72,20 +72,13 @@ def _shown(found: Variances, kept: checkpoints.Kept, *, values: bool) -> dict[st
         "run": kept.run_id,
         "epoch": kept.epoch,
         "m": found.m,
-        "quantities": {
-            name: {
-                "value": None if one.value is None else finite(one.value),
-                "equation": EQUATIONS[name],
-                "reason": one.reason or None,
-            }
-            for name, one in found.measured.items()
-        },
+        "quantities": quantities(found.measured, EQUATIONS),
         "confusion": _confused(found.confusion),
         "blocks": {
             name: {
                 "shape": list(block.shape),
                 "trace_sigma": finite(float(np.sum(block))),
-                "gsnr": None if (ratio := spread.gsnr(name)) is None else finite(ratio),
+                "gsnr": finite(spread.gsnr(name)),
                 "constant": spread.constant(name),
             }
             | ({"mean": listed(spread.mean[name]), "variance": listed(block)} if values else {})

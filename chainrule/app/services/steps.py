@@ -48,8 +48,6 @@ STEP_OPERATIONS = 200_000
 """What a step takes beside its products, in multiplications of these; ten times as much where it is looked at."""
 REMEMBERED_BYTES = 64 * 2**20
 """Beginnings of epochs that took training to find are remembered up to so much, for whoever looks at another step."""
-
-
 AT_ONCE = 2
 """So many replays go on in one process; each takes as much memory as its run did."""
 PATIENCE_S = 20.0
@@ -81,6 +79,8 @@ class Planned:
     Attributes:
         sha256: of the weights kept at its end; None if they are not.
         diverged: whether the run diverged in it.
+        builds: what the bits of a replay here depend on besides the run.
+        alike: whether the run was trained by the same, so that a replay is what happened, to the bit.
     """
 
     run_id: str
@@ -93,6 +93,8 @@ class Planned:
     steps: int
     sha256: str | None
     diverged: bool
+    builds: dict[str, Any]
+    alike: bool
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,6 @@ class Replayed:
     """Steps of an epoch.
 
     Attributes:
-        begins_at: epochs trained before the place where the training began; `from_step` steps more.
         steps: how many the epoch has.
         learning_rate: of each.
         looked: those that were asked for.
@@ -136,7 +137,7 @@ class Inspected:
     equations: dict[str, str]
 
 
-def plan(database: Database, run_id: str, epoch: str) -> Planned:
+def plan(database: Database, settings: Settings, run_id: str, epoch: str) -> Planned:
     """Find where a replay of an epoch begins.
 
     Raises:
@@ -152,6 +153,7 @@ def plan(database: Database, run_id: str, epoch: str) -> Planned:
             compiled.check(engine.step)
         except EngineError as error:
             raise Conflict(f"Run {run_id} cannot be trained here as it was: {error}") from error
+        builds = training.builds(settings)
         return Planned(
             run.id,
             number,
@@ -163,6 +165,8 @@ def plan(database: Database, run_id: str, epoch: str) -> Planned:
             run.steps_per_epoch,
             store.hashes(session, run.id, number, number).get(number),
             number > run.epochs_done,
+            builds,
+            run.builds == builds,
         )
 
 
@@ -370,7 +374,7 @@ def _open(database: Database, settings: Settings, planned: Planned, looked: int)
             why = f"{planned.remembers}, and" if planned.remembers else "there"
             hint = (
                 f"{why} the nearest place that is kept to begin at is the end of epoch {beginning.epoch}. Ask for an "
-                "epoch nearer behind it, or of a run of fewer epochs (POST /v1/runs/{run_id}/clone)."
+                f"epoch nearer behind it, or of a run of fewer epochs (POST /v1/runs/{planned.run_id}/clone)."
             )
             hint = hint[0].upper() + hint[1:]
         raise LimitExceeded(

@@ -120,7 +120,8 @@ def test_what_is_not_there_is_refused(client: httpx.Client, run: dict[str, Any],
     refused(client.get(place, params={"names": "W,dV"}), "invalid_input", "/names", "dV")
     refused(client.get(place, params={"layers": "3"}), "invalid_input", "/layers", "1 to 2")
     refused(client.get(place, params={"layers": "x"}), "invalid_input", "/layers")
-    refused(client.get(place, params={"epochs": "9-7"}), "invalid_input", "/epochs")
+    for epochs in ("9-7", "²-5", "0-²", "1-", "-1", "٣", ""):
+        refused(client.get(place, params={"epochs": epochs}), "invalid_input", "/epochs")
     refused(client.get(place, params={"epochs": "70-90"}), "not_found", None, "checkpoints")
     refused(client.get(f"/v1/runs/{run['id']}/checkpoints/1/joint-histogram?layers=0"), "invalid_input", "/layers")
     small = finished(limited, XOR | {"network": {"layers": [{"units": 1, "activation": "sigmoid"}]}, "epochs": 3})

@@ -9,10 +9,14 @@ import numpy as np
 import pytest
 
 from chainrule.app.api.schemas.steps import CostAlong, StepGradients, Steps
+from chainrule.app.config import Settings
+from chainrule.app.services.steps import plan
 from chainrule.app.services.weights import decode_safetensors
+from chainrule.app.store.database import Database
 from chainrule.engine import digits
 from tests.app.api.calls import DIGITS, XOR, finished, refused
 from tests.app.api.test_gradients import NORMALIZED, Array, backpropagate, one_hot, weights
+from tests.service import Service
 
 PLAIN = DIGITS | {
     "dtype": "float64", "epochs": 3, "checkpoints": {}, "gradients": {"every": 0},
@@ -225,6 +229,19 @@ def test_what_is_replayed_is_kept_for_good(client: httpx.Client, plain: dict[str
         named = client.get(f"/v1/runs/{plain['id']}/epochs/last/steps{what}")
         assert named.headers["content-location"] == place
         assert "no-cache" in named.headers["cache-control"]
+
+
+def test_what_other_builds_replay_is_not_taken_for_what_happened(server: Service, plain: dict[str, Any]) -> None:
+    database = Database(server.database_url)
+    try:
+        here, elsewhere = (
+            plan(database, Settings(database_url=server.database_url, blas_threads=threads), plain["id"], "3")
+            for threads in (1, 2)
+        )
+    finally:
+        database.dispose()
+    assert (here.alike, elsewhere.alike) == (True, False)
+    assert here.builds != elsewhere.builds
 
 
 def test_what_cannot_be_replayed_is_refused(client: httpx.Client, plain: dict[str, Any], limited: httpx.Client) -> None:
