@@ -50,6 +50,7 @@ from chainrule.app.api import (
 from chainrule.app.api.access import KnowCallers, permitted
 from chainrule.app.api.audit import KeepAudit
 from chainrule.app.api.bodies import LimitBodies
+from chainrule.app.api.compression import PackAnswers
 from chainrule.app.api.dependencies import Parts, known_parameters
 from chainrule.app.api.head import AnswerHead
 from chainrule.app.api.headers import StrictHeaders
@@ -132,6 +133,7 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     docs.install(app, keys=settings.auth == "keys")
     app.add_middleware(LimitBodies, settings=settings)
+    app.add_middleware(PackAnswers)
     app.add_middleware(AnswerHead)
     app.add_middleware(KeepAudit, settings=settings, routes=[route for router in ROUTERS for route in router.routes])
     app.add_middleware(LimitRates, settings=settings)

@@ -33,8 +33,9 @@ class Picture:
     nonfinite: int
 
 
-def picture(array: NDArray[Any], size: int) -> Picture:
-    """Make a picture of at most size × size pixels; a vector is one row, further axes are rows.
+def picture(array: NDArray[Any], size: int | tuple[int, int]) -> Picture:
+    """Make a picture of at most size × size pixels, or of so many rows and columns; a vector is one row, further axes
+    are rows.
 
     Raises:
         ValueError: the array has no element.
@@ -44,7 +45,8 @@ def picture(array: NDArray[Any], size: int) -> Picture:
     A = np.asarray(array, np.float64)
     A = A.reshape(-1, A.shape[-1]) if A.ndim > 1 else A.reshape(1, -1)
     broken = ~np.isfinite(A)
-    rows, columns = (-(-n // size) for n in A.shape)
+    most = (size, size) if isinstance(size, int) else size
+    rows, columns = (-(-n // m) for n, m in zip(A.shape, most, strict=True))
     limit = float(np.abs(np.where(broken, 0, A)).max())
     values, lost = _pooled(np.where(broken, 0, A), rows, columns), _pooled(broken.astype(np.float64), rows, columns)
     share = values / limit if limit > 0 else values

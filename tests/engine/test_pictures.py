@@ -31,6 +31,12 @@ def test_a_picture_has_the_largest_element_of_each_block(shape: tuple[int, int],
             assert read[i, j] == pytest.approx(value, abs=found.limit / 100)
 
 
+def test_rows_and_columns_of_a_picture_may_have_limits_of_their_own() -> None:
+    A = np.random.default_rng(0).normal(size=(300, 90))
+    assert picture(A, (100, 90)).block == (3, 1)
+    assert picture(A, (300, 10)).codes.shape == (300, 10)
+
+
 def test_what_is_not_finite_is_seen_in_a_picture() -> None:
     A = np.zeros((300, 3))
     A[5, 1], A[200, 2], A[7, 0] = np.nan, np.inf, -2.0

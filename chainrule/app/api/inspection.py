@@ -3,19 +3,21 @@
 The same can be posted, with samples sent along.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from chainrule.app.api.dependencies import EpochName, IfNoneMatch, RunId, Service, json_only
 from chainrule.app.api.problems import documented
 from chainrule.app.api.questions import (
     ETAG,
+    MOST_PIXELS,
     UNCHANGED,
     FromMode,
     RowNumbers,
@@ -53,9 +55,11 @@ from chainrule.app.services.weights import encode_npz
 from chainrule.engine.coherence import EQUATIONS
 from chainrule.engine.explain import BIAS, SAMPLES
 from chainrule.engine.normalization import EVALUATION
+from chainrule.engine.pictures import picture
 
 router = APIRouter(prefix="/runs/{run_id}/checkpoints/{epoch}", tags=["gradients"])
 MOST_NORMS = 10_000
+PICTURED, MATRIX = 10_000, 2
 OFFERS = {"json": JSON, "npz": NPZ}
 READING = (NotFound, NotAcceptable, InvalidInput, LimitExceeded)
 POSTING = (Malformed, TooLarge, UnsupportedMediaType, *READING)
@@ -96,6 +100,15 @@ def read_walk(
         str | None,
         Query(max_length=1000, description="Only these arrays: `A0,Z1,A1,dZ1`; by default all of the walk."),
     ] = None,
+    pictures: Annotated[
+        str | None,
+        Query(
+            max_length=10,
+            description=f"npz: of matrices of more than {PICTURED:,} elements pictures of at most so many rows and "
+            "columns, `128,196`: their codes as of `…/array`, and as `W1.picture` their rows and columns, how many of "
+            "these a pixel stands for, the limit, and how many elements are not finite.",
+        ),
+    ] = None,
     format: Format = None,
     if_none_match: IfNoneMatch = None,
 ) -> Any:
@@ -107,10 +120,24 @@ def read_walk(
     chosen = choose(request, format, OFFERS)
     selection = selection_of(rows, split)
     wanted = None if names is None else [name.strip() for name in names.split(",")]
+    frame = _frame(pictures, chosen)
     return kept_answer(
         request, service, run_id, epoch, if_none_match,
-        lambda kept: _walked(service, kept, selection, mode, reduce, wanted, values=values, chosen=chosen), chosen,
+        lambda kept: _walked(
+            service, kept, selection, mode, reduce, wanted, values=values, chosen=chosen, frame=frame
+        ), chosen,
     )  # fmt: skip
+
+
+def _frame(pictures: str | None, chosen: str) -> tuple[int, int] | None:
+    if pictures is None:
+        return None
+    rows, _, columns = pictures.partition(",")
+    if not all(n.isascii() and n.isdigit() and 1 <= int(n) <= MOST_PIXELS for n in (rows, columns)):
+        raise InvalidInput.at("/pictures", f"{pictures!r} are no two numbers from 1 to {MOST_PIXELS}; write 128,196.")
+    if chosen != "npz":
+        raise InvalidInput.at("/pictures", "Pictures are bytes: they go with format=npz.")
+    return int(rows), int(columns)
 
 
 @router.post(
@@ -137,11 +164,12 @@ def post_walk(
 
 def _walked(
     service: Service, kept: checkpoints.Kept, selection: Selection, mode: str, reduce: str | None,
-    names: Sequence[str] | None, *, values: bool, chosen: str,
+    names: Sequence[str] | None, *, values: bool, chosen: str, frame: tuple[int, int] | None = None,
 ) -> Response:  # fmt: skip
     found = walks.take(service.database, service.settings, kept, selection, mode=mode, reduce=reduce, names=names)
     if chosen == "npz":
-        return Response(encode_npz(found.arrays), media_type=NPZ)
+        arrays = found.arrays if frame is None else _pictured(found.arrays, frame)
+        return Response(encode_npz(arrays), media_type=NPZ)
     return json_response(
         {
             "run": found.run_id,
@@ -170,6 +198,19 @@ def _walked(
             },
         }
     )
+
+
+def _pictured(arrays: Mapping[str, NDArray[Any]], frame: tuple[int, int]) -> dict[str, NDArray[Any]]:
+    """Put pictures in the place of large matrices, each with the numbers it is read by."""
+    found: dict[str, NDArray[Any]] = {}
+    for name, array in arrays.items():
+        if array.ndim != MATRIX or array.size <= PICTURED:
+            found[name] = array
+            continue
+        small = picture(array, frame)
+        found[name] = small.codes
+        found[f"{name}.picture"] = np.array([*array.shape, *small.block, small.limit, small.nonfinite], np.float64)
+    return found
 
 
 def _index(

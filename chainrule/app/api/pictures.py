@@ -9,7 +9,16 @@ from fastapi import APIRouter, Query, Request, Response
 import chainrule
 from chainrule.app.api.dependencies import EpochName, IfNoneMatch, RunId, Service, matches
 from chainrule.app.api.problems import documented
-from chainrule.app.api.questions import ETAG, UNCHANGED, FromMode, RowNumbers, Split, kept_answer, selection_of
+from chainrule.app.api.questions import (
+    ETAG,
+    MOST_PIXELS,
+    UNCHANGED,
+    FromMode,
+    RowNumbers,
+    Split,
+    kept_answer,
+    selection_of,
+)
 from chainrule.app.api.representations import ANY_BYTES, JSON, choose, finite, json_response, listed
 from chainrule.app.api.schemas.pictures import Attributions, Embedding, NamedArray, Surface
 from chainrule.app.errors import InvalidInput, LimitExceeded, NotAcceptable, NotFound
@@ -19,7 +28,7 @@ from chainrule.engine.attributions import EQUATIONS, INTEGRATED
 from chainrule.engine.pictures import SCALE, picture
 
 router = APIRouter(prefix="/runs/{run_id}/checkpoints/{epoch}", tags=["gradients"])
-MOST_PIXELS, MOST_GRID, MOST_EMBEDDED, MOST_STEPS = 256, 200, 2000, 1000
+MOST_GRID, MOST_EMBEDDED, MOST_STEPS = 200, 2000, 1000
 READING = (NotFound, InvalidInput, LimitExceeded)
 PICTURED = "α = (A[l] − μ)·vₖ, μ and v₁, v₂ the mean and the largest principal components of A[l] at basis_epoch"
 

@@ -18,6 +18,8 @@ from chainrule.engine.coherence import Measured
 
 MOST_ROWS_TEXT = 4000
 """Of a query: a longer line may be more than HTTP servers read; more rows are posted."""
+MOST_PIXELS = 256
+"""On a side of a picture of an array."""
 ETAG = {"ETag": {"description": "Names weights, run and question.", "schema": {"type": "string"}}}
 UNCHANGED: dict[int | str, dict[str, Any]] = {304: {"description": "It is what you have."}}
 

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,7 @@ OWN_FILES = (
 POLICY = f"{OWN_FILES}; require-trusted-types-for 'script'"
 """And no text is ever taken for a script or for HTML."""
 KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+IMPORTED, IMPORT_ROOT = re.compile(r'^import .* from "([^"]+)";$', re.MULTILINE), re.compile(r"^\.\.?/")
 FOREVER = "public, max-age=31536000, immutable"
 
 
@@ -31,9 +33,26 @@ def _read() -> tuple[str, dict[str, bytes]]:
     return digest.hexdigest()[:12], files
 
 
+def _parts(files: dict[str, bytes]) -> str:
+    """Name the modules that each page is made of, `run:api.js charts.js;…`, its imports and theirs."""
+    imported = {
+        name: [IMPORT_ROOT.sub("", other) for other in IMPORTED.findall(content.decode())]
+        for name, content in files.items()
+        if name.endswith(".js")
+    }
+    pages = []
+    for page in (name for name in imported if name.startswith("pages/")):
+        needed = [page]
+        for name in needed:
+            needed += [other for other in imported[name] if other not in needed]
+        pages.append(f"{Path(page).stem}:{' '.join(needed)}")
+    return ";".join(pages)
+
+
 VERSION, FILES = _read()
 PAGES = " ".join(Path(name).stem for name in FILES if name.startswith("pages/"))
 INDEX = FILES.pop("index.html").replace(b"{version}", VERSION.encode()).replace(b"{pages}", PAGES.encode())
+INDEX = INDEX.replace(b"{parts}", _parts(FILES).encode())
 PACKED = {name: gzip.compress(content, mtime=0) for name, content in (FILES | {"index.html": INDEX}).items()}
 
 router = APIRouter(include_in_schema=False)

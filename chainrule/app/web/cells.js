@@ -42,6 +42,17 @@ export function pool(data, rows, columns, down = 1, across = 1) {
   return { rows: tall, columns: wide, values, source, limit, odd };
 }
 
+/**
+ * Read a picture of the service, which has pooled in the same way: values to a 127th of the √ of the limit, and not
+ * which entry of its block a cell shows. Code c is sign(c − 128)·((c − 128)/127)²·limit, 0 is not finite.
+ * @param {Uint8Array} codes @param {number[]} shape of them @param {number} limit @param {number} odd
+ * @returns {Cells}
+ */
+export function decoded(codes, [rows, columns], limit, odd) {
+  const values = Float64Array.from(codes, (code) => code ? Math.sign(code - 128) * ((code - 128) / 127) ** 2 * limit : NaN);
+  return { rows, columns, values, source: new Int32Array(values.length).fill(-1), limit, odd };
+}
+
 /** Whether the page is dark now. */
 export function isDark() {
   const chosen = document.documentElement.dataset.theme;

@@ -1,7 +1,7 @@
 // @ts-check
 /** The router: the hash names a page and all it shows; each page is a module, loaded when it is first asked for. */
 
-import { Problem } from "./api.js";
+import { get, Problem } from "./api.js";
 import { announce, el, problem } from "./dom.js";
 
 /** Path, module, word in the navigation or the tabs of a run ("" for neither). */
@@ -18,6 +18,8 @@ const ROUTES = [
   { path: "runs/:id/steps", page: "steps", tab: "Steps" },
 ];
 const THERE = new Set((document.querySelector("meta[name=pages]")?.getAttribute("content") ?? "").split(" "));
+/** The modules each page is made of, so that none is asked for only when another one has been read. */
+const PARTS = new Map((document.querySelector("meta[name=parts]")?.getAttribute("content") ?? "").split(";").map((one) => /** @type {[string, string]} */ (one.trim().split(":"))));
 const KNOWN = ROUTES.filter((route) => THERE.has(route.page));
 /** The browser ignores more changes of the address than about six a second. */
 const ADDRESS_MS = 200;
@@ -62,13 +64,15 @@ async function navigate() {
   main.setAttribute("aria-busy", "true");
   try {
     if (!route) throw new Problem({ status: 404, code: "not_found", title: "There is no such page", detail: "The address names none that is here." });
+    const ctx = context(here, params);
+    ahead(route.page);
     const page = await import(`./pages/${route.page}.js`).catch((error) => {
       console.warn(error);
       throw new Problem({ status: 0, code: "outdated", title: "The page could not be loaded", detail: "The service is gone, or has been updated: load this page anew." });
     });
     if (here.leave.signal.aborted) return;
     titled(page.title(params));
-    await page.render(main, context(here, params));
+    await page.render(main, ctx);
   } catch (error) {
     if (here.leave.signal.aborted) return;
     if (!(error instanceof Problem)) console.error(error);
@@ -83,6 +87,14 @@ async function navigate() {
   }
 }
 
+/** Have all of a page's modules fetched at once. @param {string} page */
+function ahead(page) {
+  for (const name of PARTS.get(page)?.split(" ").filter(Boolean) ?? []) {
+    const href = new URL(name, import.meta.url).href;
+    if (!document.head.querySelector(`link[href="${href}"]`)) document.head.append(el("link", { rel: "modulepreload", href }));
+  }
+}
+
 /** @param {string} text */
 function titled(text) {
   document.title = text === "Chainrule" ? text : `${text} · Chainrule`;
@@ -94,8 +106,12 @@ function titled(text) {
  * @param {Record<string, string>} params
  */
 function context(here, params) {
+  const run = params.id ? get(`/v1/runs/${params.id}`, { signal: here.leave.signal }) : null;
+  run?.catch(() => null);
   return {
     params,
+    /** The run the page is about, asked for while its modules are still on their way. @type {Promise<any> | null} */
+    run,
     /** Whether there is a page of that name to link to. @param {string} page */
     has: (page) => THERE.has(page),
     get query() { return here.query; },

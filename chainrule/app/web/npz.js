@@ -1,7 +1,8 @@
 // @ts-check
 // Reads NPZ archives as NumPy writes them: ZIP, stored or deflated, of NPY arrays.
 
-/** @typedef {{shape: number[], data: Float32Array | Float64Array | Int32Array | Uint8Array}} Tensor */
+/** `picture`: what there is of a large matrix until its numbers are asked for; data is empty then.
+ * @typedef {{shape: number[], data: Float32Array | Float64Array | Int32Array | Uint8Array, picture?: import("./cells.js").Cells}} Tensor */
 
 const TYPES = /** @type {Record<string, any>} */ ({ f4: Float32Array, f8: Float64Array, i4: Int32Array, u1: Uint8Array });
 

@@ -5,7 +5,7 @@
 
 import { isDark, paint, pool } from "./cells.js";
 import { el, number } from "./dom.js";
-import { parse, written } from "./walk.js";
+import { MOST, parse, written } from "./walk.js";
 
 /** @typedef {import("./walk.js").Walk} Walk */
 /** @typedef {import("./walk.js").Cell} Cell */
@@ -21,8 +21,6 @@ import { parse, written } from "./walk.js";
 
 const COLUMN = 19;
 const GAP = 6;
-/** Beyond, several entries share a cell. */
-export const MOST = { columns: 196, rows: 128 };
 const FORWARD = ["b", "Z", "mean", "var", "running_mean", "running_var", "Zhat", "gamma", "beta", "N", "A"];
 const BACKWARD = ["dA", "dN", "dZ"];
 const UNDER = ["db", "dgamma", "dbeta"];
@@ -30,14 +28,16 @@ const UNDER = ["db", "dgamma", "dbeta"];
 export class Picture {
   /**
    * @param {HTMLElement} host
-   * @param {{classes: string[], point: (cell: Cell | null, spoken: boolean) => void, pick: (cell: Cell) => void}} options
-   *   `point` is called with the cell under the pointer or the arrow keys, `pick` with one that is clicked
+   * @param {{classes: string[], point: (cell: Cell | null, spoken: boolean) => void, pick: (cell: Cell) => void, exact: (names: string[]) => Promise<void>}} options
+   *   `point` is called with the cell under the pointer or the arrow keys, `pick` with one that is clicked; `exact` puts
+   *   numbers in the place of pictures, and has them shown
    */
-  constructor(host, { classes, point, pick }) {
+  constructor(host, { classes, point, pick, exact }) {
     this.host = host;
     this.classes = classes;
     this.point = point;
     this.pick = pick;
+    this.exact = exact;
     /** @type {View[]} */
     this.views = [];
     this.plan = "";
@@ -162,12 +162,13 @@ export class Picture {
     if (view.array !== array || !view.cells) {
       const down = form === "matrix" || form === "column" ? grid.down : 1;
       const across = form === "matrix" || form === "row" ? grid.across : 1;
-      [view.array, view.cells] = [array, pool(array.data, rows, columns, down, across)];
+      [view.array, view.cells] = [array, array.picture ?? pool(array.data, rows, columns, down, across)];
       const text = this.numbers && form !== "image" ? { width: grid.width, height: grid.height, write: (/** @type {number} */ x) => number(x, 3) } : null;
       paint(canvas, view.cells, { ink: form === "image" && name === "A0" && view.cells.values.every((value) => !(value < 0)), text });
     }
     const { limit, odd, values } = view.cells;
     const pooled = rows * columns !== values.length;
+    canvas.toggleAttribute("data-pictured", Boolean(array.picture));
     canvas.tabIndex = 0;
     canvas.setAttribute("aria-label", `${what}, colours to ±${number(limit, 3)}${odd ? `, ${odd} not finite` : ""}${pooled ? ", pooled by largest magnitude" : ""}${role ? `; ${role}` : ""}. Arrow keys move over its cells.`);
     const wide = columns * grid.width >= 84 || form !== "matrix";
@@ -277,12 +278,15 @@ export class Picture {
       const [x, y] = [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
       return { row: Math.max(0, Math.min(view.cells.rows - 1, Math.floor(y * view.cells.rows))), column: Math.max(0, Math.min(view.cells.columns - 1, Math.floor(x * view.cells.columns))) };
     };
-    const tell = (/** @type {boolean} */ spoken) => {
-      if (at && view.cells) this.point({ name: view.name, index: this.indexOf(walk(), view, at.row, at.column) }, spoken);
+    const here = () => at && view.cells ? { name: view.name, index: this.indexOf(walk(), view, at.row, at.column) } : null;
+    /** Of a picture it is not known which entry a cell shows until its numbers are there. @param {() => void} then */
+    const known = (then) => {
+      if (!view.array?.picture) return then();
+      this.point({ name: view.name, index: [] }, false);
+      this.exact([view.name]).then(() => { if (!view.array?.picture) then(); }, () => null);
     };
-    const pick = () => {
-      if (at && view.cells) this.pick({ name: view.name, index: this.indexOf(walk(), view, at.row, at.column) });
-    };
+    const tell = (/** @type {boolean} */ spoken) => known(() => { const cell = here(); if (cell) this.point(cell, spoken); });
+    const pick = () => known(() => { const cell = here(); if (cell) this.pick(cell); });
     canvas.addEventListener("pointermove", (/** @type {PointerEvent} */ event) => {
       const now = under(event);
       if (!now) return this.point({ name: view.name, index: [] }, false);

@@ -3,6 +3,7 @@
 // every number as its factors.
 
 import { get } from "./api.js";
+import { decoded } from "./cells.js";
 import { readNpz } from "./npz.js";
 
 /** @typedef {import("./npz.js").Tensor} Tensor */
@@ -14,8 +15,10 @@ import { readNpz } from "./npz.js";
 /** A piece of a line: words, a name of a cell, or a cell's value. @typedef {string | {name: Cell} | {value: number}} Piece */
 
 const NPZ = "application/x-npz";
-/** So many weights are not fetched anew for each sample. */
+/** From how many parameters on large matrices come as pictures, and their numbers when they are pointed at. */
 const LARGE = 20_000;
+/** Beyond, several entries of a matrix share a cell of the picture. */
+export const MOST = { columns: 196, rows: 128 };
 const GREEK = /** @type {Record<string, string>} */ ({
   gamma: "γ", beta: "β", dgamma: "dγ", dbeta: "dβ", Zhat: "Ẑ", mean: "μ", var: "σ²", running_mean: "μ", running_var: "σ²",
 });
@@ -92,42 +95,58 @@ export function selection({ of, split, sample, rows }) {
 }
 
 /**
- * Load a walk. Its steps depend on the network alone, so they are asked for once. Of one sample of a large network the
- * weights are fetched once for all samples, and dW is multiplied here: it is the outer product of two vectors.
+ * Load a walk. Its steps depend on the network alone, so they are asked for once. Of a large network matrices come as
+ * pictures, see `exactly`; but dW of one sample is multiplied here: it is the outer product of two vectors.
  * @param {{id: string, parameters: number, config: {network: {layers: Layer[]}}}} run
  * @param {number} epoch @param {string} samples a query, see `selection`
  * @param {Map<string, any>} told what is known of steps, by kind of question
  * @param {AbortSignal} signal
  */
 export async function load(run, epoch, samples, told, signal) {
-  const checkpoint = `/v1/runs/${run.id}/checkpoints/${epoch}`;
-  const path = `${checkpoint}/walk?${samples}`;
-  const npz = async (/** @type {string} */ place) => readNpz(await get(place, { signal, accept: NPZ }));
+  const path = `/v1/runs/${run.id}/checkpoints/${epoch}/walk?${samples}`;
   const one = /^rows=\d+$/.test(samples);
   const kind = one ? "one" : samples;
-  const steps = told.get(kind) ?? get(`${path}&values=false`, { signal });
-  const { layers } = run.config.network;
-  if (!one || run.parameters <= LARGE) {
-    const [arrays, answer] = await Promise.all([npz(`${path}&format=npz`), steps]);
-    told.set(kind, answer);
-    return new Walk(answer, arrays, layers);
-  }
-  const weights = npz(`${checkpoint}/weights?format=npz`);
-  weights.catch(() => null);
-  const answer = await steps;
+  const pictures = run.parameters > LARGE ? `&pictures=${MOST.rows},${MOST.columns}` : "";
+  const [found, answer] = await Promise.all([get(`${path}&format=npz${pictures}`, { signal, accept: NPZ }), told.get(kind) ?? get(`${path}&values=false`, { signal })]);
   told.set(kind, answer);
-  const names = Object.keys(answer.arrays);
-  const vectors = names.filter((name) => !/^d?W\d+$/.test(name));
-  const [walked, network] = await Promise.all([npz(`${path}&format=npz&names=${vectors.join(",")}`), weights]);
-  /** @type {Map<string, Tensor>} */
-  const arrays = new Map();
-  for (const name of names) {
-    const { layer } = parse(name);
-    const [dZ, A] = [walked.get(`dZ${layer}`), walked.get(`A${layer - 1}`)];
-    const array = name.startsWith("dW") && dZ && A ? outer(dZ, A) : walked.get(name) ?? network.get(name);
-    if (array) arrays.set(name, array);
+  const arrays = pictured(await readNpz(found));
+  for (const [name, { picture }] of arrays) {
+    const { symbol, layer } = parse(name);
+    const [dZ, A] = [arrays.get(`dZ${layer}`), arrays.get(`A${layer - 1}`)];
+    if (picture && one && symbol === "dW" && dZ && A) arrays.set(name, outer(dZ, A));
   }
-  return new Walk(answer, arrays, layers);
+  return new Walk(answer, arrays, run.config.network.layers);
+}
+
+/** Put pictures and what they are read by together. @param {Map<string, Tensor>} arrays */
+function pictured(arrays) {
+  for (const [name, { data }] of [...arrays].filter(([name]) => name.endsWith(".picture"))) {
+    const of = name.replace(".picture", "");
+    const codes = /** @type {Tensor} */ (arrays.get(of));
+    const [rows, columns, , , limit, odd] = data;
+    arrays.set(of, { shape: [rows, columns], data: new Float32Array(0), picture: decoded(/** @type {Uint8Array} */ (codes.data), codes.shape, limit, odd) });
+    arrays.delete(name);
+  }
+  return arrays;
+}
+
+/** Those arrays of which only a picture is there, and whose numbers the line of a cell takes. @param {Walk} walk @param {string} name */
+export function lacking(walk, name) {
+  const { symbol, layer } = parse(name);
+  const takes = symbol === "W" || symbol === "dW" ? [`W${layer}`, `dW${layer}`] : symbol === "Z" ? [`W${layer}`] : symbol === "dA" ? [`W${layer + 1}`] : [];
+  return takes.filter((each) => walk.arrays.get(each)?.picture);
+}
+
+/**
+ * Fetch the numbers of arrays that are pictures; weights are the same for all samples, and so is their address.
+ * @param {{id: string}} run @param {Walk} walk @param {string[]} names @param {number} epoch @param {string} samples @param {AbortSignal} signal
+ */
+export async function exactly(run, walk, names, epoch, samples, signal) {
+  await Promise.all(names.map(async (name) => {
+    const path = `/v1/runs/${run.id}/checkpoints/${epoch}/walk?${name.startsWith("W") ? "rows=0" : samples}&format=npz&names=${name}`;
+    const array = (await readNpz(await get(path, { signal, accept: NPZ }))).get(name);
+    if (array) walk.arrays.set(name, array);
+  }));
 }
 
 /** dW of one sample: dZᵀ·A, in the type of both. @param {Tensor} column @param {Tensor} row @returns {Tensor} */

@@ -9,6 +9,7 @@ import pytest
 
 from chainrule.app.api.schemas.inspection import Coherence, Comparison, Explanation, Walk
 from chainrule.engine import digits
+from chainrule.engine.pictures import picture
 from tests.app.api.calls import DIGITS, FLOWERS, XOR, finished, refused, upload
 from tests.app.api.test_gradients import NORMALIZED, Array, backpropagate, one_hot, weights
 
@@ -139,6 +140,25 @@ def test_a_walk_as_npz_has_the_same_numbers(client: httpx.Client, exact_run: dic
     assert shapes["arrays"]["dW1"] == {"shape": [12, 64]}
 
 
+def test_large_matrices_of_a_walk_come_as_pictures_where_they_are_asked_for(client: httpx.Client) -> None:
+    layers = [{"units": 160, "activation": "relu"}, {"units": 10, "activation": "softmax"}]
+    run = finished(client, DIGITS | {"name": "pictured", "epochs": 1, "network": {"layers": layers}})
+    exact, pictured = (
+        dict(
+            np.load(io.BytesIO(client.get(place(run, "walk"), params={"rows": "0-9", "format": "npz"} | more).content))
+        )
+        for more in ({}, {"pictures": "80,20"})
+    )
+    assert exact.keys() - {"W1", "dW1"} == pictured.keys() - {"W1", "dW1", "W1.picture", "dW1.picture"}
+    for name in exact.keys() - {"W1", "dW1"}:
+        np.testing.assert_array_equal(exact[name], pictured[name])
+    for name in ("W1", "dW1"):
+        small = picture(exact[name], (80, 20))
+        assert small.block == (2, 4)
+        np.testing.assert_array_equal(pictured[name], small.codes)
+        assert pictured[f"{name}.picture"].tolist() == [160, 64, 2, 4, np.abs(exact[name]).max(), 0]
+
+
 def test_what_is_asked_by_get_is_kept_for_good(client: httpx.Client, exact_run: dict[str, Any]) -> None:
     for what, asked in (
         ("walk", {"rows": "0"}),
@@ -163,7 +183,8 @@ def test_what_is_asked_by_get_is_kept_for_good(client: httpx.Client, exact_run: 
         ({"rows": "x"}, "/rows"), ({"rows": "3-1"}, "/rows"), ({"rows": "0-99999999999"}, "/rows"),
         ({"rows": ""}, "/rows"), ({"rows": "1797"}, "/rows/0"), ({"rows": "1", "split": "training"}, "/split"),
         ({"split": "test"}, "/split"), ({"mode": "x"}, "/mode"), ({"reduce": "x"}, "/reduce"),
-        ({"format": "csv"}, "/format"),
+        ({"format": "csv"}, "/format"), ({"format": "npz", "pictures": "128"}, "/pictures"),
+        ({"format": "npz", "pictures": "0,5"}, "/pictures"), ({"pictures": "128,196"}, "/pictures"),
         ({"rows": "\U0001f1fa" * 4001}, "/rows"),
     ],
 )  # fmt: skip

@@ -288,15 +288,23 @@ def test_keys_move_over_the_cells_and_what_they_are_is_said(
     expect(page.locator(".explanation")).to_contain_text("is learnt; this is its gradient")
 
 
-def test_a_wide_matrix_is_pooled_and_says_so(client: httpx.Client, open_page: Callable[..., Any]) -> None:
-    from playwright.sync_api import expect
-
+@pytest.fixture(scope="module")
+def wide(client: httpx.Client) -> tuple[dict[str, Any], NDArray[Any]]:
+    """A run of 784 features and 128 units, and its samples."""
     pixels = np.random.default_rng(0).random((24, 784)).round(3)
     lines = "\n".join(",".join([*map(str, row), "ab"[i % 2]]) for i, row in enumerate(pixels.tolist()))
     made = client.post("/v1/datasets", files={"file": ("pictures.csv", lines)})
     spec = {"dataset": made.json()["id"], "epochs": 1, "batch_size": 8, "network": {"layers": [
         {"units": 128, "activation": "relu"}, {"units": 2, "activation": "softmax"}]}}  # fmt: skip
-    run = finished(client, spec)
+    return finished(client, spec), pixels
+
+
+def test_a_wide_matrix_is_pooled_and_says_so(
+    client: httpx.Client, wide: tuple[dict[str, Any], NDArray[Any]], open_page: Callable[..., Any]
+) -> None:
+    from playwright.sync_api import expect
+
+    run, pixels = wide
     page = opened(open_page, run["id"], "sample=3&step=11")
     figure = page.locator('figure[data-name="W1"]')
     expect(figure.locator("figcaption")).to_contain_text("max |·| of 1 × 4")
@@ -325,6 +333,59 @@ def test_a_wide_matrix_is_pooled_and_says_so(client: httpx.Client, open_page: Ca
     page.keyboard.press("ArrowUp")
     expect(shown).to_have_attribute("data-cell", f"W[1][6,{column}]")
     assert float(shown.get_attribute("data-value")) == pytest.approx(W[6, column])
+
+
+PIXELS = """(node) => [...node.getContext("2d").getImageData(0, 0, node.width, node.height).data]"""
+
+
+def test_a_large_network_is_drawn_from_pictures_and_its_numbers_come_when_they_are_pointed_at(
+    client: httpx.Client, wide: tuple[dict[str, Any], NDArray[Any]], open_page: Callable[..., Any]
+) -> None:
+    from playwright.sync_api import expect
+
+    run, pixels = wide
+    page = open_page("#/check")
+    session = page.context.new_cdp_session(page)
+    session.send("Network.enable")
+    received: list[int] = []
+    session.on("Network.loadingFinished", lambda event: received.append(event["encodedDataLength"]))
+    page.evaluate("(id) => { location.hash = `#/runs/${id}/backprop?of=batch&rows=0-23`; }", run["id"])
+    canvases = {name: page.locator(f'figure[data-name="{name}"] canvas') for name in ("W1", "dW1")}
+    for canvas in canvases.values():
+        expect(canvas).to_have_attribute("data-pictured", "")
+    page.wait_for_load_state("networkidle")
+    assert sum(received) < 250_000
+    before = {name: np.array(canvas.evaluate(PIXELS), float) for name, canvas in canvases.items()}
+    w, Y = weights(client, run["id"], 1), np.eye(2)[np.arange(24) % 2]
+    mine = by_hand(w, run["config"]["network"]["layers"], pixels, Y)
+    shown = page.locator(".factors")
+    for name in ("W1", "dW1"):
+        box = canvases[name].bounding_box()
+        canvases[name].hover(position={"x": box["width"] * 30.5 / 196, "y": box["height"] * 10.5 / 128})
+        row = 10
+        block = mine[name][row, 120:124]
+        column = 120 + int(np.argmax(np.abs(block)))
+        expect(shown).to_have_attribute("data-cell", f"{name[:-1]}[1][{row},{column}]")
+        value = mine[name][row, column]
+        assert float(shown.get_attribute("data-value")) == pytest.approx(value, rel=1e-3, abs=1e-8)
+        expect(canvases[name]).not_to_have_attribute("data-pictured", "")
+        after = np.array(canvases[name].evaluate(PIXELS), float)
+        assert np.abs(after - before[name]).max() <= 3, "the picture is that of the numbers"
+    page = opened(open_page, run["id"], "sample=3")
+    expect(page.locator('figure[data-name="W1"] canvas')).to_have_attribute("data-pictured", "")
+    page.locator('figure[data-name="Z1"] canvas').hover(position={"x": 5, "y": 5})
+    one = by_hand(w, run["config"]["network"]["layers"], pixels[[3]], Y[[3]])
+    assert float(shown_value(page)) == pytest.approx(one["Z1"][0, 2], rel=1e-3)
+    terms = one["A0"][0] * w["W1"][2]
+    operands = [float(node.get_attribute("data-value")) for node in page.locator(".factors .value").all()]
+    largest = int(np.argmax(np.abs(terms)))
+    assert operands[:2] == pytest.approx([one["A0"][0, largest], w["W1"][2, largest]], rel=1e-3)
+
+
+def shown_value(page: Any) -> str:
+    """The number of the line under the picture."""
+    value: str = page.locator(".factors").get_attribute("data-value")
+    return value
 
 
 NOT_FINITE = """async () => {

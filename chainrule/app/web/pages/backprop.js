@@ -8,10 +8,10 @@ import { announce, el, number, problem } from "../dom.js";
 import { drawNetwork, fits } from "../network_drawing.js";
 import { explanation } from "../number_panels.js";
 import { neighbourhood } from "../neighbourhood.js";
-import { MOST, Picture } from "../picture.js";
+import { Picture } from "../picture.js";
 import { findSamples, outcome, picker } from "../sample_picker.js";
 import { drawRail, equations, numberLine, remarks, standing } from "../stage.js";
-import { load, selection, written } from "../walk.js";
+import { exactly, lacking, load, MOST, selection, written } from "../walk.js";
 import { walkControls } from "../walk_controls.js";
 import { walkTools } from "../walk_tools.js";
 import { whatIf } from "../what_if.js";
@@ -30,12 +30,21 @@ export const title = ({ id }) => `Backpropagation · ${id}`;
 /** @param {HTMLElement} main @param {any} ctx */
 export async function render(main, ctx) {
   const { signal } = ctx;
-  const path = `/v1/runs/${ctx.params.id}`;
-  const [run, kept] = await Promise.all([get(path, { signal }), checkpoints(path, -1, signal)]);
+  const run = await ctx.run;
   ctx.setTitle(`Backpropagation · ${run.name || run.id}`);
-  const dataset = await get(`/v1/datasets/${run.config.dataset}`, { signal });
-  const theatre = new Theatre(main, ctx, run, dataset, kept);
+  const path = `/v1/runs/${run.id}`;
+  // What an address without a sample begins with, is asked for with all else.
+  const { epoch, of, sample, split } = Object.fromEntries(ctx.query);
+  const first = of || sample ? null : findSamples(run, epoch || "last", splitOf(run, "sample", split), signal, { features: false, limit: 1 }).catch(() => []);
+  const [dataset, kept] = await Promise.all([get(`/v1/datasets/${run.config.dataset}`, { signal }), checkpoints(path, -1, signal)]);
+  const theatre = new Theatre(main, ctx, run, dataset, kept, first);
   await theatre.open();
+}
+
+/** The split that is shown: rows of another dataset have no numbers here. @param {any} run @param {string} of @param {string | null} [asked] */
+function splitOf({ config: { validation } }, of, asked) {
+  const other = validation && (of !== "sample" || !validation.dataset);
+  return (asked ?? "validation") === "validation" && other ? "validation" : "training";
 }
 
 /** @param {string} path @param {number} after @param {AbortSignal} signal @returns {Promise<any[]>} */
@@ -50,8 +59,9 @@ async function checkpoints(path, after, signal) {
 }
 
 class Theatre {
-  /** @param {HTMLElement} main @param {any} ctx @param {any} run @param {any} dataset @param {any[]} kept */
-  constructor(main, ctx, run, dataset, kept) {
+  /** @param {HTMLElement} main @param {any} ctx @param {any} run @param {any} dataset @param {any[]} kept @param {Promise<any[]> | null} first sample to look at */
+  constructor(main, ctx, run, dataset, kept, first) {
+    this.first = first;
     this.main = main;
     this.ctx = ctx;
     this.run = run;
@@ -71,9 +81,12 @@ class Theatre {
     this.playing = 0;
     /** @type {Cell | null} */
     this.pointed = null;
+    this.inPicture = false;
     this.explained = "";
     this.explaining = false;
     this.listed = "";
+    /** @type {{key: string, done: Promise<void>} | null} */
+    this.fetching = null;
   }
 
   // ---- what the address says ----
@@ -84,15 +97,11 @@ class Theatre {
     const epochs = this.kept.map((one) => one.epoch);
     const asked = query.get("epoch");
     const of = ["batch", "split"].includes(query.get("of")) ? query.get("of") : "sample";
-    const { validation } = this.run.config;
-    // Rows of another dataset have no numbers here.
-    const other = validation && (of !== "sample" || !validation.dataset);
-    const split = query.get("split") ?? "validation";
     const given = asked === null || asked === "" ? NaN : Number(asked);
     return {
       epoch: epochs.includes(given) ? given : epochs.at(-1),
       of,
-      split: split === "validation" && other ? "validation" : "training",
+      split: splitOf(this.run, of, query.get("split")),
       sample: Math.max(0, Math.min(this.dataset.samples - 1, Math.floor(Number(query.get("sample") ?? 0)) || 0)),
       rows: /^[\d,\s-]+$/.test(query.get("rows") ?? "") ? query.get("rows") : `0-${Math.min(this.dataset.samples, this.run.config.batch_size) - 1}`,
       step: Math.floor(Number(query.get("step") ?? 0)) || 0,
@@ -139,7 +148,7 @@ class Theatre {
     this.root.replaceChildren(heading, this.controls.node,
       el("section", { class: "panel stage", "aria-labelledby": "stage-title" }, el("h2", { id: "stage-title", class: "visually-hidden" }, "One walk through the network"), this.stageHead(), this.rail, el("div", { class: "picture-scroll" }, pictureHost), this.drawingHost, this.line),
       el("div", { class: "below" }, el("section", { class: "panel" }, el("h2", {}, "One number"), this.explainHost), el("section", { class: "panel" }, el("h2", {}, "Check it yourself"), this.tools.node)));
-    this.picture = new Picture(pictureHost, { classes: this.dataset.classes, point: (cell, spoken) => this.point(cell, spoken), pick: (cell) => this.pick(cell) });
+    this.picture = new Picture(pictureHost, { classes: this.dataset.classes, point: (cell, spoken) => this.over(cell, spoken), pick: (cell) => this.pick(cell), exact: (names) => this.exact(names) });
     document.addEventListener("keydown", (event) => this.key(event), { signal: this.ctx.signal });
     const redraw = () => this.draw();
     const recolour = () => {
@@ -159,10 +168,10 @@ class Theatre {
     if (!this.run.done) this.live();
   }
 
-  /** Begin with a sample that is worth looking at; pictures of many features can wait. */
+  /** Begin with a sample that is worth looking at; the pictures of others can wait. */
   async suggest() {
     const { epoch, split } = this.state;
-    const found = await (this.dataset.features > WIDE ? findSamples(this.run, epoch, split, this.ctx.signal, { features: false, limit: 1 }) : this.list()).catch(() => []);
+    const found = await (this.first ?? findSamples(this.run, epoch, split, this.ctx.signal, { features: false, limit: 1 }).catch(() => []));
     if (found.length && this.ctx.query.get("sample") === null) this.ctx.setQuery({ sample: found[0].row }, { replace: true });
   }
 
@@ -270,7 +279,9 @@ class Theatre {
     else picture.show(walk, step);
     this.drawStep(walk, step);
     controls.chips.replaceChildren(...outcome(walk, this.dataset.classes));
-    tools.showTable(walk, step, this.state.table);
+    const { table } = this.state;
+    if (walk.arrays.get(table)?.picture) this.exact([table]).catch(() => null);
+    else tools.showTable(walk, step, table);
     this.explain();
     if (this.pointed) this.point(this.pointed, false);
     this.main.dataset.epoch = String(this.drawn.epoch);
@@ -286,10 +297,23 @@ class Theatre {
     drawRail(this.rail, walk, step, (chosen) => this.go(chosen));
   }
 
+  /** Where the pointer is in the picture; that it leaves, by scrolling too, takes nothing away that was chosen elsewhere. @param {Cell | null} cell @param {boolean} spoken */
+  over(cell, spoken) {
+    if (!cell && !this.inPicture) return;
+    this.inPicture = cell !== null;
+    this.point(cell, spoken);
+  }
+
   /** The line of the number under the pointer: its factors. @param {Cell | null} cell @param {boolean} spoken */
   point(cell, spoken) {
     const { walk } = this;
     this.pointed = cell;
+    const missing = walk && cell && walk.has(cell.name, this.stepOf(walk) || walk.steps.length) ? lacking(walk, cell.name) : [];
+    if (walk && cell && missing.length) {
+      this.line.replaceChildren(el("span", { class: "hint" }, `Fetching ${missing.map((name) => written(name)).join(" and ")}, number by number …`));
+      if (cell.index.length) this.exact(missing).then(() => { if (this.pointed === cell && !lacking(walk, cell.name).length) this.point(cell, spoken); }, () => null);
+      return;
+    }
     const line = walk && cell && walk.arrays.has(cell.name) ? numberLine(walk, this.stepOf(walk), cell, this.run.config) : null;
     this.picture?.mark(line ? cell : null, line?.from ?? [], line?.whole ?? []);
     if (line) {
@@ -300,6 +324,23 @@ class Theatre {
     const text = walk && cell ? `${written(cell.name)} is not computed yet: it comes with step ${walk.known.get(cell.name)}. Absent is not 0.`
       : "Point at a cell, or move over cells with the arrow keys: its number as its factors. Click: its terms.";
     this.line.replaceChildren(el("span", { class: "hint" }, text));
+  }
+
+  /** Put numbers in the place of pictures, of what is shown now. @param {string[]} names @returns {Promise<void>} */
+  async exact(names) {
+    const { walk, drawn: { epoch, samples } } = this;
+    const wanted = names.filter((name) => walk?.arrays.get(name)?.picture);
+    if (!walk || !wanted.length) return;
+    const key = `${epoch} ${samples} ${wanted}`;
+    if (this.fetching?.key !== key) this.fetching = { key, done: exactly(this.run, walk, wanted, epoch, samples, this.ctx.signal).then(() => { if (this.walk === walk) this.draw(); }) };
+    try {
+      await this.fetching.done;
+    } catch (error) {
+      if (!this.ctx.signal.aborted) this.line.replaceChildren(problem(error));
+      throw error;
+    } finally {
+      if (this.fetching?.key === key) this.fetching = null;
+    }
   }
 
   // ---- what is done ----
@@ -367,8 +408,9 @@ class Theatre {
     const { signal } = this.ctx;
     const [checkpoint, chosen] = [`${this.path}/checkpoints/${epoch}`, { name, index: index.split(",").filter(Boolean).map(Number) }];
     try {
+      await this.exact(lacking(walk, name));
       const found = await explanation(checkpoint, samples, walk, chosen, { signal, choose: (row) => this.ctx.setQuery({ of: null, sample: row }, { replace: false }) });
-      const around = neighbourhood(walk, chosen, MOST, { point: (one, spoken) => this.point(one, spoken), pick: (one) => this.pick(one) });
+      const around = neighbourhood(walk, chosen, MOST, { point: (one, spoken) => { this.inPicture = false; this.point(one, spoken); }, pick: (one) => this.pick(one) });
       this.explainHost.replaceChildren(found, around ?? "", whatIf(checkpoint, samples, walk, chosen, this.run, signal) ?? "");
     } catch (error) {
       if (!signal.aborted) this.explainHost.replaceChildren(problem(error));

@@ -21,7 +21,7 @@ export const title = () => "Dynamics";
 export async function render(main, ctx) {
   const { signal } = ctx;
   const place = `/v1/runs/${ctx.params.id}`;
-  let run = await get(place, { signal });
+  let run = await ctx.run;
   let kept = await checkpoints(run.id, signal);
   const path = `/v1/runs/${run.id}`;
   ctx.setTitle(`Dynamics of ${run.name || run.id}`);

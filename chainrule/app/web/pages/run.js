@@ -18,7 +18,7 @@ export const title = (params) => params.id === "latest" ? "Latest run" : `Run ${
 
 /** @param {HTMLElement} main @param {any} ctx */
 export async function render(main, ctx) {
-  let run = await get(`/v1/runs/${ctx.params.id}`, { signal: ctx.signal });
+  let run = await ctx.run;
   const path = `/v1/runs/${run.id}`;
   const [dataset, first] = await Promise.all([
     get(`/v1/datasets/${run.dataset}`, { signal: ctx.signal }).catch(() => null),

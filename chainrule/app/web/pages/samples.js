@@ -32,7 +32,7 @@ export const title = () => "Samples";
 export async function render(main, ctx) {
   const { signal } = ctx;
   const place = `/v1/runs/${ctx.params.id}`;
-  let run = await get(place, { signal });
+  let run = await ctx.run;
   let kept = await checkpoints(run.id, signal);
   /** Of numeric targets nothing is right or wrong, and there are no classes to compare. */
   const judged = run.error !== null;

@@ -17,7 +17,7 @@ export const title = () => "Steps";
 export async function render(main, ctx) {
   const { signal } = ctx;
   const place = `/v1/runs/${ctx.params.id}`;
-  let run = await get(place, { signal });
+  let run = await ctx.run;
   const path = `/v1/runs/${run.id}`;
   const last = () => run.progress.epochs_done + (run.reason === "diverged" ? 1 : 0);
   ctx.setTitle(`Steps of ${run.name || run.id}`);
