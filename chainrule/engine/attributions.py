@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from chainrule.engine import layers
+from chainrule.engine import layers, normalization
 from chainrule.engine.arrays import FloatArray, IntArray
 from chainrule.engine.network import EVALUATION_ROWS, Network, forward, predict
 
@@ -52,8 +52,8 @@ def output_gradient(network: Network, X: FloatArray, units: IntArray) -> FloatAr
     for cache in reversed(caches):
         dZ = layers.through_activation(dA, cache)
         if cache.normalized is not None:
-            _, _, dZ = layers.through_normalization(dZ, cache.normalized)
-        _, _, dA = layers.backward(dZ, cache)
+            dZ = normalization.backward(dZ, cache.normalized)
+        dA = dZ @ cache.W
     return dA
 
 

@@ -4,7 +4,7 @@ Verdicts are a pure function of the recorded points, in order: whoever sees the 
 """
 
 import math
-import statistics
+from bisect import insort
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -147,7 +147,7 @@ class Examination:
         self.verdicts: list[Verdict] = []
         self.first: Point | None = None
         self.best: Point | None = None
-        self.norms: list[float] = []
+        self.norms: list[float] = []  # ‖ḡ‖ of all points so far, sorted
         self._streaks: dict[str, tuple[int, int]] = {}  # how many points in a row, and the first one's epoch
         self._open: dict[str, int] = {}  # the place of a verdict that holds
 
@@ -157,7 +157,7 @@ class Examination:
             self.first = point
         self.points.append(point)
         if point.norms:
-            self.norms.append(math.sqrt(sum(norm**2 for norm in point.norms.values())))
+            insort(self.norms, _norm(point))
         for name, measure in MEASURES.items():
             found = measure(self)
             if found is not None and math.isfinite(found.value):
@@ -207,6 +207,11 @@ class Examination:
             place = len(self.verdicts)
             self.verdicts.append(Verdict(rule.id, found.layer, first, epoch, epoch, None, value, value, more))
         self._open[rule.id] = place
+
+
+def _norm(point: Point) -> float:
+    """‖ḡ‖, over all W."""
+    return math.sqrt(sum(norm**2 for norm in point.norms.values()))
 
 
 def _last(seen: Examination) -> Point:
@@ -264,8 +269,8 @@ def _exploding(seen: Examination) -> Found | None:
     norms, point = seen.norms, _last(seen)
     if len(norms) < 5 or not point.norms:
         return found
-    middle = statistics.median(norms)
-    grown = norms[-1] / (10 * middle) if middle > 0 else 0.0
+    middle = (norms[(len(norms) - 1) // 2] + norms[len(norms) // 2]) / 2
+    grown = _norm(point) / (10 * middle) if middle > 0 else 0.0
     if found is None or grown > found.value:
         return Found(grown, max(point.norms, key=point.norms.__getitem__))
     return found

@@ -19,6 +19,8 @@ SIDE = HIGHEST - LOWEST + 2
 BINS = 2 * SIDE
 ZERO = -1
 """The place of zeros in a joint histogram."""
+BLOCK = 1 << 18
+"""Numbers counted at once: working on them takes several times their room."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,12 @@ def places(values: FloatArray) -> IntArray:
 
 
 def histogram(values: FloatArray) -> Histogram:
-    """Count the numbers of an array, of any shape."""
+    """Count the numbers of an array, of any shape, block by block."""
     flat = np.ravel(values)
+    return merged([_counted(flat[start : start + BLOCK]) for start in range(0, max(flat.size, 1), BLOCK)])
+
+
+def _counted(flat: FloatArray) -> Histogram:
     finite = flat[np.isfinite(flat)]
     filled = finite[finite != 0]
     return Histogram(

@@ -7,7 +7,7 @@
 An optimizer that remembers earlier steps begins anew: it takes the first step of a training, t = 1.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -67,7 +67,8 @@ def stepped(
     """
     made = network.copy()
     P, spec = made.parameters, network.spec
-    optimizer = Stepper(replace(config.optimizer, learning_rate=rate), P)
+    optimizer = Stepper(config.optimizer, P)
+    optimizer.set_learning_rate(rate)  # a schedule may have brought it to 0
     back = backward(forward(network, X, training=True), config.cost, Y, weights)
     G = np.zeros_like(P)
     for name, block in Network(spec, G).blocks.items():

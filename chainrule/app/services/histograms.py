@@ -38,6 +38,8 @@ NAMES = {
 }
 """What can be counted, with its equation."""
 MOST_EPOCHS = 100
+NUMBER_OPERATIONS = 100
+"""What finding a number's bin takes, in multiplications of a matrix product."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,10 @@ def choose(
     position = {epoch: number for number, epoch in enumerate(kept)}
     before = {epoch: kept[position[epoch] - 1] if position[epoch] else None for epoch in chosen}
     # One that has gone since is left out.
-    return Which(run_id, len(inside), {e: hashes[e] for e in chosen if e in hashes}, before)
+    epochs = {epoch: hashes[epoch] for epoch in chosen if epoch in hashes}
+    if not epochs:
+        raise NotFound(f"The checkpoints of run {run_id} that were to be looked at have just been removed.")
+    return Which(run_id, len(inside), epochs, before)
 
 
 def count(
@@ -121,6 +126,12 @@ def count(
         raise LimitExceeded(
             "The number of values to answer", values, settings.max_inspect_values, "CHAINRULE_MAX_INSPECT_VALUES",
             pointer="/at_most", hint="Ask for fewer epochs, layers or names.",
+        )  # fmt: skip
+    counting = NUMBER_OPERATIONS * len(epochs) * spec.parameter_count
+    if counting > settings.max_metrics_operations:
+        raise LimitExceeded(
+            "The operations to count these weights", counting, settings.max_metrics_operations,
+            "CHAINRULE_MAX_METRICS_OPERATIONS", pointer="/at_most", hint="Ask for fewer epochs.",
         )  # fmt: skip
     batch, m = None, 0
     if any(name in OF_SAMPLES + OF_MEAN for name in names):

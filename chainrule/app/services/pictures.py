@@ -17,6 +17,8 @@ from chainrule.engine.attributions import INTEGRATED, Attribution, attribute
 from chainrule.engine.network import EVALUATION_ROWS
 from chainrule.engine.pictures import Plane, principal_plane
 
+FARTHEST = 1e100
+"""Outputs beyond it are shown there, so that squares of them are numbers; those that are none are shown at 0."""
 MARGIN = 0.1
 """Of the range of a feature, shown beyond it on either side."""
 LAST, OWN = BASES = ("last", "epoch")
@@ -147,17 +149,22 @@ def embedding(
     size = batches.size(database, opened, selection)
     count = min(size, most)
     values = 2 * count * sum(spec.sizes)
-    if values > settings.max_inspect_values or count * spec.sizes[number] ** 2 > settings.max_metrics_operations:
-        raise LimitExceeded(
-            "The number of values to compute", values, settings.max_inspect_values, "CHAINRULE_MAX_INSPECT_VALUES",
-            pointer="/limit", hint="Ask for fewer samples.",
-        )  # fmt: skip
+    operations = count * spec.sizes[number] ** 2
+    for what, value, limit, setting in (
+        ("number of values", values, settings.max_inspect_values, "CHAINRULE_MAX_INSPECT_VALUES"),
+        ("operations", operations, settings.max_metrics_operations, "CHAINRULE_MAX_METRICS_OPERATIONS"),
+    ):
+        if value > limit:
+            raise LimitExceeded(
+                f"The {what} to compute", value, limit, setting, pointer="/limit", hint="Ask for fewer samples."
+            )
     batch = batches.open_batch(database, settings, opened, selection)
     chosen = np.sort(generator(0, "embedding").permutation(size)[:count])
     X = batch.X[chosen]
     with np.errstate(over="ignore", invalid="ignore"):
         made, own = (
-            np.nan_to_num(_activations(checkpoints.open_kept(one).network, X, number)) for one in (basis, kept)
+            np.clip(np.nan_to_num(_activations(checkpoints.open_kept(one).network, X, number)), -FARTHEST, FARTHEST)
+            for one in (basis, kept)
         )
     plane = principal_plane(made)
     return Embedding(
@@ -198,13 +205,14 @@ def attributions(
     opened, selection = checkpoints.open_kept(kept), Selection(rows=rows)
     spec = opened.network.spec
     passes = steps if method == INTEGRATED else 1
-    batches.limit_values(settings, len(rows) * spec.inputs + batches.values_of(spec, EVALUATION_ROWS), selection)
+    at_once = max(len(rows), min(EVALUATION_ROWS, len(rows) * passes))
+    batches.limit_values(settings, len(rows) * spec.inputs + batches.values_of(spec, at_once), selection)
     batches.limit_operations(settings, spec, len(rows), selection, passes=passes)
     if unit is not None and unit >= spec.outputs:
         raise InvalidInput.at("/unit", f"There is no output {unit}; there are 0 to {spec.outputs - 1}.")
     batch = batches.open_batch(database, settings, opened, selection)
     X0 = None
-    if baseline == "mean":
+    if method == INTEGRATED and baseline == "mean":
         data, _ = training.load_split(database, settings, kept.run_id, kept.config)
         X0 = np.asarray(data.X.mean(axis=0, dtype=np.float64))
     with np.errstate(over="ignore", invalid="ignore"):

@@ -129,3 +129,9 @@ def test_what_is_not_there_is_refused(client: httpx.Client, run: dict[str, Any],
     refused(
         limited.get(f"/v1/runs/{small['id']}/histograms", params={"names": "Z,dW"}), "limit_exceeded", None, "samples"
     )
+    sigmoid = [{"units": units, "activation": "sigmoid"} for units in (5, 1)]
+    wide = finished(limited, XOR | {"network": {"layers": sigmoid}, "epochs": 1})
+    refused(
+        limited.get(f"/v1/runs/{wide['id']}/histograms", params={"names": "W", "layers": "1"}), "limit_exceeded",
+        "/at_most", "CHAINRULE_MAX_METRICS_OPERATIONS",
+    )  # fmt: skip

@@ -142,5 +142,25 @@ def test_what_is_not_there_is_refused(client: httpx.Client, limited: httpx.Clien
     refused(client.get(f"{where}/array", params={"format": "gif"}), "invalid_input", "/format")
     refused(client.get(f"{where}/attributions", params={"unit": 99}), "invalid_input", "/unit", "0 to 9")
     refused(client.get(f"{where}/attributions", params={"rows": "99999"}), "invalid_input", "/rows/0")
-    small = finished(limited, {k: v for k, v in MOONS.items() if k != "inputs"} | {"epochs": 1})
-    refused(limited.get(f"/v1/runs/{small['id']}/checkpoints/1/surface"), "limit_exceeded", "/n")
+    network = {"layers": [{"units": 7, "activation": "tanh"}, {"units": 2, "activation": "softmax"}]}
+    small = finished(limited, {k: v for k, v in MOONS.items() if k != "inputs"} | {"epochs": 1, "network": network})
+    there = f"/v1/runs/{small['id']}/checkpoints/1"
+    refused(limited.get(f"{there}/surface"), "limit_exceeded", "/n")
+    for most, setting in ((200, "CHAINRULE_MAX_INSPECT_VALUES"), (90, "CHAINRULE_MAX_METRICS_OPERATIONS")):
+        refused(limited.get(f"{there}/embedding", params={"limit": most}), "limit_exceeded", "/limit", setting)
+    # One row is one row, however many a limit lets through at once.
+    assert limited.get(f"{there}/attributions").status_code == 200
+    many: dict[str, Any] = {"method": "integrated_gradients", "steps": 1000}
+    refused(limited.get(f"{there}/attributions", params=many), "limit_exceeded", "/rows")
+
+
+def test_outputs_that_are_not_finite_are_shown_somewhere(client: httpx.Client) -> None:
+    wild = MOONS | {
+        "dtype": "float32", "epochs": 1, "gradients": {"every": 0}, "optimizer": {"name": "sgd", "learning_rate": 1e38},
+        "network": {"layers": [*[{"units": 4, "activation": "relu"}] * 2, {"units": 2, "activation": "softmax"}]},
+    }  # fmt: skip
+    run = finished(client, wild)
+    assert get(client, run, "array", 1, name="A2", split="training").json()["nonfinite"] > 0
+    for basis in ("last", "epoch"):
+        found = get(client, run, "embedding", 1, layer=2, basis=basis).json()
+        Embedding.model_validate(found)

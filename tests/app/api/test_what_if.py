@@ -83,6 +83,12 @@ def test_a_step_is_taken_from_both_sides_with_the_rate_of_each(client: httpx.Cli
     assert answer["note"] == ""
 
 
+def test_a_step_of_a_rate_that_has_come_to_nothing_leads_nowhere(client: httpx.Client) -> None:
+    run = finished(client, XOR | {"epochs": 3, "schedule": {"name": "exponential", "factor": 1e-300}})
+    step = ask(client, run, 2, rows=[0, 1], step=True)["before"]["step"]
+    assert (step["learning_rate"], step["update_norm"]) == (0, 0)
+
+
 def test_nothing_is_stored(client: httpx.Client, run: dict[str, Any]) -> None:
     before = client.get(f"/v1/runs/{run['id']}/checkpoints/1").json()
     first = ask(client, run, rows=[0], parameters=[{"name": "W1", "index": [0, 0], "value": 9.0}])
