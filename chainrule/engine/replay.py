@@ -16,9 +16,11 @@ ended. A parabola is fitted to cost and slope at both, each weighed by one over 
 Source of α: Mahsereci and Hennig (2015); Schneider, Dangel and Hennig (2021), "Cockpit", section 2.2.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -83,7 +85,9 @@ class Update:
 class Looked:
     """A step in a few numbers: m of its batch, C before its update, ‖dW‖ and ‖ΔW‖ of all and of each block.
 
-    What concerns the update is None where there is no network after it.
+    What concerns the update is None where there is no network after it. `broken` names the first quantity that is not
+    finite, in the order in which they are computed: Z1, …, C, dZ[L], dW[L], …, and W1, … of the network it led to; or
+    the first length of one that is too large for a number, ‖dW1‖ or ‖ΔW1‖. None where all are finite.
     """
 
     number: int
@@ -93,6 +97,7 @@ class Looked:
     update: float | None
     ratio: float | None
     blocks: dict[str, Update | None]
+    broken: str | None
 
 
 @dataclass(frozen=True)
@@ -241,15 +246,16 @@ class Replay:
             blocks[name] = None if after is None else Update(dX, moved, moved / X if X > 0 else None)
             squares += np.square((dX, moved, X))
         G, moved, P = np.sqrt(squares).tolist()
-        gone = step.after is None
+        C, gone = _cost(caches, self.config.cost, batch), step.after is None
         return Looked(
             step.number,
             len(batch.rows),
-            _cost(caches, self.config.cost, batch),
+            C,
             G,
             None if gone else moved,
             None if gone or P == 0 else moved / P,
             blocks,
+            None if math.isfinite(C + G + moved) and not gone else _broken(caches, C, back, after or {}, blocks),
         )
 
     def along(self, step: Step) -> Along:
@@ -303,6 +309,22 @@ def _fitted(
     if c_2 == 0 or c_1 == 0:
         return (c_0, c_1, c_2), None, "The fitted parabola is flat: it has no minimum ahead."
     return (c_0, c_1, c_2), -2 * c_2 / c_1 - 1, ""
+
+
+def _broken(
+    caches: list[Cache], C: float, back: dict[str, FloatArray], after: dict[str, FloatArray],
+    blocks: dict[str, Update | None],
+) -> str | None:  # fmt: skip
+    """Name the first array that is not finite; dA[L] may be, for dZ[L] is not computed from it."""
+    forth = {f"{symbol}{n}": getattr(cache, symbol) for n, cache in enumerate(caches, start=1) for symbol in "ZNA"}
+    back = {name: array for name, array in back.items() if name != f"dA{len(caches)}"}
+    lengths: dict[str, float] = {}
+    for name, one in blocks.items():
+        lengths |= {} if one is None else {f"‖d{name}‖": one.gradient, f"‖Δ{name}‖": one.update}
+    in_order: tuple[tuple[str, Any], ...] = (
+        *forth.items(), ("C", C), *back.items(), *after.items(), *lengths.items(),
+    )  # fmt: skip
+    return next((name for name, array in in_order if not np.isfinite(array).all()), None)
 
 
 def _forward(network: Network, batch: Batch) -> list[Cache]:

@@ -60,9 +60,9 @@ RULES = (
         ABOVE, 0, 0,
         "None is ever right; the training ends with the first.",
         "A cost, a weight or a gradient was not finite in epoch {epoch}: the training ended.",
-        "Lower the learning rate, clip the gradient (clip), and look for huge inputs or targets. Replaying the "
-        "steps of the epoch shows the first one.",
-        "SageMaker Debugger, ExplodingTensor", "epochs", points=1,
+        "Lower the learning rate, clip the gradient (clip), and look for huge inputs or targets. Replaying the steps "
+        "of the epoch names the first one: its step, quantity and layer.",
+        "SageMaker Debugger, ExplodingTensor", "steps", points=1,
     ),
     Rule(
         "diverged", ERROR, "the cost grows",

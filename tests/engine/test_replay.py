@@ -193,7 +193,10 @@ def test_a_diverged_epoch_is_replayed_up_to_where_it_went() -> None:
     assert steps[-1].after is None
     with np.errstate(all="ignore"):
         last = replay.look(steps[-1])
+        names = [replay.look(step).broken for step in steps]
     assert (last.update, last.ratio, last.blocks["W1"]) == (None, None, None)
+    # The update's length is too large for a number before any element is, and then the sum of the errors.
+    assert names == [None, None, None, "‖ΔW1‖", "C"]
     with pytest.raises(DivergedError):
         replay.along(steps[-1])
     with pytest.raises(DivergedError):

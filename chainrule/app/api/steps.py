@@ -176,7 +176,7 @@ def read_cost_along(
 
 def _shown(found: Replayed, after: int) -> tuple[Response, bool]:
     planned, looked = found.plan, found.looked
-    last = after + len(looked)
+    last, broken = after + len(looked), next((one for one in looked if not _is_finite(one)), None)
     blocks = {}
     for name in looked[0].blocks if looked else ():
         updates = [one.blocks[name] for one in looked]
@@ -196,7 +196,8 @@ def _shown(found: Replayed, after: int) -> tuple[Response, bool]:
         "reason": found.reason,
         "sha256": found.end_sha256,
         "diverged": found.diverged,
-        "nonfinite_step": next((one.number for one in looked if not _is_finite(one)), None),
+        "nonfinite_step": None if broken is None else broken.number,
+        "nonfinite": None if broken is None else broken.broken,
         "columns": {
             "step": [one.number for one in looked],
             "samples": [one.samples for one in looked],

@@ -110,6 +110,8 @@ def _link(rule: Rule, run_id: str, verdict: Verdict) -> str:
     base = f"/v1/runs/{run_id}"
     if rule.see in ("epochs", "inputs"):
         return f"{base}/{rule.see}"
+    if rule.see == "steps":
+        return f"{base}/epochs/{verdict.first}/steps" if verdict.first else f"{base}/epochs"
     if rule.see == "gradients":
         return f"{base}/gradients" + (f"?layer={verdict.layer}" if verdict.layer else "")
     return f"{base}/checkpoints/{verdict.last}/{rule.see}"

@@ -1,6 +1,7 @@
 """Steps: a replayed epoch ends with the weights the run has kept, and each step is what its equations say."""
 
 import io
+import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -65,6 +66,7 @@ def test_an_epoch_replayed_from_its_weights_ends_with_the_weights_that_are_kept(
     Steps.model_validate(answer)
     assert (answer["steps"], answer["begins_at"], answer["remembers"]) == (22, 1, "")
     assert (answer["verified"], answer["reason"], answer["diverged"]) == (True, "", False)
+    assert (answer["nonfinite_step"], answer["nonfinite"]) == (None, None)
     assert answer["sha256"] == client.get(f"/v1/runs/{plain['id']}/checkpoints/2").json()["sha256"]
     columns = answer["columns"]
     assert columns["step"] == list(range(1, 23))
@@ -168,6 +170,10 @@ def test_a_run_that_diverged_shows_the_step_where_it_did(client: httpx.Client) -
     assert (answer["diverged"], answer["verified"]) == (True, None)
     assert 1 <= answer["nonfinite_step"] <= 22
     assert None in answer["columns"]["cost"] + answer["columns"]["update_norm"]
+    assert re.fullmatch(r"C|(Z|A|dZ|dW|db|W|b)1|‖[dΔ][Wb]1‖", answer["nonfinite"])
+    found = client.get(f"/v1/runs/{run['id']}/diagnoses").json()["items"]
+    (verdict,) = [one for one in found if one["rule"] == "nonfinite"]
+    assert verdict["link"] == f"/v1/runs/{run['id']}/epochs/{epoch}/steps"
     refused(client.get(f"/v1/runs/{run['id']}/epochs/{epoch}/steps/22/cost-along"), "conflict")
     refused(client.get(f"/v1/runs/{run['id']}/epochs/{epoch + 1}/steps"), "not_found")
 

@@ -25,7 +25,9 @@ class GradientRecord(Answer):
     maximum: float = Field(description="Its largest element.")
     zeros: float = Field(description="Share of its elements that are exactly zero.")
     update_ratio: float | None = Field(
-        description="‖ΔX‖/‖X‖ of the epoch's last step, X being W or b; null at epoch 0 and where X was zero."
+        description="‖ΔX‖/‖X‖ of the epoch's last step alone, X being W or b, with all that shapes a step; null at "
+        "epoch 0 and where X was zero. No mean or median over the epoch is recorded; the ratios of all its steps are "
+        "those of GET /v1/runs/{run_id}/epochs/{epoch}/steps."
     )
 
 

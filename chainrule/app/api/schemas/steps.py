@@ -53,6 +53,11 @@ class Steps(Answer):
     nonfinite_step: int | None = Field(
         description="The first of the steps given here whose cost, gradient or update is not finite."
     )
+    nonfinite: str | None = Field(
+        description="The first quantity of that step that is not, as computed forward, back and by the update: Z1, C, "
+        "dZ2, dW2, … of its own batch, or W1, … of the weights it led to; ‖dW1‖ or ‖ΔW1‖ where only a length is too "
+        "large for a number. Null where all are finite, and the epoch diverged with what followed its last step."
+    )
     columns: StepColumns = Field(description="All parameters together.")
     blocks: dict[str, BlockColumns] = Field(description="W1, b1, …, and gamma1, beta1 of a layer that normalizes.")
     rows: list[list[int]] | None = Field(description="The dataset's rows in each step's batch, if asked for.")

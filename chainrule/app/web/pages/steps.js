@@ -71,7 +71,7 @@ export async function render(main, ctx) {
     const from = replay.begins_at === replay.epoch - 1 ? `from the end of epoch ${replay.begins_at}` : `trained up to from the end of epoch ${replay.begins_at}`;
     state.replaceChildren(verdict, replay.sha256 ? el("code", { title: `SHA-256 of the weights it ended with: ${replay.sha256}` }, replay.sha256.slice(0, 12)) : "",
       el("span", { class: "muted" }, `${number(replay.steps)} ${replay.steps === 1 ? "step" : "steps"}, ${from}, in ${duration(seconds)}`),
-      ...[replay.reason, replay.remembers, replay.next_after !== null ? `The first ${number(MOST)} steps are shown.` : "", replay.nonfinite_step ? `Step ${replay.nonfinite_step} is the first with a number that is not finite.` : ""]
+      ...[replay.reason, replay.remembers, replay.next_after !== null ? `The first ${number(MOST)} steps are shown.` : "", replay.nonfinite_step ? `Step ${replay.nonfinite_step} is the first with a number that is not finite${replay.nonfinite ? `: ${replay.nonfinite}` : ""}.` : ""]
         .filter((text) => text && !(replay.diverged && text === replay.reason)).map((text) => el("span", { class: "hint" }, text)));
   }
 
