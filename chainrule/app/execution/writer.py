@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Container, Mapping, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass, field
+from enum import Enum
 from functools import partial
 from typing import Any
 
@@ -93,6 +94,12 @@ class _Batch:
     compared: Comparison | None = None
     over: bool = False
     trained_s: float = 0.0
+
+
+class _Rows(Enum):
+    """Whose the rows of a run's batch are: ours to store, stored already, or lost with the run."""
+
+    OURS, STORED, LOST = range(3)
 
 
 class _Run:
@@ -353,11 +360,13 @@ class Writer:
 
         def store(again: bool) -> set[int]:
             with self._database.writing() as session:
-                return {
-                    place
+                found = {
+                    place: self._advance(session, place, batch, *encoded[place], again=again)
                     for place, batch in batches.items()
-                    if not self._store(session, place, batch, *encoded[place], again=again)
                 }
+                ours = {place: batch for place, batch in batches.items() if found[place] is _Rows.OURS}
+                self._store(session, ours, encoded)
+                return {place for place in found if found[place] is _Rows.LOST}
 
         started_ns, began = time.time_ns(), time.monotonic()
         self.writing = True
@@ -404,7 +413,7 @@ class Writer:
             )
         return rows, None if batch.point is None else encode_resume_point(batch.point)
 
-    def _store(
+    def _advance(
         self,
         session: Session,
         place: int,
@@ -413,14 +422,15 @@ class Writer:
         content: bytes | None,
         *,
         again: bool,
-    ) -> bool:
-        """Store one run's batch; False, and nothing, if it belongs to another attempt.
+    ) -> _Rows:
+        """Note how far one run is, which only its attempt can: whoever has done this holds the run until the commit.
 
         Once only: `again` after a write whose commit may have happened though its answer was lost.
         """
         run = self._runs[place]
         if run.comparison is not None:
-            return _compare(session, run, run.comparison, batch, rows, content, again=again)
+            ours = _compare(session, run, run.comparison, batch, rows, content, again=again)
+            return _Rows.STORED if ours else _Rows.LOST
         attempt, progress, ending = run.attempt, run.progress(batch), batch.ending
         status: RunStatus | None
         if ending is not None:
@@ -429,23 +439,39 @@ class Writer:
             status = RunStatus.RUNNING if runs.advance(session, attempt, progress) else None
         # The write before has ended by now, one way or the other: it held the row that was just asked for.
         if status is None:
-            return again and ending is not None and runs.has_ended(session, attempt, ending.reason)
+            ended = again and ending is not None and runs.has_ended(session, attempt, ending.reason)
+            return _Rows.STORED if ended else _Rows.LOST
         if again and ending is None and _is_stored(session, attempt.run_id, batch.point):
-            return True
-        epochs.add(session, batch.epochs)
-        checkpoints.add(session, rows)
-        gradients.add(session, batch.gradients)
-        probes.add(session, batch.probes)
-        for epoch in batch.superseded:
-            checkpoints.drop(session, attempt.run_id, epoch)
-        if rows and run.keep is not None:
-            checkpoints.drop_older(session, attempt.run_id, run.keep, batch.best_epoch)
-        if content is not None and batch.point is not None:
-            checkpoints.put_resume_point(session, attempt.run_id, batch.point.epoch, batch.point.step, content)
-        elif status.terminal:
+            return _Rows.STORED
+        if status.terminal and content is None:
             # An older one would not be where the records end.
             checkpoints.drop_resume_point(session, attempt.run_id)
-        return True
+        return _Rows.OURS
+
+    def _store(
+        self,
+        session: Session,
+        batches: Mapping[int, _Batch],
+        encoded: Mapping[int, tuple[list[dict[str, Any]], bytes | None]],
+    ) -> None:
+        """Store what has gathered of runs that are held, each kind of rows of all of them at once."""
+        epochs.add(session, [row for batch in batches.values() for row in batch.epochs])
+        checkpoints.add(session, [row for place in batches for row in encoded[place][0]])
+        gradients.add(session, [row for batch in batches.values() for row in batch.gradients])
+        probes.add(session, [row for batch in batches.values() for row in batch.probes])
+        points = []
+        for place, batch in batches.items():
+            run, (rows, content) = self._runs[place], encoded[place]
+            run_id = run.attempt.run_id
+            for epoch in batch.superseded:
+                checkpoints.drop(session, run_id, epoch)
+            if rows and run.keep is not None:
+                checkpoints.drop_older(session, run_id, run.keep, batch.best_epoch)
+            if content is not None and batch.point is not None:
+                points.append(
+                    {"run_id": run_id, "epoch": batch.point.epoch, "step": batch.point.step, "content": content}
+                )
+        checkpoints.put_resume_points(session, points)
 
 
 def _compare(

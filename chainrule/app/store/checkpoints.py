@@ -103,8 +103,13 @@ def drop_older(session: Session, run_id: str, keep: int, best: int | None = None
 
 def put_resume_point(session: Session, run_id: str, epoch: int, step: int, content: bytes) -> None:
     """Replace the run's resume point."""
-    drop_resume_point(session, run_id)
-    insert_rows(session, ResumePoint, [{"run_id": run_id, "epoch": epoch, "step": step, "content": content}])
+    put_resume_points(session, [{"run_id": run_id, "epoch": epoch, "step": step, "content": content}])
+
+
+def put_resume_points(session: Session, rows: Sequence[dict[str, Any]]) -> None:
+    """Replace the resume points of several runs."""
+    _drop_resume_points(session, [row["run_id"] for row in rows])
+    insert_rows(session, ResumePoint, rows)
 
 
 def get_resume_point(session: Session, run_id: str) -> bytes | None:
@@ -126,7 +131,12 @@ def resume_position(session: Session, run_id: str) -> tuple[int, int] | None:
 
 def drop_resume_point(session: Session, run_id: str) -> None:
     """Forget the run's resume point."""
-    session.execute(delete(ResumePoint).where(ResumePoint.run_id == run_id))
+    _drop_resume_points(session, [run_id])
+
+
+def _drop_resume_points(session: Session, run_ids: Sequence[str]) -> None:
+    if run_ids:
+        session.execute(delete(ResumePoint).where(ResumePoint.run_id.in_(run_ids)))
 
 
 def _between(first: int, last: int) -> ColumnElement[bool]:
