@@ -89,7 +89,7 @@ def campaign(folder: Path, database_url: str, zombies: int, seed: int) -> tuple[
             zombie.start()
         with suppress(httpx.TransportError):
             httpx.post(f"{fleet.url}/v1/runs/{better}/cancel", timeout=20)
-        wait_for(lambda: not unfinished(database), 240, 0.1)
+        wait_for(lambda: not unfinished(database), 1800, 0.1)
         late = len(wrong)
         verdict = Oracle(database, folder).judge(acknowledged)
         wrong += verdict.wrong
