@@ -52,8 +52,7 @@ def settings_table() -> str:
 
 
 def test_the_settings_table_lists_every_setting() -> None:
-    shown = "|" + (ROOT / "docs/settings.md").read_text().partition("\n\n|")[2].strip()
-    assert shown == settings_table()
+    assert (ROOT / "docs/settings.md").read_text().endswith(f"\n\n{settings_table()}\n")
 
 
 @pytest.mark.parametrize("block", blocks(README, "python"))
