@@ -5,6 +5,7 @@ believes in, and touches no row once the run has passed on to another attempt.
 """
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -125,7 +126,11 @@ def page(
     if name is not None:
         query = query.where(Run.name == name)
     if search:
-        within = [func.lower(column).contains(search.lower(), autoescape=True) for column in (Run.name, Run.dataset)]
+        # Both sides are made small by the database: SQLite does so with ASCII letters only, and Python with all.
+        literal_text = re.sub(r"([/%_])", r"/\1", search)
+        within = [
+            func.lower(column).like(func.lower(f"%{literal_text}%"), escape="/") for column in (Run.name, Run.dataset)
+        ]
         query = query.where(or_(*within, Run.id == search))
     if dataset is not None:
         query = query.where(Run.dataset == dataset)

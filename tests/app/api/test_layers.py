@@ -76,6 +76,6 @@ def test_a_list_gives_some_costs_of_each_run_if_asked_and_is_searched(
     found = client.get("/v1/runs", params={"search": "DIGI", "limit": 200}).json()["items"]
     assert digits_run["id"] in [item["id"] for item in found]
     assert all("digi" in item["name"] + item["dataset"] for item in found)
-    assert client.get("/v1/runs", params={"search": "%"}).json()["items"] == []
+    assert all("%" in item["name"] for item in client.get("/v1/runs", params={"search": "%"}).json()["items"])
     (one,) = client.get("/v1/runs", params={"search": xor_run["id"]}).json()["items"]
     assert one["id"] == xor_run["id"]

@@ -629,6 +629,15 @@ def test_paging_meets_each_run_exactly_once_while_new_ones_are_submitted(client:
         assert not set(later) & set(found)
 
 
+def test_a_list_is_searched_by_what_a_name_has_in_it(client: httpx.Client) -> None:
+    known = uuid.uuid4().hex
+    run = finished(client, TINY | {"name": f"Über 100%_{known}"})["id"]
+    for search in (f"Über 100%_{known}", f"BER 100%_{known}", f"%_{known.upper()}"):
+        assert [found["id"] for found in walk(client, search=search)] == [run], search
+    for search in (f"%{known}", f"ber_{known}", f"/{known}", f"über-{known}"):
+        assert walk(client, search=search) == [], search
+
+
 def test_a_list_is_filtered_by_status_name_and_dataset(client: httpx.Client, flowers: str) -> None:
     name = uuid.uuid4().hex
     output = {"units": 3, "activation": "softmax"}
