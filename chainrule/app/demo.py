@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from chainrule.app import console
-from chainrule.app.api.schemas.runs import DIGITS
+from chainrule.app.api.schemas.specs import DIGITS
 from chainrule.app.client import Client, Resource
 
 ROWS = [0, 1, 2]

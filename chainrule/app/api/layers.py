@@ -10,7 +10,7 @@ from chainrule.app.api.problems import documented
 from chainrule.app.api.questions import kept_answer
 from chainrule.app.api.representations import finite, json_response
 from chainrule.app.api.schemas.layers import InitializationPreview, Layers
-from chainrule.app.api.schemas.runs import RunSpec
+from chainrule.app.api.schemas.specs import RunSpec
 from chainrule.app.errors import InvalidInput, LimitExceeded, Malformed, NotFound, TooLarge, UnsupportedMediaType
 from chainrule.app.services import layers
 from chainrule.app.services.layers import Measured

@@ -25,18 +25,8 @@ from chainrule.app.api.dependencies import (
 )
 from chainrule.app.api.problems import documented
 from chainrule.app.api.representations import json_response
-from chainrule.app.api.schemas.runs import (
-    DIGITS,
-    XOR,
-    Attempts,
-    Extension,
-    Run,
-    RunChanges,
-    RunPage,
-    RunSpec,
-    Validated,
-    VerificationSpec,
-)
+from chainrule.app.api.schemas.runs import Attempts, Run, RunPage, Validated
+from chainrule.app.api.schemas.specs import DIGITS, XOR, Extension, RunChanges, RunSpec, VerificationSpec
 from chainrule.app.errors import (
     Conflict,
     IdempotencyInFlight,

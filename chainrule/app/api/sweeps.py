@@ -27,7 +27,7 @@ from chainrule.app.api.dependencies import (
 from chainrule.app.api.epochs import KEEP_ALIVE_S, RETRY_MS, UNREACHABLE_S
 from chainrule.app.api.problems import documented, of_model
 from chainrule.app.api.representations import json_response
-from chainrule.app.api.schemas.runs import RunSpec
+from chainrule.app.api.schemas.specs import RunSpec
 from chainrule.app.api.schemas.sweeps import GRID, HALVING, MemberPage, Preview, Sweep, SweepPage, SweepSpec
 from chainrule.app.errors import (
     Conflict,

@@ -144,9 +144,10 @@ class Inspection(Connection):
             limit: how many, at most 1,000.
         """
         asked = _query(
-            split=split, sort=sort, order=order, wrong=wrong, predicted=predicted, features=features,
-            offset=offset, limit=limit, **{"class": label},
+            split=split, sort=sort, order=order, wrong=wrong, predicted=predicted, features=features, offset=offset,
+            limit=limit,
         )  # fmt: skip
+        asked |= {} if label is None else {"class": label}
         return Resource(self._get(f"runs/{run_id}/checkpoints/{epoch}/samples", params=asked).json())
 
     def array(

@@ -5,7 +5,7 @@ from typing import Any, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from chainrule.app.api.schemas.runs import ClassWeights, InputsSpec, NetworkSpec
+from chainrule.app.api.schemas.specs import ClassWeights, InputsSpec, NetworkSpec
 from chainrule.app.api.schemas.wire import Answer, Choice, DatasetName, Label, Request, Rows, Samples
 from chainrule.engine.normalization import EVALUATION, MODES
 

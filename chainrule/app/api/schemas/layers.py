@@ -2,7 +2,8 @@
 
 from pydantic import Field
 
-from chainrule.app.api.schemas.runs import Estimate, RunSpec
+from chainrule.app.api.schemas.runs import Estimate
+from chainrule.app.api.schemas.specs import RunSpec
 from chainrule.app.api.schemas.wire import Answer
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, JsonValue, model_validator
 
-from chainrule.app.api.schemas.runs import DIGITS, Count, RunSpec
+from chainrule.app.api.schemas.specs import DIGITS, Count, RunSpec
 from chainrule.app.api.schemas.wire import Answer, Name, Request
 
 Path_ = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9_]+(/[A-Za-z0-9_]+)*$")]
