@@ -272,6 +272,20 @@ def test_scrubbing_asks_one_thing_at_a_time_and_ends_where_the_slider_does(
     expect(page.locator(".epoch-text")).to_contain_text("12 of 12")
 
 
+def test_the_epoch_that_comes_next_is_there_already(runs: dict[str, Any], open_page: Callable[..., Any]) -> None:
+    from playwright.sync_api import expect
+
+    page = opened(open_page, runs["digits"]["id"], "epoch=6&sample=3")
+    with page.expect_request(lambda request: "/checkpoints/4/walk" in request.url):
+        page.get_by_role("slider", name="Epoch").press("ArrowLeft")
+        expect(page.locator("main")).to_have_attribute("data-epoch", "5")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if "/checkpoints/4/walk" in request.url else None)
+    page.get_by_role("slider", name="Epoch").press("ArrowLeft")
+    expect(page.locator("main")).to_have_attribute("data-epoch", "4")
+    assert asked == []
+
+
 def test_keys_move_over_the_cells_and_what_they_are_is_said(
     runs: dict[str, Any], open_page: Callable[..., Any]
 ) -> None:

@@ -76,6 +76,8 @@ class Theatre {
     this.drawn = { samples: "", epoch: -1 };
     this.told = new Map();
     this.busy = false;
+    this.way = 0;
+    this.ahead = "";
     this.wanted = "";
     this.failed = false;
     this.playing = 0;
@@ -215,6 +217,7 @@ class Theatre {
     try {
       const walk = await load(this.run, epoch, samples, this.told, this.ctx.signal);
       if (samples === this.samples) {
+        if (this.drawn.samples === samples) this.way = Math.sign(epoch - this.drawn.epoch);
         [this.walk, this.drawn] = [walk, { epoch, samples }];
         this.draw();
         if (this.failed) this.point(this.pointed, false);
@@ -231,7 +234,20 @@ class Theatre {
     } finally {
       this.busy = false;
     }
-    if (this.wanted && `${this.drawn.epoch} ${this.drawn.samples}` !== `${this.state.epoch} ${this.samples}`) await this.fetch();
+    await this.next();
+  }
+
+  /** What is wished by now; else what will be next if epochs are walked through further, so that it is there already. */
+  async next() {
+    const { epoch, samples } = this.drawn;
+    if (this.wanted && `${epoch} ${samples}` !== `${this.state.epoch} ${this.samples}`) return this.fetch();
+    const ahead = this.way ? this.kept[this.kept.findIndex((one) => one.epoch === epoch) + this.way] : null;
+    if (!ahead || this.ahead === `${ahead.epoch} ${samples}`) return;
+    this.ahead = `${ahead.epoch} ${samples}`;
+    this.busy = true;
+    await load(this.run, ahead.epoch, samples, this.told, this.ctx.signal).catch(() => null);
+    this.busy = false;
+    if (!this.ctx.signal.aborted) await this.next();
   }
 
   /** The samples to choose from, those of the epoch the page was opened at; drawn once for a split. */
