@@ -19,11 +19,12 @@ from chainrule.app.api.questions import (
     kept_answer,
     selection_of,
 )
-from chainrule.app.api.representations import ANY_BYTES, JSON, choose, finite, json_response, listed
+from chainrule.app.api.representations import ANY_BYTES, JSON, NPZ, choose, finite, json_response, listed
 from chainrule.app.api.schemas.pictures import Attributions, Embedding, NamedArray, Surface
 from chainrule.app.errors import InvalidInput, LimitExceeded, NotAcceptable, NotFound
 from chainrule.app.services import checkpoints, metrics, pictures
 from chainrule.app.services.pictures import OWN
+from chainrule.app.services.weights import encode_npz
 from chainrule.engine.attributions import EQUATIONS, INTEGRATED
 from chainrule.engine.pictures import SCALE, picture
 
@@ -123,7 +124,15 @@ def _shape(shape: tuple[int, ...]) -> str:
     "/surface",
     summary="Draw the decision surface",
     response_model=Surface,
-    responses={200: {"description": "The outputs over a grid.", "headers": ETAG}, **UNCHANGED, **documented(*READING)},
+    responses={
+        200: {
+            "description": "The outputs over a grid.",
+            "headers": ETAG,
+            "content": {NPZ: {"schema": {"type": "string", "format": "binary"}}},
+        },
+        **UNCHANGED,
+        **documented(NotAcceptable, *READING),
+    },
 )
 def read_surface(
     request: Request,
@@ -132,14 +141,27 @@ def read_surface(
     epoch: EpochName,
     n: Annotated[int, Query(ge=2, le=MOST_GRID, description="Points on each side.")] = 60,
     units: Annotated[bool, Query(description="Give each hidden unit's output too.")] = False,
+    format: Annotated[
+        str | None,
+        Query(
+            description="json or npz (x, y, outputs and, of hidden units, A1, A2, … in float32); in place of `Accept`."
+        ),
+    ] = None,
     if_none_match: IfNoneMatch = None,
 ) -> Any:
     """The outputs over a grid of n × n points that spans the dataset's two features, as they are in the dataset, and a
     tenth beyond; preprocessing is applied. Of datasets with other features: `invalid_input`.
     """
+    chosen = choose(request, format, {"json": JSON, "npz": NPZ})
 
     def answer(kept: checkpoints.Kept) -> Response:
         found = pictures.surface(service.database, service.settings, kept, n, with_units=units)
+        if chosen == "npz":
+            hidden = {f"A{layer}": A for layer, A in (found.units or {}).items()}
+            arrays = {"x": found.x, "y": found.y, "outputs": found.outputs, **hidden}
+            with np.errstate(over="ignore"):
+                small = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
+            return Response(encode_npz(small), media_type=NPZ)
         planes = None if found.units is None else {f"A{layer}": listed(A) for layer, A in found.units.items()}
         return json_response(
             {
@@ -155,7 +177,7 @@ def read_surface(
             }
         )
 
-    return kept_answer(request, service, run_id, epoch, if_none_match, answer)
+    return kept_answer(request, service, run_id, epoch, if_none_match, answer, chosen)
 
 
 @router.get(

@@ -1,9 +1,10 @@
 // @ts-check
 /** What the network of an epoch makes of its samples: a decision surface of two features, a confusion matrix, or errors. */
 
-import { get, post } from "./api.js";
+import { get } from "./api.js";
 import { scatter } from "./charts.js";
 import { el, number, percent } from "./dom.js";
+import { readNpz } from "./npz.js";
 
 const GRID = 48;
 const POINTS = 1000;
@@ -26,18 +27,16 @@ function surface(run, dataset) {
   /** @type {Map<number | string, any>} */
   const surfaces = new Map();
   /** @type {any} */
-  let chart = null, frame = null;
+  let chart = null;
   return {
     node,
     show: async (epoch, signal) => {
+      const [ground, samples] = await Promise.all([
+        surfaces.get(epoch) ?? get(`${path}/${epoch}/surface?n=${GRID}&format=npz`, { signal, accept: "application/x-npz" }).then(readNpz).then(judged),
+        chart ? null : get(`${path}/${epoch}/samples?split=training&sort=index&features=true&limit=${POINTS}`, { signal }),
+      ]);
       if (!chart) {
-        const { items } = await get(`${path}/${epoch}/samples?split=training&sort=index&features=true&limit=${POINTS}`, { signal });
-        const points = items.map((/** @type {any} */ item) => [...item.features, dataset.classes.indexOf(item.target)]);
-        frame = [0, 1].map((axis) => {
-          const values = points.map((/** @type {any} */ point) => point[axis]);
-          const [low, high] = [Math.min(...values), Math.max(...values)];
-          return [low - 0.12 * (high - low || 1), high + 0.12 * (high - low || 1)];
-        });
+        const points = samples.items.map((/** @type {any} */ item) => [...item.features, dataset.classes.indexOf(item.target)]);
         const names = dataset.report.feature_names;
         chart = scatter({
           label: "Classes and decision surface", caption: el("span", { class: "hint" }, "Training samples; the ground has the colour of the class the network answers, stronger where it is surer"), points, groups: dataset.classes, height: 470, square: true,
@@ -45,29 +44,32 @@ function surface(run, dataset) {
         });
         node.append(chart);
       }
-      if (!surfaces.has(epoch)) {
-        const samples = [];
-        for (let row = 0; row < GRID; row += 1) {
-          for (let column = 0; column < GRID; column += 1) {
-            samples.push([frame[0][0] + (column + 0.5) / GRID * (frame[0][1] - frame[0][0]), frame[1][1] - (row + 0.5) / GRID * (frame[1][1] - frame[1][0])]);
-          }
-        }
-        const { outputs } = await post(`${path}/${epoch}/predict`, { samples }, { signal });
-        const judged = outputs.map(judge);
-        surfaces.set(epoch, { x: frame[0], y: frame[1], columns: GRID, rows: GRID, group: judged.map((/** @type {any} */ one) => one[0]), share: judged.map((/** @type {any} */ one) => one[1]) });
-        if (surfaces.size > KEPT) surfaces.delete(surfaces.keys().next().value ?? 0);
-      }
-      chart.update({ surface: surfaces.get(epoch) });
+      surfaces.set(epoch, ground);
+      if (surfaces.size > KEPT) surfaces.delete(surfaces.keys().next().value ?? 0);
+      chart.update({ surface: ground });
     },
   };
 }
 
-/** The class of an output, and how far it is from knowing nothing, 0 to 1. @param {(number | null)[]} output */
+/** A surface as it is drawn: cells around its points, rows from the top. @param {Map<string, import("./npz.js").Tensor>} arrays */
+function judged(arrays) {
+  const [x, y, outputs] = ["x", "y", "outputs"].map((name) => /** @type {import("./npz.js").Tensor} */ (arrays.get(name)));
+  const [count, rows, columns] = outputs.shape;
+  const ends = (/** @type {ArrayLike<number>} */ at) => { const half = (at[1] - at[0]) / 2; return [at[0] - half, at[at.length - 1] + half]; };
+  const answers = Array.from({ length: rows * columns }, (_, i) => {
+    const cell = (rows - 1 - Math.floor(i / columns)) * columns + (i % columns);
+    return judge(Array.from({ length: count }, (_, k) => outputs.data[k * rows * columns + cell]));
+  });
+  return { x: ends(x.data), y: ends(y.data), columns, rows, group: answers.map(([group]) => group), share: answers.map(([, share]) => share) };
+}
+
+/** The class of an output, and how far it is from knowing nothing, 0 to 1. @param {number[]} output */
 function judge(output) {
-  if (output.length === 1) return [(output[0] ?? 0) > 0.5 ? 1 : 0, 2 * Math.abs((output[0] ?? 0.5) - 0.5)];
+  const sure = (/** @type {number} */ share) => Number.isFinite(share) ? share : 0;
+  if (output.length === 1) return [output[0] > 0.5 ? 1 : 0, sure(2 * Math.abs(output[0] - 0.5))];
   let best = 0;
-  output.forEach((value, i) => { if ((value ?? -Infinity) > (output[best] ?? -Infinity)) best = i; });
-  return [best, ((output[best] ?? 0) - 1 / output.length) / (1 - 1 / output.length)];
+  output.forEach((value, i) => { if (value > output[best] || Number.isNaN(output[best])) best = i; });
+  return [best, sure((output[best] - 1 / output.length) / (1 - 1 / output.length))];
 }
 
 /** @param {any} run */

@@ -56,7 +56,7 @@ export function verdictPanel(path, signal, choose) {
     const epochs = one.first_epoch === one.last_epoch ? `epoch ${one.first_epoch}` : `epochs ${one.first_epoch}–${one.last_epoch}`;
     return el("li", { class: one.active ? one.severity : "over" },
       el("strong", {}, el("span", { "aria-hidden": "true" }, `${sign} `), el("span", { class: "visually-hidden" }, `${one.severity}: `), one.title, one.layer ? ` · layer ${one.layer}` : ""),
-      " ", el("button", { type: "button", class: "quiet small", onclick: () => choose(one.first_epoch) }, epochs), one.active ? "" : el("span", { class: "hint" }, "over"),
+      " ", el("button", { type: "button", class: "quiet small", onclick: () => choose(one.first_epoch) }, epochs), one.active ? "" : el("span", { class: "hint" }, "over "),
       shownBy(one) ? el("a", { class: "hint", href: `#/${path.replace("/v1/", "")}/dynamics?${shownBy(one)}` }, "Show it") : null,
       el("p", {}, one.sentence), el("p", { class: "hint" }, el("b", {}, "Fix: "), one.fix),
       el("details", {}, el("summary", { class: "hint" }, "Evidence"), el("p", { class: "hint" }, `${one.quantity} was ${number(one.value)}, at worst ${number(one.worst)}; a finding ${one.side} ${number(one.threshold)}. ${one.evidence}`)));

@@ -1,5 +1,6 @@
 """What pages draw, over HTTP, each held against what the other questions answer."""
 
+import io
 from typing import Any
 
 import httpx
@@ -77,6 +78,10 @@ def test_a_surface_is_what_the_network_predicts(client: httpx.Client) -> None:
     asked = {"samples": samples, "labels": ["upper"] * 49}
     A1 = client.post(f"/v1/runs/{run['id']}/checkpoints/3/walk", json=asked).json()["arrays"]["A1"]["values"]
     np.testing.assert_allclose(np.array(answer["units"]["A1"]).reshape(5, -1).T, A1, rtol=1e-12)
+    packed = dict(np.load(io.BytesIO(get(client, run, "surface", n=7, units=True, format="npz").content)))
+    assert packed.keys() == {"x", "y", "outputs", "A1"}
+    for name, array in packed.items():
+        np.testing.assert_array_equal(array, np.float32(answer["units"]["A1"] if name == "A1" else answer[name]))
 
 
 def test_a_surface_of_other_features_is_refused(client: httpx.Client, run: dict[str, Any]) -> None:
