@@ -50,6 +50,14 @@ export async function get(path, { signal, accept = "application/json" } = {}) {
   return body;
 }
 
+/** Whether a key is kept, which links cannot show. */
+export const keyed = () => sessionStorage.getItem(KEY) !== null;
+
+/** GET as a file. @param {string} path @param {{signal?: AbortSignal}} [options] @returns {Promise<Blob>} */
+export async function blob(path, { signal } = {}) {
+  return (await ask(path, { signal, headers: { Accept: "*/*" } })).blob();
+}
+
 /**
  * GET what is looked at again and again: null where it has not changed since.
  * @returns {(path: string, options?: {signal?: AbortSignal}) => Promise<any>}

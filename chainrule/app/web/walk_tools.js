@@ -1,8 +1,9 @@
 // @ts-check
 // What can be taken from a walk, to be computed elsewhere: code, files, tables; and a check by differences.
 
-import { get, href } from "./api.js";
+import { blob, href } from "./api.js";
 import { el, problem } from "./dom.js";
+import { save } from "./files.js";
 import { numericCheck, tensorTable } from "./number_panels.js";
 import { numpyCode } from "./numpy_code.js";
 import { oneStep } from "./one_step.js";
@@ -31,9 +32,7 @@ export function walkTools(run, signal, { now, choose }) {
 
   /** @param {string} path @param {string} name */
   async function download(path, name) {
-    const link = el("a", { href: URL.createObjectURL(new Blob([await get(path, { accept: "application/x-npz", signal })])), download: `${run.id}-${name}.npz` });
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+    save(await blob(path, { signal }), `${run.id}-${name}.npz`);
   }
 
   const node = el("div", {}, el("div", { class: "tools" },

@@ -1,12 +1,21 @@
 """The page of steps: an epoch replayed."""
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from tests.app.web.conftest import SCHEMES
-from tests.service import Service
+from chainrule.app.services import keys
+from chainrule.app.store.database import Database
+from tests.app.api.calls import finished, stop, submit
+from tests.app.web.conftest import SCHEMES, XOR
+from tests.service import Service, serving
+
+SLOW: dict[str, Any] = XOR | {"name": "goes on", "epochs": 1_000_000, "batch_size": 1, "checkpoints": {"every": 500}}
+"""Trains for minutes, with weights every few moments."""
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -47,3 +56,60 @@ def test_another_epoch_is_trained_once_more_when_asked_for(open_page: Callable[.
     expect(page.get_by_role("spinbutton", name="Epoch")).to_have_value("59")
     expect(page.locator(".sample-card")).to_have_count(4)
     expect(page.locator(".sample-card dt").first).to_have_text("x1")
+
+
+@pytest.mark.parametrize("events", [True, False], ids=["by the stream", "by polling"])
+@pytest.mark.parametrize("page_name", ["steps", "dynamics"])
+def test_a_run_that_trains_is_followed(
+    open_page: Callable[..., Any], site: Service, page_name: str, events: bool
+) -> None:
+    from playwright.sync_api import expect
+
+    page = open_page(allow=() if events else ("ERR_FAILED",))
+    streams: list[str] = []
+    page.on("request", lambda request: streams.append(request.url) if "/events?" in request.url else None)
+    if not events:
+        page.route("**/events?*", lambda route: route.abort())
+    with site.client() as client:
+        run = submit(client, SLOW)
+        page.evaluate("(hash) => { location.hash = hash; }", f"#/runs/{run['id']}/{page_name}")
+        field = page.get_by_label("Epoch", exact=True)
+        expect(field).to_have_attribute("max", re.compile(r"[1-9]\d\d"))
+        for _ in range(2):
+            most = field.get_attribute("max")
+            expect(field).not_to_have_attribute("max", str(most))
+        if page_name == "steps":
+            page.get_by_role("button", name="Epoch before").click()
+            expect(page).to_have_url(re.compile(r"epoch=\d+$"))
+            most, chosen = field.get_attribute("max"), field.input_value()
+            expect(field).not_to_have_attribute("max", str(most))
+            assert field.input_value() == chosen, "an epoch that was chosen stays"
+            page.get_by_role("button", name="Newest").click()
+            expect(field).not_to_have_value(chosen)
+        if events:
+            assert len(streams) == 1
+        stop(client, run["id"])
+        page.close()
+
+
+def test_files_are_fetched_with_the_key(open_page: Callable[..., Any], fresh: Any, cache_dir: Path) -> None:
+    url = fresh.url("sqlite")
+    database = Database(url)
+    key = keys.create(database, owner="ada", name="", scope="submit")["key"]
+    database.dispose()
+    with serving(database_url=url, cache_dir=cache_dir, slots=1, auth="keys") as service:
+        with service.client(headers={"Authorization": f"Bearer {key}"}) as client:
+            run = finished(client, XOR | {"epochs": 3})["id"]
+        page = open_page(f"#/runs/{run}/steps?epoch=2&step=1", url=service.url, allow=("401",))
+        page.get_by_role("textbox", name="Key").fill(key)
+        page.keyboard.press("Enter")
+        with page.expect_download() as taken:
+            page.get_by_role("link", name="as NPZ").click()
+        assert taken.value.suggested_filename == f"{run}-epoch-2-step-1.npz"
+        assert np.load(taken.value.path())["dW1"].shape == (4, 2)
+        page.get_by_role("link", name="Overview").click()
+        page.get_by_text("Export").click()
+        with page.expect_download() as taken:
+            page.get_by_role("link", name="weights.npz").click()
+        assert np.load(taken.value.path())["W1"].shape == (4, 2)
+        page.close()  # before the service, or it would complain

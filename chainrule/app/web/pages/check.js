@@ -4,6 +4,7 @@
 import { get, post } from "../api.js";
 import { announce, el, eq, number, problem, shape } from "../dom.js";
 import { EXAMPLES } from "../examples.js";
+import { save } from "../files.js";
 import { checkpoints, epochOf } from "../kept.js";
 import { npz } from "../npz_writer.js";
 import { ATTEMPTS, written } from "../wrong_gradients.js";
@@ -124,9 +125,7 @@ async function compare(ctx, listed, tell) {
   async function download() {
     const { arrays, dtype } = await walked();
     const given = Object.fromEntries(Object.entries(arrays).filter(([name]) => /^(A0|Y|w|(W|b|gamma|beta|running_mean|running_var)\d+)$/.test(name)).map(([name, array]) => [name === "A0" ? "X" : name, array]));
-    const address = URL.createObjectURL(npz(given, dtype));
-    el("a", { href: address, download: filename() }).click();
-    setTimeout(() => URL.revokeObjectURL(address), 10_000);
+    save(npz(given, dtype), filename());
     announce(`Downloaded ${Object.keys(given).join(", ")}`);
   }
 

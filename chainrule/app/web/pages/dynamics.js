@@ -1,15 +1,15 @@
 // @ts-check
 /** How a run's numbers move over its epochs: how they are spread in each layer, and what becomes of their sizes. */
 
-import { get, shown, wait } from "../api.js";
+import { get } from "../api.js";
 import { behind, folded, overEpochs, range } from "../distributions.js";
 import { panels } from "../dynamics_panels.js";
 import { el, eq, number, problem } from "../dom.js";
 import { epochControl, newest } from "../epochs.js";
+import { follow } from "../follow.js";
 import { checkpoints, epochOf } from "../kept.js";
 import { shownBy, SIGNS } from "../verdicts.js";
 
-const POLL_MS = 3000;
 /** A few epochs come soon, all of them later; of a large network fewer, where the service refuses more. */
 const FEW = 12;
 const EPOCHS = [100, 30, 10, 3];
@@ -20,7 +20,6 @@ export const title = () => "Dynamics";
 /** @param {HTMLElement} main @param {any} ctx */
 export async function render(main, ctx) {
   const { signal } = ctx;
-  const place = `/v1/runs/${ctx.params.id}`;
   let run = await ctx.run;
   let kept = await checkpoints(run.id, signal);
   const path = `/v1/runs/${run.id}`;
@@ -153,20 +152,10 @@ export async function render(main, ctx) {
   ctx.onQuery(draw);
   draw();
   attempt(judge);
-  follow();
-
-  /** While it trains, show newer epochs. */
-  async function follow() {
-    while (!run.done && !signal.aborted) {
-      await wait(POLL_MS, signal);
-      await shown(signal);
-      if (signal.aborted) return;
-      await attempt(async () => {
-        run = await get(place, { signal });
-        kept = await checkpoints(run.id, signal);
-        draw();
-        await judge();
-      });
-    }
-  }
+  if (!run.done) follow(path, { run, signal, grown: (now) => attempt(async () => {
+    kept = await checkpoints(run.id, signal);
+    run = now;
+    draw();
+    await judge();
+  }) }).catch((error) => { if (!signal.aborted) trouble.replaceChildren(problem(error)); });
 }

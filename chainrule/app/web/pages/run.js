@@ -1,10 +1,11 @@
 // @ts-check
 /** One run: its curves as they grow, and its layers and what it has learned at any epoch. */
 
-import { get, href, post, stream } from "../api.js";
+import { get, post, stream } from "../api.js";
 import { lineChart } from "../charts.js";
 import { badge, duration, el, eq, number, panel, percent, problem, shape } from "../dom.js";
 import { columns, epochControl, keptEpoch, newest } from "../epochs.js";
+import { fileLink } from "../files.js";
 import { layerTable } from "../layer_table.js";
 import { outcome } from "../outcome.js";
 import { verdictPanel } from "../verdicts.js";
@@ -160,10 +161,10 @@ export async function render(main, ctx) {
 
 /** @param {any} run */
 function exports(run) {
-  const link = (/** @type {string} */ text, /** @type {string} */ place) => el("a", { href: href(`/v1/runs/${run.id}/${place}`), download: `${run.id}-${text.replaceAll(/\W+/g, "-")}` }, text);
+  const link = (/** @type {string} */ text, /** @type {string} */ place) => fileLink(`/v1/runs/${run.id}${place}`, `${run.id}-${text}`, text);
   return el("details", { class: "menu" }, el("summary", { class: "button" }, "Export"), el("div", { class: "panel" },
-    link("weights.safetensors", "checkpoints/final/weights"), link("weights.npz", "checkpoints/final/weights?format=npz"), link("weights.json", "checkpoints/final/weights?format=json"),
-    link("torch.safetensors", "checkpoints/final/weights?format=torch"), link("epochs.csv", "epochs?format=csv&limit=10000"), link("run.json", "")));
+    link("weights.safetensors", "/checkpoints/final/weights"), link("weights.npz", "/checkpoints/final/weights?format=npz"), link("weights.json", "/checkpoints/final/weights?format=json"),
+    link("torch.safetensors", "/checkpoints/final/weights?format=torch"), link("epochs.csv", "/epochs?format=csv&limit=10000"), link("run.json", "")));
 }
 
 /** @param {any} run @param {string} dataset */

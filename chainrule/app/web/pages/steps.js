@@ -1,14 +1,15 @@
 // @ts-check
 /** An epoch trained once more, step by step: what each step cost, how far it went, and whether that was too far. */
 
-import { get, href, shown, wait } from "../api.js";
+import { get } from "../api.js";
 import { lineChart } from "../charts.js";
 import { announce, duration, el, eq, number, panel, problem } from "../dom.js";
 import { newest } from "../epochs.js";
+import { fileLink } from "../files.js";
+import { follow } from "../follow.js";
 import { batch } from "../step_batch.js";
 
 const MOST = 4000;
-const POLL_MS = 2000;
 const NEAR = 0.1;
 
 export const title = () => "Steps";
@@ -16,7 +17,6 @@ export const title = () => "Steps";
 /** @param {HTMLElement} main @param {any} ctx */
 export async function render(main, ctx) {
   const { signal } = ctx;
-  const place = `/v1/runs/${ctx.params.id}`;
   let run = await ctx.run;
   const path = `/v1/runs/${run.id}`;
   const last = () => run.progress.epochs_done + (run.reason === "diverged" ? 1 : 0);
@@ -27,9 +27,11 @@ export async function render(main, ctx) {
   const of = el("span", { class: "muted" });
   const before = el("button", { type: "button", class: "small", "aria-label": "Epoch before", onclick: () => go(where().epoch - 1) }, "◀");
   const behind = el("button", { type: "button", class: "small", "aria-label": "Epoch after", onclick: () => go(where().epoch + 1) }, "▶");
+  const newestButton = el("button", { type: "button", class: "small", title: "Follow the run", onclick: () => ctx.setQuery({ epoch: null, step: null }, { replace: false }) }, "Newest");
   const state = el("div", { class: "row steps-state" }), trouble = el("div");
-  const onCursor = (/** @type {number} */ step) => ctx.setQuery({ step });
-  const chart = (/** @type {any} */ options) => lineChart({ x: [], series: [], xLabel: "step", height: 210, onCursor, ...options });
+  /** A step that is looked at stays, though the run goes on. @param {number} step */
+  const pick = (step) => ctx.setQuery({ epoch: replay?.epoch, step });
+  const chart = (/** @type {any} */ options) => lineChart({ x: [], series: [], xLabel: "step", height: 210, onCursor: pick, ...options });
   const caption = (/** @type {any} */ text, hint = "") => el("span", {}, text, el("span", { class: "hint" }, ` ${hint}`));
   const cost = chart({ label: "Cost of each step", caption: caption(["Cost ", eq("C")], "over the step's own batch, before its update") });
   const ratios = chart({ label: "Update ratio of each step", caption: caption(eq("‖ΔW‖/‖W‖"), "log"), log: true, guides: [{ value: 1e-3, name: "10⁻³" }] });
@@ -38,7 +40,7 @@ export async function render(main, ctx) {
   const stepHead = el("div", { class: "row step-head" }), along = panel("Cost along this step"), numbers = panel("This step in numbers"), samples = panel("The batch of this step");
   const body = el("div", { class: "grid", id: "steps" }, [cost, ratios, updates, gradients].map((one) => el("section", { class: "panel half" }, one)), stepHead,
     el("div", { class: "half stack" }, along, numbers), el("div", { class: "half stack" }, samples));
-  main.append(el("div", { class: "head" }, el("h1", {}, `Steps of ${run.name || run.id.slice(0, 12)}`), el("div", { class: "row end" }, el("label", { for: "epoch" }, "Epoch"), before, field, behind, of)),
+  main.append(el("div", { class: "head" }, el("h1", {}, `Steps of ${run.name || run.id.slice(0, 12)}`), el("div", { class: "row end" }, el("label", { for: "epoch" }, "Epoch"), before, field, behind, of, newestButton)),
     state, trouble, body);
 
   function where() {
@@ -100,11 +102,10 @@ export async function render(main, ctx) {
     updates.update({ ...common, series: lines("update_norm") });
     gradients.update({ ...common, series: [{ name: "‖(dW, db, …)‖", values: columns.gradient_norm }] });
     const at = columns.step.indexOf(step);
-    const to = (/** @type {number} */ other) => ctx.setQuery({ step: other });
     stepHead.replaceChildren(el("h2", {}, `Step ${step} of ${replay.steps}`),
-      el("span", { class: "segments" }, el("button", { type: "button", class: "small", "aria-label": "Step before", disabled: at <= 0, onclick: () => to(columns.step[at - 1]) }, "◀"),
-        el("button", { type: "button", class: "small", "aria-label": "Step after", disabled: at >= columns.step.length - 1, onclick: () => to(columns.step[at + 1]) }, "▶")),
-      el("button", { type: "button", class: "small", onclick: () => to(longest()) }, "The longest step"),
+      el("span", { class: "segments" }, el("button", { type: "button", class: "small", "aria-label": "Step before", disabled: at <= 0, onclick: () => pick(columns.step[at - 1]) }, "◀"),
+        el("button", { type: "button", class: "small", "aria-label": "Step after", disabled: at >= columns.step.length - 1, onclick: () => pick(columns.step[at + 1]) }, "▶")),
+      el("button", { type: "button", class: "small", onclick: () => pick(longest()) }, "The longest step"),
       el("span", { class: "muted" }, `m = ${number(columns.samples[at])} · η = ${number(columns.learning_rate[at])} · C = ${number(columns.cost[at])} · `, eq("‖Δθ‖/‖θ‖"), ` = ${number(columns.update_ratio[at], 3)}`),
       el("span", { class: "hint" }, "Click a spike above, or use arrow keys there."));
     tell(step, at);
@@ -115,10 +116,10 @@ export async function render(main, ctx) {
     if (looked === `${replay.epoch} ${step}`) return;
     looked = `${replay.epoch} ${step}`;
     const there = `${path}/epochs/${replay.epoch}/steps/${step}`;
-    const link = (/** @type {string} */ text, /** @type {string} */ query, /** @type {string | null} */ file) => el("a", { href: href(`${there}/gradients${query}`), download: file }, text);
+    const link = (/** @type {string} */ text, /** @type {string} */ query, /** @type {string} */ kind) => fileLink(`${there}/gradients${query}`, `${run.id}-epoch-${replay.epoch}-step-${step}${kind}`, text);
     numbers.replaceChildren(el("h2", {}, "This step in numbers"), el("div", { class: "scroll" }, el("table", {}, el("thead", {}, el("tr", {}, [el("td"), ...["‖dX‖", "‖ΔX‖", "‖ΔX‖/‖X‖"].map((text) => el("th", { scope: "col" }, eq(text)))])),
       el("tbody", {}, Object.entries(replay.blocks).map(([name, one]) => el("tr", {}, el("th", { scope: "row" }, eq(name)), [one.gradient_norm[at], one.update_norm[at], one.update_ratio[at]].map((value) => el("td", {}, number(value)))))))),
-    el("p", {}, "All of its backpropagation, Z, A, dA, dZ, dW, db, at the weights before its update: ", link("as NPZ", "?format=npz", `${run.id}-epoch-${replay.epoch}-step-${step}.npz`), ", ", link("shapes and norms", "?values=false", null), "."));
+    el("p", {}, "All of its backpropagation, Z, A, dA, dZ, dW, db, at the weights before its update: ", link("as NPZ", "?format=npz", ".npz"), ", ", link("shapes and norms", "?values=false", ".json"), "."));
     alongJob(() => attempt(along, "Cost along this step", () => walk(there, step)));
     batchJob(() => attempt(samples, "The batch of this step", async () => {
       const found = await batch(run, replay, there, replay.rows?.[at] ?? [], ctx);
@@ -159,6 +160,7 @@ export async function render(main, ctx) {
     of.textContent = `of ${last()}`;
     before.disabled = epoch <= 1;
     behind.disabled = epoch >= last();
+    newestButton.hidden = !ctx.query.has("epoch");
     if (replay?.epoch === epoch) { plot(); return; }
     replayJob(async () => {
       try {
@@ -176,17 +178,11 @@ export async function render(main, ctx) {
   }
   ctx.onQuery(draw);
   draw();
-  begin();
-
-  /** Until there is an epoch. */
-  async function begin() {
-    while (!run.done && last() < 1 && !signal.aborted) {
-      await wait(POLL_MS, signal);
-      await shown(signal);
-      run = await get(place, { signal }).catch(() => run);
-      if (!signal.aborted && last() >= 1) { trouble.replaceChildren(); draw(); }
-    }
-  }
+  if (!run.done) follow(path, { run, signal, grown: (now) => {
+    if (last() < 1) trouble.replaceChildren();
+    run = now;
+    draw();
+  } }).catch((error) => { if (!signal.aborted) trouble.replaceChildren(problem(error)); });
 }
 
 /** @param {any} found @returns {[string, string, string]} a word, what it means, a kind of badge */
