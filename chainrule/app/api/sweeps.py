@@ -44,7 +44,7 @@ from chainrule.app.errors import (
     TooLarge,
     UnsupportedMediaType,
 )
-from chainrule.app.services import sweeps
+from chainrule.app.services import strategies, sweeps
 from chainrule.app.services.watching import State
 from chainrule.app.store.database import UNREACHABLE
 
@@ -130,7 +130,7 @@ async def submit_sweep(
     key = key_for(request, idempotency_key, spec)
 
     def answer() -> tuple[dict[str, Any], bool]:
-        candidates = sweeps.expand(service.settings, given, _checked)
+        candidates = strategies.expand(service.settings, given, _checked)
         if validate_only:
             return sweeps.preview(service.database, service.settings, given, candidates), False
         submitted = sweeps.submit(service.database, service.settings, given, candidates, key=key)

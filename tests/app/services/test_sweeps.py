@@ -11,7 +11,7 @@ from chainrule.app.errors import Conflict, InvalidInput
 from chainrule.app.run_status import Reason, RunStatus
 from chainrule.app.services import plans, runs, sweeps
 from chainrule.app.services.lineage import plan_extension
-from chainrule.app.services.sweeps import expand
+from chainrule.app.services.strategies import expand
 from chainrule.app.services.training import encode_resume_point, engine_config, load_resume_point
 from chainrule.app.store import checkpoints
 from chainrule.app.store import runs as runs_store
