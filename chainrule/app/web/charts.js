@@ -11,6 +11,8 @@ import { announce, el, number, svg } from "./dom.js";
 export const SERIES = [[0, 114, 178], [213, 94, 0], [0, 158, 115], [204, 121, 167], [230, 159, 0], [86, 180, 233], [148, 128, 30], [110, 110, 110]];
 const DASHES = ["", "6 3", "2 3", "9 3 2 3", "12 4", "4 2 1 2", "1 2", "8 2 2 2"];
 const REDRAW_MS = 100;
+/** So many pixels make a drag of what else is a click. */
+const DRAGGED = 6;
 const SHAPES = ["M-3.5 0a3.5 3.5 0 1 0 7 0a3.5 3.5 0 1 0-7 0Z", "M-3.200-3.200h6.400v6.400h-6.400Z", "M0-4.200 4 3h-8Z",
   "M0-4.600 4.600 0 0 4.600-4.600 0Z", "M-1.300-4h2.600v2.700h2.700v2.600h-2.700v2.700h-2.600v-2.700h-2.700v-2.600h2.700Z",
   "M0 4.200-4-3h8Z", "M-4-1.600 0-4.400 4-1.600 2.400 3.600h-4.800Z", "M-4.200-1.500h8.400v3h-8.400Z"];
@@ -120,21 +122,24 @@ function axes(root, box, x, y, xs, ys, data) {
 
 /**
  * Curves over a common x: `{label, x, series: [{name, values}], log, domain?: [x0, x1], range?: [y0, y1], guides?:
- * [{value, name}], band?: [low, high], cursor?: x, onCursor?: (x) => void, xLabel, yLabel, height}`. The cursor is
- * moved by pointer and arrow keys (Home, End; Page for ten) and tells its values in the legend.
+ * [{value, name}], band?: [low, high], cursor?: x, onCursor?: (x) => void, zoom?: [x0, x1] | null, onZoom?: (range) =>
+ * void, xLabel, yLabel, height}`. The cursor is moved by pointer and arrow keys (Home, End; Page for ten) and tells its
+ * values in the legend. A range that is dragged over is shown alone, as with + and −; Escape and a button lead back.
  * @param {any} options @returns {any}
  */
 export function lineChart(options) {
   /** @type {any} */
   let state = null;
+  /** Where a drag began, as x, and in pixels. @type {{from: number, px: number} | null} */
+  let drag = null;
   /** @param {number} index @param {any} data */
   const describe = (index, data) => `${data.xLabel ?? "x"} ${number(data.x[index])}: ${data.series.map((/** @type {any} */ s) => `${s.name} ${number(s.values[index])}`).join(", ")}`;
   /** @param {number | null} index @param {boolean} [tell] */
   function point(index, tell) {
     if (!state) return;
-    const { data, x, line, values, root } = state;
+    const { data, x, line, values, root, seen } = state;
     const there = index !== null && index >= 0 && index < data.x.length;
-    line.setAttribute("visibility", there ? "visible" : "hidden");
+    line.setAttribute("visibility", there && index >= seen[0] && index <= seen[1] ? "visible" : "hidden");
     values.forEach((/** @type {any} */ node, /** @type {number} */ i) => { node.textContent = there ? number(data.series[i].values[index]) : ""; });
     if (!there) return;
     line.setAttribute("x1", x(data.x[index]));
@@ -151,45 +156,100 @@ export function lineChart(options) {
     return low > 0 && value - all[low - 1] < all[low] - value ? low - 1 : low;
   }
   const resting = (/** @type {any} */ data) => data.cursor === undefined || data.cursor === null ? data.x.length - 1 : nearest(data.x, data.cursor);
-  return figure("line-chart", options, (body, data) => {
+  /** The first and the last point of a range. @param {any} data @returns {[number, number]} */
+  function within({ x, zoom }) {
+    if (!zoom) return [0, x.length - 1];
+    let [first, end] = [nearest(x, zoom[0]), nearest(x, zoom[1])];
+    if (x[first] < zoom[0]) first += 1;
+    if (x[end] > zoom[1]) end -= 1;
+    return first < end ? [first, end] : [0, x.length - 1];
+  }
+  /** Show what lies between two points alone; all where these are the first and the last. @param {any} data @param {number} first @param {number} end */
+  function zoom(data, first, end) {
+    if (end - first < 1) return;
+    const range = first <= 0 && end >= data.x.length - 1 ? null : [data.x[Math.max(0, first)], data.x[Math.min(data.x.length - 1, end)]];
+    if (data.onZoom) data.onZoom(range); else node.update({ zoom: range });
+    announce(range ? `${data.label}: ${data.xLabel ?? "x"} ${number(range[0])} to ${number(range[1])}` : `${data.label}: the whole range`);
+  }
+  const back = el("button", { type: "button", class: "quiet small whole-range", hidden: true, "aria-label": `${options.label}: whole range`, onclick: () => {
+    zoom(state.data, 0, state.data.x.length - 1);
+    node.querySelector("svg[tabindex]")?.focus({ preventScroll: true });
+  } }, "⤢ Whole range");
+  const node = figure("line-chart", options, (body, data) => {
     const width = Math.max(220, body.clientWidth), height = data.height ?? 200;
     const box = { left: 52, right: width - 14, top: 16, bottom: height - 34 };
-    const values = data.series.flatMap((/** @type {any} */ s) => s.values).concat(data.guides?.map((/** @type {any} */ g) => g.value) ?? []);
+    const seen = within(data), all = seen[0] === 0 && seen[1] === data.x.length - 1;
+    // A curve goes on beyond the edges of what is seen.
+    const cut = (/** @type {any[]} */ list) => all ? list : list.slice(Math.max(0, seen[0] - 1), seen[1] + 2);
+    const values = data.series.flatMap((/** @type {any} */ s) => all ? s.values : s.values.slice(seen[0], seen[1] + 1)).concat(data.guides?.map((/** @type {any} */ g) => g.value) ?? []);
     const log = Boolean(data.log) && finite(values).some((value) => value > 0);
     let [low, high] = data.range ?? extent(log ? values.filter((/** @type {any} */ v) => v > 0) : values);
     if (log) [low, high] = low === high ? [low / 2, high * 2] : [low / 1.1, high * 1.1];
     else if (!data.range) [low, high] = [low - (high - low || 1) * 0.04, high + (high - low || 1) * 0.06];
-    const domain = data.domain ?? extent(data.x);
+    const domain = all ? data.domain ?? extent(data.x) : [data.x[seen[0]], data.x[seen[1]]];
     const x = scale(domain[0] === domain[1] ? [domain[0], domain[0] + 1] : domain, [box.left, box.right], false);
     const y = scale([low, high], [box.bottom, box.top], log);
     const focused = body.contains(document.activeElement);
-    const moved = data.x.length ? { tabindex: "0", role: "slider", "aria-valuemin": domain[0], "aria-valuemax": domain[1] } : { role: "img" };
+    const moved = data.x.length ? { tabindex: "0", role: "slider", "aria-valuemin": domain[0], "aria-valuemax": domain[1], "aria-keyshortcuts": "+ - Escape" } : { role: "img" };
     const root = svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, "aria-label": data.label, ...moved });
-    axes(root, box, x, y, ticks(domain[0], domain[1], width / 90, true), log ? decades(low, high) : ticks(low, high, 4), data);
+    const whole = all || data.x.every(Number.isInteger);
+    axes(root, box, x, y, ticks(domain[0], domain[1], width / 90, whole), log ? decades(low, high) : ticks(low, high, 4), data);
     if (data.band) root.append(svg("rect", { class: "band", x: box.left, width: box.right - box.left, y: y(Math.min(high, data.band[1])), height: Math.max(0, y(Math.max(low, data.band[0])) - y(Math.min(high, data.band[1]))) }));
     for (const guide of data.guides ?? []) root.append(svg("line", { class: "guide", x1: box.left, x2: box.right, y1: y(guide.value), y2: y(guide.value) }), svg("text", { x: box.right - 2, y: y(guide.value) - 4, "text-anchor": "end" }, guide.name));
-    data.series.forEach((/** @type {any} */ one, /** @type {number} */ i) => root.append(...trace(one.values, data.x, x, y, box, log, i)));
+    const frame = `${node?.id ?? "chart"}-frame`;
+    const curves = svg("g", all ? {} : { "clip-path": `url(#${frame})` }, data.series.map((/** @type {any} */ one, /** @type {number} */ i) => trace(cut(one.values), cut(data.x), x, y, box, log, i)));
+    const brush = svg("rect", { class: "brush", y: box.top, height: box.bottom - box.top, visibility: "hidden" });
     const line = svg("line", { class: "cursor", y1: box.top, y2: box.bottom });
-    root.append(line);
+    root.append(...(all ? [] : [svg("clipPath", { id: frame }, svg("rect", { x: box.left, y: box.top - 8, width: box.right - box.left, height: box.bottom - box.top + 12 }))]), curves, brush, line);
     const names = legend(data.series);
+    back.hidden = all;
     body.replaceChildren(root, names);
-    state = { data, x, line, root, values: [...names.querySelectorAll(".value")], index: 0 };
+    state = { data, x, line, root, seen, values: [...names.querySelectorAll(".value")], index: 0 };
     point(data.x.length ? resting(data) : null);
     if (focused) root.focus({ preventScroll: true });
     const at = (/** @type {PointerEvent} */ event) => {
       const share = (event.clientX - root.getBoundingClientRect().left - box.left) / (box.right - box.left);
-      return nearest(data.x, domain[0] + share * (domain[1] - domain[0]));
+      return Math.max(seen[0], Math.min(seen[1], nearest(data.x, domain[0] + share * (domain[1] - domain[0]))));
     };
-    root.addEventListener("pointermove", (/** @type {PointerEvent} */ event) => data.x.length && point(at(event), event.buttons === 1));
+    const dragged = (/** @type {PointerEvent} */ event) => drag !== null && Math.abs(event.clientX - drag.px) >= DRAGGED;
+    root.addEventListener("pointermove", (/** @type {PointerEvent} */ event) => {
+      if (!data.x.length) return;
+      point(at(event), false);
+      if (!event.buttons) drag = null;
+      brush.setAttribute("visibility", dragged(event) ? "visible" : "hidden");
+      if (!drag) return;
+      const [from, to] = [x(drag.from), x(data.x[at(event)])];
+      brush.setAttribute("x", Math.min(from, to));
+      brush.setAttribute("width", Math.abs(to - from));
+    });
     root.addEventListener("pointerleave", () => data.x.length && point(resting(data)));
-    root.addEventListener("pointerdown", (/** @type {PointerEvent} */ event) => data.x.length && point(at(event), true));
+    root.addEventListener("pointerdown", (/** @type {PointerEvent} */ event) => {
+      if (!data.x.length || event.button) return;
+      drag = { from: data.x[at(event)], px: event.clientX };
+      root.setPointerCapture(event.pointerId);
+    });
+    root.addEventListener("pointercancel", () => { drag = null; brush.setAttribute("visibility", "hidden"); });
+    root.addEventListener("pointerup", (/** @type {PointerEvent} */ event) => {
+      if (!drag) return;
+      const [over, from] = [dragged(event), nearest(data.x, drag.from)];
+      drag = null;
+      brush.setAttribute("visibility", "hidden");
+      if (over) zoom(data, Math.min(from, at(event)), Math.max(from, at(event))); else point(at(event), true);
+    });
     root.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
       const moves = /** @type {Record<string, number>} */ ({ ArrowLeft: -1, ArrowRight: 1, ArrowDown: -1, ArrowUp: 1, PageUp: 10, PageDown: -10, Home: -Infinity, End: Infinity });
-      if (!(event.key in moves) || !data.x.length) return;
+      const by = /** @type {Record<string, number>} */ ({ "+": 0.5, "=": 0.5, "-": 2, Escape: Infinity })[event.key];
+      if (event.ctrlKey || event.metaKey || event.altKey || !data.x.length || !(event.key in moves || (by && (by < 1 || !all)))) return;
       event.preventDefault();
-      point(Math.max(0, Math.min(data.x.length - 1, state.index + moves[event.key])), true);
+      const inside = Math.max(seen[0], Math.min(seen[1], state.index));
+      if (!by) return point(Math.max(seen[0], Math.min(seen[1], state.index + moves[event.key])), true);
+      const wide = Math.max(2, Math.min(data.x.length - 1, Math.round((seen[1] - seen[0]) * by)));
+      const first = Math.max(0, Math.min(data.x.length - 1 - wide, inside - Math.round(wide * (inside - seen[0]) / Math.max(1, seen[1] - seen[0]))));
+      zoom(data, first, first + wide);
     });
   }, (data) => ({ head: [data.xLabel ?? "x", ...data.series.map((/** @type {any} */ s) => s.name)], rows: data.x.map((/** @type {any} */ at, /** @type {number} */ i) => [at, ...data.series.map((/** @type {any} */ s) => s.values[i])]) }));
+  node.querySelector("figcaption").lastElementChild.before(back);
+  return node;
 }
 
 /** One curve, with a gap and a mark where a value is not finite; of many points in one column the extremes. */
@@ -241,10 +301,12 @@ export function bars(options) {
 /**
  * Points: `{label, points: [[x, y, group]], groups: [name], surface?: {x: [x0, x1], y: [y0, y1], columns, rows, group:
  * number[], share: number[]}, onPick?: (index) => void, xLabel, yLabel, height, square}`. A surface lies below them:
- * in each cell, rows from the top, the colour of a group, as strong as its share.
+ * in each cell, rows from the top, the colour of a group, as strong as its share. Arrow keys go from point to point, to
+ * the nearest that way; Enter picks.
  * @param {any} options @returns {any}
  */
 export function scatter(options) {
+  let chosen = -1;
   return figure("scatter", options, (body, data) => {
     const width = Math.max(160, data.square ? Math.min(body.clientWidth, data.height ?? 320) : body.clientWidth), height = data.height ?? 320;
     const box = { left: 40, right: width - 8, top: 14, bottom: height - 32 };
@@ -252,7 +314,11 @@ export function scatter(options) {
     const dx = data.surface?.x ?? pad(extent(data.points.map((/** @type {any} */ p) => p[0])));
     const dy = data.surface?.y ?? pad(extent(data.points.map((/** @type {any} */ p) => p[1])));
     const x = scale(dx, [box.left, box.right], false), y = scale(dy, [box.bottom, box.top], false);
-    const root = svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${data.label}: ${number(data.points.length)} points${data.groups ? ` of ${data.groups.join(", ")}` : ""}` });
+    const root = svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", tabindex: data.points.length ? "0" : null, "aria-label": `${data.label}: ${number(data.points.length)} points${data.groups ? ` of ${data.groups.join(", ")}` : ""}` });
+    const focused = body.contains(document.activeElement);
+    const ring = svg("circle", { class: "ring", r: 8, visibility: "hidden" });
+    /** @type {[number, number, number][]} */
+    const places = [];
     if (data.surface) {
       const { columns, rows, group, share } = data.surface;
       const picture = pixels(columns, rows, (i) => [.../** @type {number[]} */ (SERIES[group[i] % SERIES.length]), Math.round(40 + 150 * Math.max(0, Math.min(1, share[i])))]);
@@ -261,10 +327,39 @@ export function scatter(options) {
     axes(root, box, x, y, ticks(dx[0], dx[1], width / 80), ticks(dy[0], dy[1], height / 70), data);
     data.points.forEach((/** @type {any} */ [px, py, group = 0], /** @type {number} */ i) => {
       if (!Number.isFinite(px) || !Number.isFinite(py)) return;
+      places.push([x(px), y(py), i]);
       root.append(svg("path", { class: "point", d: mark(group), transform: `translate(${x(px).toFixed(1)} ${y(py).toFixed(1)})`, style: { fill: colour(group) }, onclick: data.onPick ? () => data.onPick(i) : null }));
     });
     const names = (data.groups ?? []).map((/** @type {string} */ name, /** @type {number} */ i) => el("span", {}, svg("svg", { width: 12, height: 12, "aria-hidden": "true" }, svg("path", { class: "point", d: mark(i), transform: "translate(6 6)", style: { fill: colour(i) } })), name));
-    body.replaceChildren(root, ...(names.length ? [el("div", { class: "legend" }, names)] : []));
+    const readout = el("p", { class: "hint readout", hidden: true });
+    const show = (/** @type {boolean} */ tell) => {
+      const place = places.find(([, , i]) => i === chosen);
+      ring.setAttribute("visibility", place ? "visible" : "hidden");
+      readout.hidden = !place;
+      if (!place) return;
+      [["cx", place[0]], ["cy", place[1]]].forEach(([name, value]) => ring.setAttribute(String(name), String(value)));
+      const [px, py, group] = data.points[chosen];
+      readout.textContent = `${data.xLabel ?? "x"} ${number(px)}, ${data.yLabel ?? "y"} ${number(py)}${data.groups ? `: ${data.groups[group]}` : ""}${data.about ? `, ${data.about(chosen)}` : ""}`;
+      if (tell) announce(readout.textContent);
+    };
+    root.append(ring);
+    root.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
+      const way = /** @type {Record<string, number[]>} */ ({ ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] })[event.key];
+      if (event.key === "Enter" && chosen >= 0) data.onPick?.(chosen);
+      if (!way || !places.length) return;
+      event.preventDefault();
+      const from = places.find(([, , i]) => i === chosen) ?? [(box.left + box.right) / 2, (box.top + box.bottom) / 2, -1];
+      // Sideways counts double, so that one stays on the way; what is left over is behind.
+      const found = places.map(([px, py, i]) => {
+        const along = (px - from[0]) * way[0] + (py - from[1]) * way[1], aside = Math.abs((px - from[0]) * way[1]) + Math.abs((py - from[1]) * way[0]);
+        return { i, far: i === chosen || along < 0 || (along === 0 && i < chosen) || aside > 2 * along + 1 ? Infinity : along + 2 * aside };
+      }).reduce((best, one) => one.far < best.far ? one : best, { i: -1, far: Infinity });
+      if (found.i >= 0) chosen = found.i;
+      show(true);
+    });
+    body.replaceChildren(root, readout, ...(names.length ? [el("div", { class: "legend" }, names)] : []));
+    show(false);
+    if (focused) root.focus({ preventScroll: true });
   }, (data) => ({ head: [data.xLabel ?? "x", data.yLabel ?? "y", ...(data.groups ? ["class"] : [])], rows: data.points.map((/** @type {any} */ [px, py, group]) => [number(px), py, ...(data.groups ? [data.groups[group]] : [])]) }));
 }
 

@@ -6,6 +6,7 @@ import { get } from "./api.js";
 import { lineChart } from "./charts.js";
 import { el, eq, number, problem } from "./dom.js";
 import { weightPanels } from "./weights_panels.js";
+import { zoomOf } from "./zoom.js";
 
 const RECORDED = 1000;
 const PAGES = 4;
@@ -134,7 +135,7 @@ export function panels(first, ctx) {
     state = next;
     const { run, kept, epoch } = state;
     weights.show(state);
-    for (const one of [strength, ratios, norms, noise, coherence, ...weights.charts]) one.update({ cursor: epoch });
+    for (const one of [strength, ratios, norms, noise, coherence, ...weights.charts]) one.update({ cursor: epoch, ...zoomOf(ctx) });
     for (const one of jobs) {
       const key = `${kept.length} ${run.progress.epochs_done} ${one.key(state)}`;
       if (one.done === key || !seen.has(one.node)) continue;

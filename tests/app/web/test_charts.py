@@ -60,6 +60,72 @@ def test_a_line_chart_has_a_cursor_that_keys_move_and_a_table(page: Any, draw: A
     expect(chart.locator("tbody tr").nth(2)).to_have_text("20.50.75")
 
 
+def test_a_range_that_is_dragged_over_is_shown_alone_and_there_are_ways_back(page: Any, draw: Any) -> None:
+    from playwright.sync_api import expect
+
+    values = [100.0 - i for i in range(101)]
+    chart = draw("lineChart", label="Cost", x=list(range(101)), series=[{"name": "C", "values": values}])
+    slider, back = chart.get_by_role("slider", name="Cost"), chart.get_by_role("button", name="Whole range")
+    box = slider.bounding_box()
+    across = box["width"] - 52 - 14
+
+    def drag(first: float, last: float) -> None:
+        for share, act in ((first, page.mouse.down), (last, page.mouse.up)):
+            page.mouse.move(box["x"] + 52 + share * across, box["y"] + 60, steps=4)
+            act()
+
+    expect(back).to_have_count(0)
+    drag(0.2, 0.6)
+    expect(slider).to_have_attribute("aria-valuemin", "20")
+    expect(slider).to_have_attribute("aria-valuemax", "60")
+    expect(page.locator("#live")).to_have_text("Cost: x 20 to 60")
+    labels = [float(text) for text in chart.locator("svg text[text-anchor=end]").all_text_contents()]
+    assert min(labels) >= 35, "heights fit what is seen"
+    chart.get_by_role("button", name="Cost: table").click()
+    expect(chart.locator("tbody tr")).to_have_count(101)
+    chart.get_by_role("button", name="Cost: table").click()
+    drag(0.75, 0.25)
+    expect(slider).to_have_attribute("aria-valuemin", "30")
+    expect(slider).to_have_attribute("aria-valuemax", "50")
+    page.keyboard.press("Escape")
+    slider.focus()
+    page.keyboard.press("Escape")
+    expect(slider).to_have_attribute("aria-valuemax", "100")
+    expect(back).to_have_count(0)
+    page.keyboard.press("Home")
+    page.keyboard.press("+")
+    expect(slider).to_have_attribute("aria-valuemax", "50")
+    page.keyboard.press("End")
+    expect(slider).to_have_attribute("aria-valuenow", "50")
+    page.keyboard.press("-")
+    expect(slider).to_have_attribute("aria-valuemax", "100")
+    drag(0.5, 0.9)
+    back.click()
+    expect(slider).to_have_attribute("aria-valuemin", "0")
+    expect(slider).to_be_focused()
+    told = len(page.evaluate("window.told"))
+    slider.click(position={"x": 52 + across / 4, "y": 60})
+    assert page.evaluate("window.told")[told:] == [[25]], "a click chooses, a drag does not"
+
+
+def test_points_are_walked_by_keys_and_picked(page: Any, draw: Any) -> None:
+    from playwright.sync_api import expect
+
+    points = [[0, 0, 0], [1, 0, 1], [2, 0, 0], [1, 1, 0], ["NaN", 0, 0]]
+    chart = draw("scatter", label="points", points=points, groups=["a", "b"], xLabel="x1", yLabel="x2")
+    chart.get_by_role("img", name="points").focus()
+    heard = page.locator("#live")
+    for key, said in (
+        ("ArrowLeft", "x1 0, x2 0: a"), ("ArrowRight", "x1 1, x2 0: b"), ("ArrowUp", "x1 1, x2 1: a"),
+        ("ArrowUp", "x1 1, x2 1: a"), ("ArrowDown", "x1 1, x2 0: b"), ("ArrowRight", "x1 2, x2 0: a"),
+    ):  # fmt: skip
+        page.keyboard.press(key)
+        expect(heard).to_have_text(said)
+    expect(chart.locator(".readout")).to_have_text("x1 2, x2 0: a")
+    page.keyboard.press("Enter")
+    assert page.evaluate("window.told") == [[2]]
+
+
 def test_numbers_that_are_not_finite_are_marked_and_break_nothing(draw: Any) -> None:
     from playwright.sync_api import expect
 

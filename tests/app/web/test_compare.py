@@ -3,13 +3,16 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from tests.app.api.calls import finished
-from tests.app.web.conftest import XOR
+from tests.app.web.conftest import SCHEMES, XOR
 from tests.service import Service
 
 
+@pytest.mark.parametrize("scheme", SCHEMES)
 def test_runs_are_told_apart_by_spec_curves_and_weights(
-    open_page: Callable[..., Any], findings: Any, runs: dict[str, Any], site: Service
+    open_page: Callable[..., Any], findings: Any, runs: dict[str, Any], site: Service, scheme: str
 ) -> None:
     from playwright.sync_api import expect
 
@@ -17,7 +20,7 @@ def test_runs_are_told_apart_by_spec_curves_and_weights(
         shorter = finished(client, XOR | {"name": "shorter", "epochs": 30})
         other = finished(client, XOR | {"name": "other", "seed": 8, "checkpoints": {"every": 20}})
     chosen = ",".join((runs["xor"]["id"], shorter["id"], other["id"]))
-    page = open_page(f"#/compare?runs={chosen}")
+    page = open_page(f"#/compare?runs={chosen}", scheme=scheme)
     rows = page.locator("section", has=page.get_by_role("heading", name="Runs", exact=True)).locator("tbody tr")
     expect(rows.nth(1)).to_contain_text("identical up to epoch 30")
     expect(rows.nth(2)).to_contain_text("differ from epoch 0 on")

@@ -72,6 +72,21 @@ def test_the_epoch_is_in_the_address_and_moved_by_slider_chart_and_player(
     expect(page).to_have_url(re.compile(r"[0-9a-z]$"))
 
 
+def test_the_range_that_charts_show_is_in_the_address(open_page: Callable[..., Any], runs: dict[str, Any]) -> None:
+    page = open_page(f"#/runs/{runs['spirals']['id']}?zoom=4..12")
+    charts = [page.get_by_role("slider", name=name) for name in ("Cost", "Classification error")]
+    for chart in charts:
+        expect(chart).to_have_attribute("aria-valuemin", "4")
+        expect(chart).to_have_attribute("aria-valuemax", "12")
+    charts[0].focus()
+    page.keyboard.press("+")
+    expect(page).to_have_url(re.compile(r"zoom=8\.\.12$"))
+    expect(charts[1]).to_have_attribute("aria-valuemin", "8")
+    page.keyboard.press("Escape")
+    expect(page).to_have_url(re.compile(r"/run_\w+$"))
+    expect(charts[1]).to_have_attribute("aria-valuemax", "20")
+
+
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_a_decision_surface_is_drawn_for_two_features(
     open_page: Callable[..., Any], runs: dict[str, Any], findings: Callable[[Any], list[str]], scheme: str

@@ -7,6 +7,7 @@ import { AXES, differences, history, overlay, recorded, sameWeights, unit } from
 import { badge, duration, el, eq, number, panel, percent, problem, shape, svg } from "../dom.js";
 import { checkpoints } from "../kept.js";
 import { verdicts } from "../verdicts.js";
+import { zoomOf } from "../zoom.js";
 
 const MOST = 8;
 const LISTED = 50;
@@ -116,10 +117,10 @@ export async function render(main, ctx) {
     const { label, scale } = unit(x, all.map(({ history: past }) => past));
     const places = (/** @type {any} */ past) => past.at[x].map((/** @type {number} */ place) => place * scale);
     const costs = overlay(all.map(({ history: past }) => ({ x: places(past), y: past[`${prefix}cost`] })));
-    cost.update({ x: costs.x, series: names.map((name, i) => ({ name, values: costs.values[i] })), xLabel: label });
+    cost.update({ x: costs.x, series: names.map((name, i) => ({ name, values: costs.values[i] })), xLabel: label, ...zoomOf(ctx) });
     const shares = overlay(all.map(({ history: past }) => ({ x: places(past), y: past[`${prefix}error`] })));
     errors.hidden = !shares.values.flat().some(Number.isFinite);
-    error.update({ x: shares.x, series: names.map((name, i) => ({ name, values: shares.values[i] })), xLabel: label });
+    error.update({ x: shares.x, series: names.map((name, i) => ({ name, values: shares.values[i] })), xLabel: label, ...zoomOf(ctx) });
     drawLayers(all, names, places, label);
     judged.hidden = !all.some(({ run }) => run.diagnoses);
     judged.replaceChildren(el("h2", {}, "Verdicts"), el("div", { class: "cards" }, all.map(({ run }, i) => el("section", {}, el("h3", {}, swatch(i), names[i]), run.diagnoses ? verdicts(run) : el("p", { class: "muted" }, "Not looked for.")))));
@@ -179,13 +180,13 @@ export async function render(main, ctx) {
         const there = (found?.records ?? []).filter((/** @type {any} */ one) => index.has(one.epoch));
         return { x: there.map((/** @type {any} */ one) => index.get(one.epoch)), y: there.map((/** @type {any} */ one) => one[what]) };
       }));
-      /** @type {any} */ (place.firstChild).update({ x: curves.x, series: names.map((name, i) => ({ name, values: curves.values[i] })), log: MEASURES[what].log, xLabel: label });
+      /** @type {any} */ (place.firstChild).update({ x: curves.x, series: names.map((name, i) => ({ name, values: curves.values[i] })), log: MEASURES[what].log, xLabel: label, ...zoomOf(ctx) });
     }
   }
 
   /** Buttons of which one is pressed. @param {string} label @param {Record<string, string>} options @param {string} name @param {string} usual */
   function segments(label, options, name, usual) {
-    const buttons = Object.keys(options).map((value) => el("button", { type: "button", class: "small", "data-value": value, onclick: () => ctx.setQuery({ [name]: value === usual ? null : value }) }, value));
+    const buttons = Object.keys(options).map((value) => el("button", { type: "button", class: "small", "data-value": value, onclick: () => ctx.setQuery({ [name]: value === usual ? null : value, ...(name === "x" ? { zoom: null } : {}) }) }, value));
     return {
       node: el("div", { class: "row" }, el("span", { class: "muted" }, label), el("div", { class: "segments", role: "group", "aria-label": label }, buttons)),
       show: () => {

@@ -9,6 +9,7 @@ import { fileLink } from "../files.js";
 import { layerTable } from "../layer_table.js";
 import { outcome } from "../outcome.js";
 import { verdictPanel } from "../verdicts.js";
+import { zoomOf } from "../zoom.js";
 
 const CURVE = 4000;
 const LIVE_MS = 1000;
@@ -65,8 +66,8 @@ export async function render(main, ctx) {
     const lines = (/** @type {string} */ what) => [
       { name: "training", values: data[what] }, ...(run.config.validation ? [{ name: "validation", values: data[`validation_${what}`] }] : []),
     ];
-    cost.update({ x: data.epoch, series: lines("cost"), domain, cursor: epoch });
-    error.update({ x: data.epoch, series: lines("error"), domain, cursor: epoch });
+    cost.update({ x: data.epoch, series: lines("cost"), domain, cursor: epoch, ...zoomOf(ctx) });
+    error.update({ x: data.epoch, series: lines("error"), domain, cursor: epoch, ...zoomOf(ctx) });
     look(epoch);
   }
 

@@ -249,7 +249,7 @@ export async function render(main, ctx) {
     const focus = document.activeElement?.id;
     const choice = el("select", { id: "layer", onchange: () => ctx.setQuery({ layer: choice.value }) }, Array.from({ length: layers + 1 }, (_, l) => el("option", { value: l, selected: l === layer }, l ? `layer ${l}, A[${l}]` : "the input, A[0]")));
     embedding.replaceChildren(el("h2", {}, "The samples as the network sees them"), el("div", { class: "row" }, el("label", { for: "layer" }, "After"), choice),
-      scatter({ label: `Activations of ${layer ? `layer ${layer}` : "the input"}`, height: 330, points: items.map((/** @type {any} */ item) => [item.x, item.y, Math.max(0, classes?.indexOf(item.label) ?? 0)]), groups: classes ?? undefined, xLabel: "first component", yLabel: "second component",
+      scatter({ label: `Activations of ${layer ? `layer ${layer}` : "the input"}`, height: 330, points: items.map((/** @type {any} */ item) => [item.x, item.y, Math.max(0, classes?.indexOf(item.label) ?? 0)]), groups: classes ?? undefined, xLabel: "first component", yLabel: "second component", about: (/** @type {number} */ i) => `row ${items[i].row}`,
         onPick: ctx.has("backprop") ? (/** @type {number} */ i) => ctx.go(`#/runs/${run.id}/backprop?epoch=${epoch}&split=${of}&sample=${items[i].row}`) : undefined }),
       el("p", { class: "hint" }, `${number(items.length)} samples in the plane in which they spread most after epoch ${number(found.basis_epoch)}, the same plane for all epochs. It has ${percent((one ?? 0) + (other ?? 0))} of their variance here.`));
     if (focus === "layer") choice.focus({ preventScroll: true });

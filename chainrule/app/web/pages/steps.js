@@ -8,6 +8,7 @@ import { newest } from "../epochs.js";
 import { fileLink } from "../files.js";
 import { follow } from "../follow.js";
 import { batch } from "../step_batch.js";
+import { zoomOf } from "../zoom.js";
 
 const MOST = 4000;
 const NEAR = 0.1;
@@ -96,7 +97,7 @@ export async function render(main, ctx) {
     const step = chosen();
     const layers = Object.entries(blocks).filter(([name]) => /^W\d+$/.test(name));
     const lines = (/** @type {string} */ what) => layers.map(([, one]) => ({ name: `layer ${one.layer}`, values: one[what] }));
-    const common = { x: columns.step, cursor: step };
+    const common = { x: columns.step, cursor: step, ...zoomOf(ctx) };
     cost.update({ ...common, series: [{ name: "C", values: columns.cost }], log: columns.cost.some((/** @type {number} */ value) => value > 1e6) });
     ratios.update({ ...common, series: lines("update_ratio") });
     updates.update({ ...common, series: lines("update_norm") });
