@@ -59,8 +59,9 @@ from chainrule.app.api.outgoing import Outgoing
 from chainrule.app.api.rates import LimitRates
 from chainrule.app.api.requests import RequestFigures, Requests
 from chainrule.app.config import Settings
+from chainrule.app.execution.dask_cluster import EngineUnusable
 from chainrule.app.execution.dispatcher import Dispatcher
-from chainrule.app.execution.placement import EngineUnusable, try_engine
+from chainrule.app.execution.placement import try_engine
 from chainrule.app.execution.reaper import Reaper
 from chainrule.app.services.monitoring import Monitoring
 from chainrule.app.services.watching import Watching

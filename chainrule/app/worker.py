@@ -9,8 +9,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from chainrule.app import logs
 from chainrule.app.config import Settings
+from chainrule.app.execution.dask_cluster import EngineUnusable
 from chainrule.app.execution.dispatcher import Dispatcher
-from chainrule.app.execution.placement import EngineUnusable, try_engine
+from chainrule.app.execution.placement import try_engine
 from chainrule.app.store.changes import Changes
 from chainrule.app.store.database import Database
 from chainrule.app.store.migrations import NewerSchema, upgrade

@@ -7,8 +7,9 @@ from concurrent.futures import Future
 from sqlalchemy.exc import SQLAlchemyError
 
 from chainrule.app.config import Settings
+from chainrule.app.execution.dask_cluster import EngineUnusable
 from chainrule.app.execution.housekeeping import Housekeeping
-from chainrule.app.execution.placement import EngineUnusable, make_placement
+from chainrule.app.execution.placement import make_placement
 from chainrule.app.execution.reaper import Reaper
 from chainrule.app.store import runs
 from chainrule.app.store.changes import Changes

@@ -11,6 +11,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from chainrule.app.config import Settings
+from chainrule.app.execution import dask_cluster
+from chainrule.app.execution.dask_cluster import RESOURCE
 from chainrule.app.services import training
 from chainrule.app.store import runs
 from chainrule.app.store.database import Database
@@ -18,8 +20,6 @@ from chainrule.engine import Data, TrainingConfig, blas
 from chainrule.engine.arrays import FloatArray
 from chainrule.engine.sharding import Part, Shard
 
-RESOURCE = "shard"
-"""What a Dask worker is started with that is for shards; no pilot goes there."""
 LOOK_S = 0.1
 ALIKE = ("numpy", "blas", "blas_threads", "blas_kernel", "numpy_simd", "machine")
 """What all shards of a run must have in common, of `training.builds`: else its bits would depend on who took which."""
@@ -42,7 +42,7 @@ class Seat:
     """A place in a worker: one shard of one run, as an actor.
 
     Args:
-        protocol, sender: as of `pilot.fly`.
+        protocol, sender: as of `dask_cluster.agree`.
         builds: of rank 0.
         run_id: the run.
         number: which shard.
@@ -53,9 +53,7 @@ class Seat:
     """
 
     def __init__(self, protocol: int, sender: str, builds: dict[str, Any], run_id: str, number: int) -> None:
-        from chainrule.app.execution import pilot
-
-        pilot.agree(protocol, sender)
+        dask_cluster.agree(protocol, sender)
         settings = Settings()
         blas.set_threads(settings.blas_threads)
         here = training.builds(settings)
@@ -105,11 +103,9 @@ class Gang:
             GangIncomplete: some have found none in time, or the cluster does not answer.
             ShardLost: one cannot be opened.
         """
-        from chainrule.app.execution.placement import EngineUnusable, connect
-
         try:
-            self._client = connect(self._settings)
-        except EngineUnusable as error:
+            self._client = dask_cluster.connect(self._settings)
+        except dask_cluster.EngineUnusable as error:
             raise GangIncomplete(str(error)) from error
         try:
             self._actors = self._gather()
@@ -140,9 +136,7 @@ class Gang:
 
     def _gather(self) -> list[Any]:
         """Ask for all places at once and wait for them."""
-        from chainrule.app.execution import pilot
-
-        told = *pilot.speaks(), training.builds(self._settings), self._run_id
+        told = *dask_cluster.speaks(), training.builds(self._settings), self._run_id
         alone = {"actor": True, "pure": False, "retries": 0, "resources": {RESOURCE: 1}}
         places = [self._client.submit(Seat, *told, number, **alone) for number in range(1, self._others + 1)]
         until = time.monotonic() + self._settings.gang_timeout_s

@@ -11,23 +11,17 @@ import threading
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-import chainrule
 from chainrule.app import logs, tracing
 from chainrule.app.config import Settings
+from chainrule.app.execution.dask_cluster import agree
 from chainrule.app.execution.presence import Presence
 from chainrule.app.execution.standby import Standby
 from chainrule.app.execution.supervisor import supervise_once
 from chainrule.app.store.database import Database
 
-PROTOCOL = 1
-"""Raised with every change that pilots sent before would not survive."""
 log = logging.getLogger(__name__)
 _guard = threading.Lock()
 _hosts: "list[_Host]" = []
-
-
-class VersionMismatch(Exception):
-    """A pilot was sent by another version of Chainrule than the one it landed on."""
 
 
 @dataclass
@@ -66,24 +60,6 @@ def fly(protocol: int, sender: str, slots: int) -> list[str]:
             last = host.stopping.is_set() and not host.flying
         if last:
             host.leaving.close()
-
-
-def speaks() -> tuple[int, str]:
-    """Tell which protocol and version of Chainrule are installed here."""
-    return PROTOCOL, chainrule.__version__
-
-
-def agree(protocol: int, sender: str) -> None:
-    """Insist on one version here and where somebody sends from.
-
-    Raises:
-        VersionMismatch: they are two.
-    """
-    if (protocol, sender) != speaks():
-        raise VersionMismatch(
-            f"this was sent by Chainrule {sender} (protocol {protocol}), and this worker has "
-            f"{chainrule.__version__} (protocol {PROTOCOL}); install the same version on both"
-        )
 
 
 def land() -> None:

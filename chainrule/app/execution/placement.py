@@ -6,24 +6,18 @@ import math
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from ipaddress import ip_address
 from typing import Any, Protocol
 
-import chainrule
 from chainrule.app.config import Settings
 from chainrule.app.execution import pilot
-from chainrule.app.execution.gang import RESOURCE
+from chainrule.app.execution.dask_cluster import CONNECT_S, RESOURCE, EngineUnusable, address_of, speaks
 from chainrule.app.execution.presence import Presence
 from chainrule.app.execution.standby import Standby
 from chainrule.app.execution.supervisor import supervise_once
 from chainrule.app.store.database import Database
 
-CONNECT_S, ANSWER_S = 10, 3
+ANSWER_S = 3
 log = logging.getLogger(__name__)
-
-
-class EngineUnusable(Exception):
-    """The engine that is asked for cannot be used; says why and what to do."""
 
 
 class Placement(Protocol):
@@ -106,7 +100,7 @@ class Cluster:
         self._seats = False  # whether there are workers for shards, where no pilot is to go
         self._scheduler = ""  # the one that knows that pilots are to land when a worker ends
         self._asked_at = -math.inf
-        self._options = {} if settings.engine == "dask" else _connection(settings, distributed.Security)
+        self._options = {} if settings.engine == "dask" else address_of(settings, distributed.Security)
 
     def start(self) -> None:
         """Make our own cluster, or connect to the one that is there; that may have gone since it was tried."""
@@ -151,7 +145,7 @@ class Cluster:
             where = list(self._threads)  # others may come, or take their place; only workers for shards are avoided
             executor = self._client.get_executor(pure=False, retries=0, workers=where, allow_other_workers=True)
         try:
-            sent: Future[list[str]] = executor.submit(pilot.fly, pilot.PROTOCOL, chainrule.__version__, room)
+            sent: Future[list[str]] = executor.submit(pilot.fly, *speaks(), room)
         except Exception as error:
             raise EngineUnusable(f"{self._settings.engine} takes no pilot: {error}") from error
         return sent
@@ -218,14 +212,14 @@ class Cluster:
         """Ask all workers; who does not answer has just ended or hangs, and pilots look for themselves."""
 
         async def ask(address: str) -> Any:
-            told = await self._client.run(pilot.speaks, workers=[address], on_error="return")
+            told = await self._client.run(speaks, workers=[address], on_error="return")
             return told[address]
 
         async def ask_all() -> list[Any]:
             waits = [asyncio.wait_for(ask(address), ANSWER_S) for address in addresses]
             return await asyncio.gather(*waits, return_exceptions=True)
 
-        ours, told_by = pilot.speaks(), zip(addresses, self._client.sync(ask_all), strict=True)
+        ours, told_by = speaks(), zip(addresses, self._client.sync(ask_all), strict=True)
         answers = {address: told for address, told in told_by if not isinstance(told, OSError | TimeoutError)}
         for told in answers.values():
             if isinstance(told, Exception):
@@ -235,21 +229,6 @@ class Cluster:
                 f"workers of {self._settings.engine} have not Chainrule {ours[1]} (protocol {ours[0]}) but "
                 f"{others}; install the same version everywhere"
             )
-
-
-def connect(settings: Settings) -> Any:
-    """Connect to the cluster that is there, from a training process in one of its workers.
-
-    Raises:
-        EngineUnusable: it does not answer.
-    """
-    import distributed
-
-    make: Any = distributed.Client
-    try:
-        return make(**_connection(settings, distributed.Security), timeout=CONNECT_S, direct_to_workers=True)
-    except (OSError, TimeoutError) as error:
-        raise EngineUnusable(f"no Dask scheduler answers at {settings.engine}: {error}") from error
 
 
 def try_engine(settings: Settings) -> None:
@@ -263,31 +242,3 @@ def try_engine(settings: Settings) -> None:
         if settings.engine != "dask":
             cluster.connect()
             cluster.drain()
-
-
-def _connection(settings: Settings, security: Any) -> dict[str, Any]:
-    """Say how a cluster is reached: on this machine as it is, elsewhere by TLS only.
-
-    Raises:
-        EngineUnusable: without certificates, or with a database that its workers cannot reach.
-    """
-    place = settings.engine.removeprefix("dask://")
-    host = place.rpartition(":")[0].strip("[]")
-    if _is_here(host):
-        return {"address": f"tcp://{place}"}
-    if settings.database_url.startswith("sqlite"):
-        raise EngineUnusable("workers on other machines cannot share an SQLite file; use PostgreSQL")
-    secured = security(require_encryption=True)
-    if not (secured.tls_ca_file and secured.tls_client_cert and secured.tls_client_key):
-        raise EngineUnusable(
-            f"{settings.engine} is another machine, and Dask executes whatever reaches it: set up TLS "
-            "(DASK_DISTRIBUTED__COMM__TLS__CA_FILE, …__TLS__CLIENT__CERT and …__TLS__CLIENT__KEY), or use loopback"
-        )
-    return {"address": f"tls://{place}", "security": secured}
-
-
-def _is_here(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -18,10 +18,11 @@ from pydantic import ValidationError
 from sqlalchemy import select
 
 from chainrule.app.config import Settings
-from chainrule.app.execution import pilot
+from chainrule.app.execution import dask_cluster, pilot
 from chainrule.app.execution import placement as placements
+from chainrule.app.execution.dask_cluster import EngineUnusable
 from chainrule.app.execution.dispatcher import Dispatcher
-from chainrule.app.execution.placement import EngineUnusable, try_engine
+from chainrule.app.execution.placement import try_engine
 from chainrule.app.services import runs as services
 from chainrule.app.store.changes import Changes
 from chainrule.app.store.database import Database
@@ -275,7 +276,7 @@ def test_a_cluster_with_another_version_is_refused(
     settings: Settings, cluster: Dask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = on(cluster, settings)
-    monkeypatch.setattr(pilot, "PROTOCOL", pilot.PROTOCOL + 1)
+    monkeypatch.setattr(dask_cluster, "PROTOCOL", dask_cluster.PROTOCOL + 1)
     wait_for(lambda: "install the same version" in refusal(engine))  # once there is a worker
 
 
@@ -288,8 +289,8 @@ def refusal(settings: Settings) -> str:
 
 
 def test_a_pilot_of_another_version_does_nothing() -> None:
-    with pytest.raises(pilot.VersionMismatch, match="install the same version on both"):
-        pilot.fly(pilot.PROTOCOL, "0.0.0", 1)
+    with pytest.raises(dask_cluster.VersionMismatch, match="install the same version on both"):
+        pilot.fly(dask_cluster.PROTOCOL, "0.0.0", 1)
 
 
 @pytest.mark.parametrize(

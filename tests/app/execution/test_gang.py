@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select
 
 from chainrule.app.config import Settings
-from chainrule.app.execution import pilot
+from chainrule.app.execution import dask_cluster
 from chainrule.app.execution.gang import Seat, UnlikeShards
 from chainrule.app.services import lineage, training, verifications
 from chainrule.app.services import runs as services
@@ -152,9 +152,9 @@ def test_a_gang_without_places_gives_its_slot_back_in_time_and_costs_nothing(
 def test_a_worker_that_would_compute_other_bits_takes_no_shard(settings: Settings) -> None:
     other = training.builds(settings) | {"numpy": "1.0", "blas_kernel": "Z80"}
     with pytest.raises(UnlikeShards, match=r"numpy .* instead of 1.0, blas_kernel .* instead of Z80"):
-        Seat(*pilot.speaks(), other, "run_x", 1)
-    with pytest.raises(pilot.VersionMismatch, match="install the same version on both"):
-        Seat(pilot.PROTOCOL, "0.0.0", training.builds(settings), "run_x", 1)
+        Seat(*dask_cluster.speaks(), other, "run_x", 1)
+    with pytest.raises(dask_cluster.VersionMismatch, match="install the same version on both"):
+        Seat(dask_cluster.PROTOCOL, "0.0.0", training.builds(settings), "run_x", 1)
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
