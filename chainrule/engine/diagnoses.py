@@ -5,6 +5,7 @@ import numpy as np
 from chainrule.engine.config import TrainingConfig
 from chainrule.engine.data import Data
 from chainrule.engine.examination import Facts, Point
+from chainrule.engine.member import class_weights
 from chainrule.engine.training import Epoch
 
 
@@ -14,7 +15,16 @@ def facts_of(config: TrainingConfig, data: Data) -> Facts:
     if data.labels is not None and classes and data.samples:
         rarest = float(np.bincount(data.labels, minlength=classes).min()) / data.samples
     last = config.network.layers[-1]
-    return Facts(classes, last.units, last.activation, config.cost, config.batch(data.samples), rarest)
+    weight = _mean_weight(config, data)
+    return Facts(classes, last.units, last.activation, config.cost, config.batch(data.samples), rarest, weight)
+
+
+def _mean_weight(config: TrainingConfig, data: Data) -> float:
+    """(1/m) Σᵢ w⁽ⁱ⁾: what the same error of every sample is multiplied by in C."""
+    weights = np.ones(data.samples) if data.weights is None else data.weights
+    if config.class_weights is not None and data.labels is not None:
+        weights = class_weights(config, data)[data.labels] * weights
+    return float(np.mean(weights, dtype=np.float64))
 
 
 def point_of(epoch: Epoch) -> Point:

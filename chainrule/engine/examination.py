@@ -32,6 +32,7 @@ class Facts:
         cost: its name.
         batch: samples in a full batch.
         rarest: the rarest class's share of the training samples; None where there are none.
+        weight: the mean of what the training samples' errors weigh.
     """
 
     classes: int
@@ -40,6 +41,7 @@ class Facts:
     cost: str
     batch: int
     rarest: float | None = None
+    weight: float = 1.0
 
     @property
     def chance_error(self) -> float | None:
@@ -48,13 +50,13 @@ class Facts:
 
     @property
     def chance_cost(self) -> float | None:
-        """C of outputs that know nothing: ln K of softmax, n_L·ln 2 of sigmoid, and likewise of mse."""
+        """C of outputs that know nothing: w̄·ln K of softmax, w̄·n_L·ln 2 of sigmoid, and likewise of mse."""
         if self.classes < 2 or self.output not in ("softmax", "sigmoid"):
             return None
         if self.cost in ("cross_entropy", "binary_cross_entropy"):
-            return math.log(self.classes) if self.output == "softmax" else self.outputs * math.log(2)
+            return self.weight * (math.log(self.classes) if self.output == "softmax" else self.outputs * math.log(2))
         if self.cost == "mse":
-            return 0.5 * (1 - 1 / self.classes) if self.output == "softmax" else self.outputs / 8
+            return self.weight * (0.5 * (1 - 1 / self.classes) if self.output == "softmax" else self.outputs / 8)
         return None
 
 

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from chainrule.engine.activations import activation
 from chainrule.engine.arrays import FloatArray
 from chainrule.engine.network import NetworkSpec, classify
 
@@ -164,7 +165,7 @@ def described(
                 saturated = np.count_nonzero(np.abs(a - 0.5) > 0.5 - SIGMOID_WITHIN) / a.size
         twins = _twins(weights[number], weights[number + 1]) if first and number in A else None
         layers.append(LayerProbe(number, float(np.sqrt(dZ.sum() / (m * layer.units))), zeros, dead, saturated, twins))
-    predicted = None if classes == 0 else _distinct(Z_last, classes)
+    predicted = None if classes == 0 else _distinct(Z_last, spec.layers[-1].activation, classes)
     found = Probe(
         m, float(per_sample.mean()), square_of_mean, predicted, inputs.largest if first else None,
         inputs.spread if first else None, tuple(layers),
@@ -173,9 +174,9 @@ def described(
     return found if all(map(math.isfinite, numbers)) else None
 
 
-def _distinct(Z: FloatArray, classes: int) -> int:
-    # The largest pre-activation is the largest output; of one unit, a > ½ is z > 0.
-    chosen = (Z[0] > 0).astype(np.int64) if len(Z) == 1 else classify(Z, classes, axis=0)
+def _distinct(Z: FloatArray, output: str, classes: int) -> int:
+    # The largest pre-activation is the largest output; one output is held against ½.
+    chosen = classify(activation(output).forward(Z, axis=0) if len(Z) == 1 else Z, classes, axis=0)
     return int(np.count_nonzero(np.bincount(chosen, minlength=classes)))
 
 

@@ -4,9 +4,12 @@ import re
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from benchmarks.diagnoses import CASES, HEALTHY, MADE, examined, fired, wrongs
+from chainrule.engine import Epoch, OptimizerSpec, TrainingConfig, dense, digits, train
+from chainrule.engine.diagnoses import facts_of, point_of
 from chainrule.engine.examination import Examination, Facts, Point, Verdict, examine
 from chainrule.engine.initializers import INITIALIZERS
 from chainrule.engine.probe import LayerProbe, Probe
@@ -39,6 +42,19 @@ def test_every_rule_but_hints_is_expected_of_a_training_that_fails() -> None:
     assert {"one_class", "plateau"} <= fired(examined("digits", CASES["zero W"], "sgd").verdicts).keys()
     assert {"batch_small", "batch_large", "loss_mismatch"} <= expected
     assert len(HEALTHY) == 4
+
+
+@pytest.mark.parametrize("weights", [{"class_weights": (4.0,) * 10}, {"class_weights": "balanced"}, {}])
+def test_what_samples_weigh_is_in_the_cost_at_chance(weights: dict[str, Any]) -> None:
+    made = TrainingConfig(
+        dense(64, (16, "tanh"), (10, "softmax")), epochs=6, batch_size=32, optimizer=OptimizerSpec("sgd", 0.1),
+        gradients_every=1, **weights,
+    )  # fmt: skip
+    data = digits() if weights else replace(digits(), weights=np.full(digits().samples, 7.0))
+    facts = facts_of(made, data)
+    points = [point_of(epoch) for epoch in train(made, data) if isinstance(epoch, Epoch)]
+    assert facts.chance_cost == pytest.approx(points[0].cost, rel=0.2)
+    assert {verdict.rule for verdict in examine(facts, points)} <= {"batch_large", "batch_small", "update_ratio"}
 
 
 def test_rules_are_complete_and_of_a_known_kind() -> None:

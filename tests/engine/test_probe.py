@@ -20,6 +20,7 @@ from chainrule.engine import (
     goal,
     train,
     train_stacked,
+    xor,
 )
 from chainrule.engine.coherence import measure, summarize
 from chainrule.engine.probe import Inputs, Probe
@@ -69,6 +70,15 @@ def test_the_probe_is_what_the_reading_path_finds(kind: str, weights: tuple[floa
             assert probe.trace == pytest.approx(found["trace_sigma"].value, rel=1e-9)
             assert probe.noise_scale == pytest.approx(found["noise_scale"].value, rel=1e-7)
         assert Probe.from_dict(probe.to_dict()) == probe
+
+
+@pytest.mark.parametrize("output", ["linear", "sigmoid"])
+def test_one_output_for_two_classes_is_held_against_a_half(output: str) -> None:
+    made = TrainingConfig(dense(2, (1, output)), epochs=2, cost="mse", optimizer=OptimizerSpec("sgd", 1.0), seed=1)
+    for epoch in (epoch for epoch in train(made, xor()) if isinstance(epoch, Epoch)):
+        A = forward(epoch.network, xor().X)[-1].A
+        assert epoch.probe is not None
+        assert epoch.probe.predicted == len(set((A > 0.5).ravel().tolist()))
 
 
 def test_rows_that_are_alike_and_inputs_are_looked_at_once() -> None:
