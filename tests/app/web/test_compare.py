@@ -42,6 +42,7 @@ def test_runs_are_told_apart_by_spec_curves_and_weights(
     assert findings(page) == []
     page.get_by_role("button", name="Take other out").click()
     expect(rows).to_have_count(2)
+    page.close()  # it asks about these runs
     with site.client() as client:
         for run in (shorter, other):
             client.delete(f"/v1/runs/{run['id']}", params={"purge": True}).raise_for_status()
