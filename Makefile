@@ -22,9 +22,7 @@ test: check  ## check everything: format, lint, types, imports, tests on SQLite 
 
 # Side by side: some compute while others wait. Status 5 is that ARGS chose nothing of a part.
 PARTS := test-engine test-api test-faults test-service
-# On a busy CI machine what has failed is tried once more, and said; what is wrong fails twice.
-tests = $(BIN)/python -m pytest -o cache_dir=.pytest_cache/$@ $(1) $(ARGS)
-pytest = $(tests) || test $$? = 5 || { test -n "$(CI)" && echo "ONCE MORE, what has failed:" && $(tests) --last-failed; }
+pytest = $(BIN)/python -m pytest -o cache_dir=.pytest_cache/$@ $(1) $(ARGS) || test $$? = 5
 FAULTS := tests/app/execution tests/chaos tests/test_outages.py tests/test_disks.py
 
 test-engine: $(VENV)/dev

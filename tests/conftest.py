@@ -95,7 +95,18 @@ class _Fresh:
         if "postgresql" not in self._templates:
             self._templates["postgresql"] = self._create(base, "")
             _migrate(self._templates["postgresql"])
-        return self._create(base, f'TEMPLATE "{self._templates["postgresql"].partition("?")[0].rpartition("/")[2]}"')
+        # Copied as files, which is quick where nothing waits for the disk, as with our own server.
+        how = "" if os.environ.get("CHAINRULE_TEST_POSTGRES_URL") else "STRATEGY FILE_COPY"
+        return self._create(base, f'TEMPLATE "{_name(self._templates["postgresql"])}" {how}')
+
+    def remove(self, url: str) -> None:
+        """Remove a database that nobody will ask for again."""
+        if url.startswith("sqlite"):
+            for path in self._folder.glob(f"{Path(url).name}*"):
+                path.unlink()
+        else:
+            with psycopg.connect(self._request.getfixturevalue("postgresql_url"), autocommit=True) as connection:
+                connection.execute(f'DROP DATABASE IF EXISTS "{_name(url)}" WITH (FORCE)'.encode())
 
     def _create(self, base: str, template: str) -> str:
         name = f"chainrule_{uuid.uuid4().hex}"
@@ -104,6 +115,10 @@ class _Fresh:
             connection.execute(f'CREATE DATABASE "{name}" {template}'.encode())
         path, mark, query = base.partition("?")
         return f"{path.rpartition('/')[0]}/{name}{mark}{query}"
+
+
+def _name(url: str) -> str:
+    return url.partition("?")[0].rpartition("/")[2]
 
 
 def _migrate(url: str) -> None:
@@ -125,9 +140,11 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(params=KINDS)
-def database_url(request: pytest.FixtureRequest, fresh: _Fresh) -> str:
+def database_url(request: pytest.FixtureRequest, fresh: _Fresh) -> Iterator[str]:
     """The URL of an empty database of each kind in turn."""
-    return fresh.url(request.param)
+    url = fresh.url(request.param)
+    yield url
+    fresh.remove(url)
 
 
 @pytest.fixture

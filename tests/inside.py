@@ -25,7 +25,14 @@ class _Inside(httpx.BaseTransport):
     async def _answer(self, request: httpx.Request) -> httpx.Response:
         given = httpx.Request(request.method, request.url, headers=request.headers, content=request.read())
         answer = await self._asgi.handle_async_request(given)
-        return httpx.Response(answer.status_code, headers=answer.headers, content=await answer.aread())
+        return httpx.Response(
+            answer.status_code, headers=answer.headers, content=b"".join([part async for part in answer.aiter_raw()])
+        )
+
+
+def another(client: httpx.Client, **options: Any) -> httpx.Client:
+    """Open another client to the service that a client talks to."""
+    return httpx.Client(transport=client._transport, base_url=client.base_url, **options)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from chainrule.engine.gradients import gradients
 from tests.engine.problems import NORMALIZED, PROBLEMS, Problem
 
 Array = NDArray[Any]
-SHOWN = [*PROBLEMS[::23], *NORMALIZED]
+SHOWN = [*PROBLEMS[::12], *NORMALIZED]
 
 
 def materialised(network: Network, cost_name: str, X: Array, Y: Array, weights: Array | None) -> Array:

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from chainrule.app.api.schemas.datasets import Dataset, DatasetPage, Preview
+from chainrule.app.config import Settings
 from chainrule.engine import BUILT_IN
 from tests.app.api.calls import FLOWERS, LONG, XOR, finished, refused, stop, submit, upload
 from tests.conftest import KINDS
-from tests.service import serving
+from tests.inside import inside
 
 ROWS: dict[str, Any] = {
     "name": "rows",
@@ -327,10 +328,10 @@ def test_a_dataset_that_a_run_uses_cannot_be_deleted_until_the_run_is(client: ht
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_dataset_outlives_its_local_copies_and_the_service(fresh: Any, tmp_path: Path, kind: str) -> None:
     url = fresh.url(kind)
-    with serving(database_url=url, cache_dir=tmp_path / "one", slots=0) as service, service.client() as client:
+    with inside(Settings(database_url=url, cache_dir=tmp_path / "one", slots=0)) as (client, _):
         dataset_id = upload(client, FLOWERS)["id"]
         shown = client.get(f"/v1/datasets/{dataset_id}/preview").json()
-    with serving(database_url=url, cache_dir=tmp_path / "another", slots=0) as service, service.client() as client:
+    with inside(Settings(database_url=url, cache_dir=tmp_path / "another", slots=0)) as (client, _):
         assert client.get(f"/v1/datasets/{dataset_id}/preview").json() == shown
         for copy in (tmp_path / "another").iterdir():
             copy.write_bytes(b"damaged")

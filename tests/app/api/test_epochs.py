@@ -300,7 +300,7 @@ def test_streams_are_closed_when_the_service_ends(fresh: Any, cache_dir: Path, k
             time.sleep(0.3)
             started = time.monotonic()
             assert service.stop() == 0
-            assert time.monotonic() - started < 10
+            assert time.monotonic() - started < 50, "it waited for those who wait"
             assert all(watcher.result() for watcher in watchers)
             assert waiter.result() == 200
         assert "Traceback" not in service.log.read_text()

@@ -9,7 +9,9 @@ import httpx
 import psycopg
 
 from chainrule.app.api.schemas.monitoring import Live, Ready, Status
+from chainrule.app.config import Settings
 from tests.app.api.calls import DIGITS, refused
+from tests.inside import inside
 from tests.service import Service, serving, working
 
 
@@ -30,7 +32,7 @@ def test_a_probe_may_carry_parameters_that_mean_nothing(client: httpx.Client) ->
 
 def test_a_database_with_another_schema_is_not_ready_but_alive(fresh: Any, cache_dir: Path) -> None:
     url = fresh.url("sqlite")
-    with serving(database_url=url, cache_dir=cache_dir, slots=0) as service, service.client() as client:
+    with inside(Settings(database_url=url, cache_dir=cache_dir, slots=0)) as (client, _):
         with sqlite3.connect(url.removeprefix("sqlite:///")) as database:
             database.execute("UPDATE alembic_version SET version_num = '0000'")
         database.close()
@@ -66,7 +68,7 @@ def test_a_database_that_hangs_is_not_ready_within_a_second(fresh: Any, cache_di
 
 def test_a_database_that_cannot_be_written_to_is_not_ready(fresh: Any, cache_dir: Path) -> None:
     url = fresh.url("postgresql")
-    with serving(database_url=url, cache_dir=cache_dir, slots=0) as service, service.client() as client:
+    with inside(Settings(database_url=url, cache_dir=cache_dir, slots=0)) as (client, _):
         assert client.get("/v1/health/ready").status_code == 200
         with psycopg.connect(url, autocommit=True) as other:
             name = other.info.dbname

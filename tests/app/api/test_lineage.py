@@ -11,9 +11,10 @@ import httpx
 import pytest
 
 from chainrule.app.api.schemas.runs import Run, Validated
+from chainrule.app.config import Settings
 from tests.app.api.calls import DIGITS, LONG, XOR, ended, finished, refused, stop, stream, submit
 from tests.conftest import KINDS
-from tests.service import serving
+from tests.inside import inside
 
 MOONS: dict[str, Any] = {
     "dataset": "moons",
@@ -89,8 +90,8 @@ def weights(client: httpx.Client, run_id: str) -> str:
 @pytest.fixture(scope="module", params=KINDS)
 def idle(request: pytest.FixtureRequest, fresh: Any, cache_dir: Path) -> Iterator[httpx.Client]:
     """A client to a service that trains nothing and holds two runs at most."""
-    settings = {"database_url": fresh.url(request.param), "cache_dir": cache_dir, "slots": 0, "max_queued_runs": 2}
-    with serving(**settings) as service, service.client() as client:
+    url = fresh.url(request.param)
+    with inside(Settings(database_url=url, cache_dir=cache_dir, slots=0, max_queued_runs=2)) as (client, _):
         yield client
 
 

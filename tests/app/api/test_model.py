@@ -213,61 +213,58 @@ class Api(RuleBasedStateMachine):
     @rule(number=which, stale=rarely)
     def cancel(self, number: int, stale: bool) -> None:
         """Cancel a run."""
-        run_id, run = self.pick(number)
-        expected: int | str = 200
-        if run is None:
-            expected = "not_found"
-        elif stale:
-            expected = "precondition_failed"
-        elif run.status in (RunStatus.SUCCEEDED, RunStatus.FAILED):
-            expected = "conflict"
-        elif run.status is RunStatus.RUNNING:
-            expected, run.cancel = 202, True
-        elif run.status is not RunStatus.CANCELLED:
-            run.status, run.reason, run.cancel = RunStatus.CANCELLED, Reason.CANCEL_REQUESTED, True
-        self.change(expected, f"{run_id}/cancel", stale, run)
+
+        def decide(run: Run) -> int | str:
+            if run.status in (RunStatus.SUCCEEDED, RunStatus.FAILED):
+                return "conflict"
+            if run.status is RunStatus.RUNNING:
+                run.cancel = True
+                return 202
+            if run.status is not RunStatus.CANCELLED:
+                run.status, run.reason, run.cancel = RunStatus.CANCELLED, Reason.CANCEL_REQUESTED, True
+            return 200
+
+        self.change("cancel", number, stale, decide)
 
     @rule(number=which, stale=rarely)
     def pause(self, number: int, stale: bool) -> None:
         """Pause a run."""
-        run_id, run = self.pick(number)
-        expected: int | str = 200
-        if run is None:
-            expected = "not_found"
-        elif stale:
-            expected = "precondition_failed"
-        elif run.status.terminal or run.cancel:
-            expected = "conflict"
-        elif run.status is RunStatus.RUNNING:
-            expected, run.pause = 202, True
-        elif run.status is RunStatus.QUEUED:
-            run.status, run.reason = RunStatus.PAUSED, Reason.PAUSE_REQUESTED
-        self.change(expected, f"{run_id}/pause", stale, run)
+
+        def decide(run: Run) -> int | str:
+            if run.status.terminal or run.cancel:
+                return "conflict"
+            if run.status is RunStatus.RUNNING:
+                run.pause = True
+                return 202
+            if run.status is RunStatus.QUEUED:
+                run.status, run.reason = RunStatus.PAUSED, Reason.PAUSE_REQUESTED
+            return 200
+
+        self.change("pause", number, stale, decide)
 
     @rule(number=which, stale=rarely)
     def resume(self, number: int, stale: bool) -> None:
         """Resume a run."""
-        run_id, run = self.pick(number)
-        expected: int | str = 200
-        if run is None:
-            expected = "not_found"
-        elif stale:
-            expected = "precondition_failed"
-        elif run.status.terminal or run.cancel:
-            expected = "conflict"
-        elif run.status is RunStatus.RUNNING:
-            run.pause = False
-        elif run.status is RunStatus.PAUSED:
-            if len(self.model.queued()) >= MOST_QUEUED:
-                expected = "queue_full"
-            else:
-                run.status, run.reason = RunStatus.QUEUED, Reason.RESUMED
-        self.change(expected, f"{run_id}/resume", stale, run)
 
-    def change(self, expected: int | str, path: str, stale: bool, run: Run | None) -> None:
-        """Ask for a change, maybe decided by an older look at the run."""
+        def decide(run: Run) -> int | str:
+            if run.status.terminal or run.cancel:
+                return "conflict"
+            if run.status is RunStatus.RUNNING:
+                run.pause = False
+            elif run.status is RunStatus.PAUSED:
+                if len(self.model.queued()) >= MOST_QUEUED:
+                    return "queue_full"
+                run.status, run.reason = RunStatus.QUEUED, Reason.RESUMED
+            return 200
+
+        self.change("resume", number, stale, decide)
+
+    def change(self, what: str, number: int, stale: bool, decide: Callable[[Run], int | str]) -> None:
+        """Ask for a change, maybe decided by an older look at the run; `decide` changes the model's, and answers."""
+        run_id, run = self.pick(number)
+        expected = "not_found" if run is None else "precondition_failed" if stale else decide(run)
         headers = {"If-Match": '"r0"'} if stale else {}
-        response = self.ask(expected, "POST", f"/v1/runs/{path}", headers=headers)
+        response = self.ask(expected, "POST", f"/v1/runs/{run_id}/{what}", headers=headers)
         if run is not None and isinstance(expected, int):
             assert seen(response.json()) == run.shown()
 

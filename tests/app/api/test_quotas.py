@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,9 @@ import pytest
 
 from chainrule.app.config import Settings
 from chainrule.app.services import keys
-from chainrule.app.store.database import Database
 from tests.app.api.calls import FLOWERS, LONG, XOR, refused, stop, submit, upload
 from tests.conftest import KINDS
-from tests.service import serving
+from tests.inside import another, inside
 
 SWEEP: dict[str, Any] = {"run": XOR, "strategy": {"kind": "seeds", "count": 3}}
 
@@ -22,15 +21,12 @@ SWEEP: dict[str, Any] = {"run": XOR, "strategy": {"kind": "seeds", "count": 3}}
 @contextmanager
 def two_owners(url: str, cache_dir: Path, **limits: Any) -> Iterator[tuple[httpx.Client, httpx.Client]]:
     """A service that asks for keys, as alice and bob see it."""
-    with (
-        serving(database_url=url, cache_dir=cache_dir, **({"slots": 0} | limits), auth="keys") as service,
-        ExitStack() as stack,
-    ):
-        database = Database(url)
+    settings = Settings(database_url=url, cache_dir=cache_dir, auth="keys", **({"slots": 0} | limits))
+    with inside(settings) as (client, database):
         shown = [keys.create(database, name, name="", scope="admin")["key"] for name in ("alice", "bob")]
-        database.dispose()
-        alice, bob = (stack.enter_context(service.client(headers={"Authorization": f"Bearer {key}"})) for key in shown)
-        yield alice, bob
+        alice, bob = (another(client, headers={"Authorization": f"Bearer {key}"}) for key in shown)
+        with alice, bob:
+            yield alice, bob
 
 
 def statuses(client: httpx.Client) -> list[str]:

@@ -12,6 +12,7 @@ from chainrule.app.api import bodies, rates
 from chainrule.app.api.rates import Buckets
 from chainrule.app.config import Settings
 from tests.app.api.calls import XOR, finished, refused
+from tests.inside import inside
 from tests.service import Service, serving
 
 
@@ -42,10 +43,8 @@ def test_clients_that_are_many_take_little_memory(monkeypatch: pytest.MonkeyPatc
 
 
 def test_who_asks_too_often_is_told_when_to_come_back(fresh: Any, cache_dir: Path) -> None:
-    with (
-        serving(database_url=fresh.url("sqlite"), cache_dir=cache_dir, slots=0, rate_limit=30) as service,
-        service.client() as client,
-    ):
+    settings = Settings(database_url=fresh.url("sqlite"), cache_dir=cache_dir, slots=0, rate_limit=30)
+    with inside(settings) as (client, _):
         answers = [client.get("/v1/runs")]
         while answers[-1].status_code == 200 and len(answers) < 1000:  # half a one comes back each second meanwhile
             answers.append(client.get("/v1/runs"))

@@ -12,10 +12,11 @@ import httpx
 import pytest
 
 from chainrule.app.api.schemas.runs import Attempt, Run, RunPage, Validated
+from chainrule.app.config import Settings
 from chainrule.engine import ACTIVATIONS, COSTS, INITIALIZERS, OPTIMIZERS, SCHEDULES
 from tests.app.api.calls import DIGITS, FLOWERS, LONG, XOR, ended, finished, refused, stop, submit, upload
 from tests.conftest import KINDS
-from tests.service import serving
+from tests.inside import inside
 
 TINY = XOR | {"epochs": 1}
 HIDDEN = {"units": 4, "activation": "tanh"}
@@ -31,8 +32,8 @@ def layers(*given: dict[str, Any]) -> dict[str, Any]:
 @pytest.fixture(scope="module", params=KINDS)
 def idle(request: pytest.FixtureRequest, fresh: Any, cache_dir: Path) -> Iterator[httpx.Client]:
     """A client to a service that trains nothing and holds three runs at most."""
-    settings = {"database_url": fresh.url(request.param), "cache_dir": cache_dir, "slots": 0, "max_queued_runs": 3}
-    with serving(**settings) as service, service.client() as client:
+    url = fresh.url(request.param)
+    with inside(Settings(database_url=url, cache_dir=cache_dir, slots=0, max_queued_runs=3)) as (client, _):
         yield client
 
 
@@ -511,8 +512,8 @@ def test_a_run_that_has_ended_or_is_to_be_cancelled_is_neither_paused_nor_resume
 
 
 def test_a_paused_run_does_not_come_back_into_a_queue_that_is_full(fresh: Any, cache_dir: Path) -> None:
-    url = fresh.url("sqlite")
-    with serving(database_url=url, cache_dir=cache_dir, slots=0, max_queued_runs=1) as service, service.client() as own:
+    settings = Settings(database_url=fresh.url("sqlite"), cache_dir=cache_dir, slots=0, max_queued_runs=1)
+    with inside(settings) as (own, _):
         first = submit(own, XOR)["id"]
         assert own.post(f"/v1/runs/{first}/pause").status_code == 200
         submit(own, XOR)
@@ -588,7 +589,7 @@ def test_latest_names_the_run_submitted_last_and_only_for_reading(client: httpx.
 
 
 def test_latest_of_none_says_how_to_submit_one(fresh: Any, cache_dir: Path) -> None:
-    with serving(database_url=fresh.url("sqlite"), cache_dir=cache_dir, slots=0) as service, service.client() as client:
+    with inside(Settings(database_url=fresh.url("sqlite"), cache_dir=cache_dir, slots=0)) as (client, _):
         refused(client.get("/v1/runs/latest"), "not_found", None, "POST /v1/runs")
         assert client.get("/v1/runs").json() == {"items": [], "next_cursor": None}
 

@@ -7,8 +7,10 @@ from typing import Any
 import httpx
 import pytest
 
+from chainrule.app.config import Settings
 from tests.app.api.calls import FLOWERS, XOR, finished, refused, submit, upload
 from tests.conftest import KINDS
+from tests.inside import inside
 from tests.service import serving
 
 SWEEP: dict[str, Any] = {"run": XOR, "strategy": {"kind": "seeds", "count": 40}}
@@ -18,10 +20,10 @@ SWEEP: dict[str, Any] = {"run": XOR, "strategy": {"kind": "seeds", "count": 40}}
 def test_with_no_room_left_runs_sweeps_and_datasets_are_refused_until_something_is_purged(
     fresh: Any, cache_dir: Path, kind: str
 ) -> None:
-    settings = {"database_url": fresh.url(kind), "cache_dir": cache_dir, "slots": 0}
-    with serving(**settings) as service, service.client() as client:
+    settings = Settings(database_url=fresh.url(kind), cache_dir=cache_dir, slots=0)
+    with inside(settings) as (client, _):
         size = client.post("/v1/runs", params={"validate_only": True}, json=XOR).json()["estimate"]["storage_bytes"]
-    with serving(**settings, max_total_storage_bytes=2 * size + 100) as service, service.client() as client:
+    with inside(settings.model_copy(update={"max_total_storage_bytes": 2 * size + 100})) as (client, _):
         first, _ = submit(client, XOR), submit(client, XOR)
         problem = refused(client.post("/v1/runs", json=XOR), "storage_full", None, f"{size:,} bytes", "purge=true")
         assert (problem["limit"], problem["value"]) == (2 * size + 100, 3 * size)

@@ -9,11 +9,13 @@ import pytest
 from sqlalchemy import update
 
 from chainrule.app.api.schemas.runs import Run
+from chainrule.app.config import Settings
 from chainrule.app.store import models
 from chainrule.app.store.database import Database
 from chainrule.app.store.models import Checkpoint, Epoch
 from tests.app.api.calls import DIGITS, LONG, XOR, ended, finished, refused, stop, submit
 from tests.conftest import KINDS
+from tests.inside import inside
 from tests.service import Service, serving
 
 MOONS: dict[str, Any] = {
@@ -252,7 +254,7 @@ def test_with_its_run_deleted_a_verification_says_that_there_is_nothing_to_compa
     url = fresh.url("sqlite")
     with serving(database_url=url, cache_dir=cache_dir, slots=1) as service, service.client() as client:
         run = finished(client, XOR)
-    with serving(database_url=url, cache_dir=cache_dir, slots=0) as service, service.client() as client:
+    with inside(Settings(database_url=url, cache_dir=cache_dir, slots=0)) as (client, _):
         made = asked(client, run["id"])["id"]
         assert client.delete(f"/v1/runs/{run['id']}", params={"purge": True}).status_code == 204
     with serving(database_url=url, cache_dir=cache_dir, slots=1) as service, service.client() as client:
