@@ -238,3 +238,15 @@ def activation(name: str, field: str = "") -> Activation:
     if name not in ACTIVATIONS:
         raise UnknownNameError("activation", name, ACTIVATIONS, field)
     return ACTIVATIONS[name]
+
+
+SATURATED = {"tanh": (-0.97, 0.97), "sigmoid": (0.02, 0.98)}
+"""Outputs beyond are saturated: g′ is next to 0 there."""
+
+
+def saturated(name: str, A: FloatArray) -> float | None:
+    """Tell which share of outputs is near an end of the function's range; None of a function without such ends."""
+    if name not in SATURATED:
+        return None
+    low, high = SATURATED[name]
+    return np.count_nonzero((low > A) | (high < A)) / A.size

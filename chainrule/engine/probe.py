@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chainrule.engine.activations import activation
+from chainrule.engine.activations import activation, saturated
 from chainrule.engine.arrays import FloatArray
 from chainrule.engine.network import NetworkSpec, classify
 
@@ -42,7 +42,6 @@ EQUATIONS = {
     "spread_of_inputs": "largest over smallest standard deviation of the columns of A[0] that are not constant; at "
     "epoch 0",
 }
-TANH_FROM, SIGMOID_WITHIN = 0.97, 0.02
 
 
 @dataclass(frozen=True)
@@ -154,17 +153,14 @@ def described(
         dZ = squares[number].astype(np.float64) * m**2
         below = inputs.squares if number == 1 else np.einsum("ij,ij->j", A[number - 1], A[number - 1])
         per_sample += dZ * (below + 1)
-        zeros = dead = saturated = None
+        zeros = dead = near_an_end = None
         if (a := A.get(number)) is not None:
             if layer.activation == "relu":
                 zeros = (a.size - np.count_nonzero(a)) / a.size
                 dead = (len(a) - np.count_nonzero(np.maximum.reduce(a, axis=1))) / len(a)
-            elif layer.activation == "tanh":
-                saturated = np.count_nonzero(np.abs(a) > TANH_FROM) / a.size
-            elif layer.activation == "sigmoid":
-                saturated = np.count_nonzero(np.abs(a - 0.5) > 0.5 - SIGMOID_WITHIN) / a.size
+            near_an_end = saturated(layer.activation, a)
         twins = _twins(weights[number], weights[number + 1]) if first and number in A else None
-        layers.append(LayerProbe(number, float(np.sqrt(dZ.sum() / (m * layer.units))), zeros, dead, saturated, twins))
+        layers.append(LayerProbe(number, float(np.sqrt(dZ.sum() / (m * layer.units))), zeros, dead, near_an_end, twins))
     predicted = None if classes == 0 else _distinct(Z_last, spec.layers[-1].activation, classes)
     found = Probe(
         m, float(per_sample.mean()), square_of_mean, predicted, inputs.largest if first else None,

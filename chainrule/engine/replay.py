@@ -11,7 +11,8 @@ Along a step the cost is C(θ + s·Δ), θ all parameters and Δ their update: s
 ended. A parabola is fitted to cost and slope at both, each weighed by one over its variance over the samples, and
 
     α = 1/s* − 1,  s* its minimum: 0 where the step went to the minimum, −1 to 0 short of it, above 0 beyond it, and 1
-                   as far up the other side; −1 where the parabola bends down.
+                   as far up the other side; −1 where the parabola bends down, and below −1 where the step set out
+                   uphill.
 
 Source of α: Mahsereci and Hennig (2015); Schneider, Dangel and Hennig (2021), "Cockpit", section 2.2.
 """

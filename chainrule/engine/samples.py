@@ -13,7 +13,8 @@ EQUATIONS = {
     "cost": "E⁽ⁱ⁾, the sample's own error, without its weight",
     "confidence": "the largest of a[L]⁽ⁱ⁾; of one output for two classes max(a, 1 − a); of labels that hold or not the "
     "smallest max(a, 1 − a)",
-    "gradient_norm": "‖g⁽ⁱ⁾‖ = √Σ_l ‖dZ[l]⁽ⁱ⁾‖²·(‖A[l-1]⁽ⁱ⁾‖² + 1), of the sample's own dW and db, without the 1/m",
+    "gradient_norm": "‖g⁽ⁱ⁾‖ = √Σ_l ‖dZ[l]⁽ⁱ⁾‖²·(‖A[l-1]⁽ⁱ⁾‖² + 1), of the sample's own dW and db, with its weight and "
+    "without the 1/m; of layers that normalize those of γ and β are in it too",
 }
 
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from chainrule.engine.activations import saturated
 from chainrule.engine.arrays import FloatArray
 from chainrule.engine.network import Network, backward, forward
 
@@ -19,7 +19,6 @@ EQUATIONS = {
     "other functions",
     "dead": "share of units that are 0 for every one of these samples; null of functions other than relu",
 }
-SATURATED = {"tanh": (-0.97, 0.97), "sigmoid": (0.02, 0.98)}
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,6 @@ def signals(
     found = backward(caches, cost_name, Y, weights)
     measured = []
     for number, cache in enumerate(caches, start=1):
-        ends = SATURATED.get(cache.activation)
         measured.append(
             Signals(
                 layer=number,
@@ -72,15 +70,11 @@ def signals(
                 A_rms=_rms(cache.A),
                 dZ_rms=_rms(found[f"dZ{number}"]),
                 zeros=float(np.mean(cache.A == 0)),
-                saturated=None if ends is None else float(np.mean(_outside(cache.A, *ends))),
+                saturated=saturated(cache.activation, cache.A),
                 dead=float(np.mean(~cache.A.any(axis=0))) if cache.activation == "relu" else None,
             )
         )
     return measured
-
-
-def _outside(A: FloatArray, low: float, high: float) -> NDArray[np.bool_]:
-    return np.less(A, low) | np.greater(A, high)
 
 
 def _norm(array: FloatArray) -> float:

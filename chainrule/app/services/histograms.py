@@ -21,7 +21,6 @@ from chainrule.engine.gradients import gradients
 from chainrule.engine.histograms import BINS, Histogram, Joint, histogram, joint, merged
 from chainrule.engine.network import EVALUATION_ROWS, backward, forward
 
-OF_NETWORK = ("W", "b")
 OF_SAMPLES = ("Z", "A", "dA", "dZ")
 OF_MEAN = ("dW", "db")
 UPDATE = "update"

@@ -15,13 +15,13 @@ from chainrule.engine import NetworkSpec, forward, walk
 from chainrule.engine.arrays import FloatArray, IntArray, generator
 from chainrule.engine.attributions import INTEGRATED, Attribution, attribute
 from chainrule.engine.network import EVALUATION_ROWS
-from chainrule.engine.pictures import Plane, principal_plane
+from chainrule.engine.pictures import principal_plane
 
 FARTHEST = 1e100
 """Outputs beyond it are shown there, so that squares of them are numbers; those that are none are shown at 0."""
 MARGIN = 0.1
 """Of the range of a feature, shown beyond it on either side."""
-LAST, OWN = BASES = ("last", "epoch")
+LAST, OWN = ("last", "epoch")
 
 
 def array(
@@ -115,7 +115,6 @@ class Embedding:
         chosen: positions in it of those shown.
         points: (m, 2).
         explained: shares of the variance at this epoch along each direction.
-        plane: of the basis.
     """
 
     run_id: str
@@ -126,7 +125,6 @@ class Embedding:
     chosen: IntArray
     points: FloatArray
     explained: tuple[float | None, float | None]
-    plane: Plane
 
 
 def embedding(
@@ -168,7 +166,7 @@ def embedding(
         )
     plane = principal_plane(made)
     return Embedding(
-        kept.run_id, kept.epoch, number, basis.epoch, batch, chosen, plane.points(own), plane.explained(own), plane
+        kept.run_id, kept.epoch, number, basis.epoch, batch, chosen, plane.points(own), plane.explained(own)
     )  # fmt: skip
 
 

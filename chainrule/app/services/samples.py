@@ -14,8 +14,8 @@ from chainrule.engine.arrays import FloatArray, IntArray
 from chainrule.engine.coherence import norms
 from chainrule.engine.samples import Judged, judge
 
-COST, CONFIDENCE, GRADIENT_NORM, INDEX = SORTS = ("cost", "confidence", "gradient_norm", "index")
-LARGEST, SMALLEST = ORDERS = ("largest", "smallest")
+COST, CONFIDENCE, GRADIENT_NORM, INDEX = ("cost", "confidence", "gradient_norm", "index")
+LARGEST, SMALLEST = ("largest", "smallest")
 
 
 @dataclass(frozen=True)

@@ -158,12 +158,11 @@ def _varied(spec: Mapping[str, Any]) -> list[Varied]:
         return [{"seed": strategy["first"] + number} for number in range(strategy["count"])]
     rng = generator(strategy["seed"], "sweep")
     return [
-        {path: _draw(rng, path, range_) for path, range_ in strategy["parameters"].items()}
-        for _ in range(strategy["count"])
+        {path: _draw(rng, range_) for path, range_ in strategy["parameters"].items()} for _ in range(strategy["count"])
     ]
 
 
-def _draw(rng: np.random.Generator, path: str, given: Mapping[str, Any]) -> Any:
+def _draw(rng: np.random.Generator, given: Mapping[str, Any]) -> Any:
     """Draw a value: one of `choices`, or a number from `low` to `high`, evenly or on a logarithmic scale."""
     if given.get("choices"):
         return given["choices"][int(rng.integers(len(given["choices"])))]

@@ -112,7 +112,8 @@ class CostAlong(Answer):
     )
     alpha: float | None = Field(
         description="1/s* − 1, s* the parabola's minimum: 0 where the step led to it, below 0 short of it, above 0 "
-        "beyond it, 1 as far up the other side; −1 where the parabola bends down. Null where it is undefined."
+        "beyond it, 1 as far up the other side; −1 where the parabola bends down, below −1 where the step set out "
+        "uphill. Null where it is undefined."
     )
     reason: str = Field(description="Why α is undefined; else empty.")
     equations: dict[str, str] = Field(description="Of each.")
