@@ -181,7 +181,7 @@ def _said(page: Page) -> Iterator[tuple[int, int, dict[str, Any]]]:
     It is all in the verdicts as they are now, so that everybody is told the same, whenever they listen.
     """
     for number, stored in enumerate(page.diagnoses):
-        verdict = diagnoses.view(stored, page.run_id)
+        verdict = diagnoses.view(stored)
         shown = {name: verdict[name] for name in TOLD}
         yield verdict["raised_at"], number, shown | {"epoch": verdict["raised_at"], "state": "raised"}
         if (cleared := verdict["cleared_at"]) is not None:

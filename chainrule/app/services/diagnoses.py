@@ -13,8 +13,8 @@ from sqlalchemy.orm import Session
 
 from chainrule.app.run_status import RunStatus
 from chainrule.app.services import training
-from chainrule.app.services.runs import diagnosed, found
-from chainrule.app.store import probes, runs
+from chainrule.app.services.runs import diagnosed, found, verdicts
+from chainrule.app.store import checkpoints, probes, runs
 from chainrule.app.store.database import Database
 from chainrule.app.store.models import Epoch, GradientRecord
 from chainrule.engine import Epoch as Trained
@@ -63,7 +63,7 @@ def of_run(database: Database, run_id: str) -> dict[str, Any]:
     """
     with database.reading() as session:
         run = found(runs.get(session, run_id), run_id)
-        shown = [view(verdict, run.id) for verdict in run.diagnoses or ()]
+        shown = [view(stored, _link(session, run.id, stored)) for stored in verdicts(run)]
         answer = {"run": run.id, "status": run.status, "done": RunStatus(run.status).terminal, "epoch": run.epochs_done}
     shown.sort(key=lambda one: (not one["active"], SEVERITY[one["severity"]], one["raised_at"]))
     return answer | {"items": shown}
@@ -88,8 +88,8 @@ def rule_view(rule: Rule) -> dict[str, Any]:
     }
 
 
-def view(stored: Mapping[str, Any], run_id: str) -> dict[str, Any]:
-    """Show a verdict with all that belongs to it."""
+def view(stored: Mapping[str, Any], link: str = "") -> dict[str, Any]:
+    """Show a verdict with all that belongs to it, and where there is more."""
     verdict = Verdict(**stored)
     rule = BY_ID[verdict.rule]
     return diagnosed(stored) | {
@@ -102,19 +102,21 @@ def view(stored: Mapping[str, Any], run_id: str) -> dict[str, Any]:
         "evidence": rule.evidence,
         "sentence": verdict.sentence,
         "fix": verdict.fix,
-        "link": _link(rule, run_id, verdict),
+        "link": link,
     }
 
 
-def _link(rule: Rule, run_id: str, verdict: Verdict) -> str:
-    base = f"/v1/runs/{run_id}"
-    if rule.see in ("epochs", "inputs"):
-        return f"{base}/{rule.see}"
-    if rule.see == "steps":
-        return f"{base}/epochs/{verdict.first}/steps" if verdict.first else f"{base}/epochs"
-    if rule.see == "gradients":
-        return f"{base}/gradients" + (f"?layer={verdict.layer}" if verdict.layer else "")
-    return f"{base}/checkpoints/{verdict.last}/{rule.see}"
+def _link(session: Session, run_id: str, stored: Mapping[str, Any]) -> str:
+    """Tell where more is to be seen: what is of a checkpoint, at the newest kept one up to the verdict's last epoch."""
+    see, base, layer, first = BY_ID[stored["rule"]].see, f"/v1/runs/{run_id}", stored["layer"], stored["first"]
+    if see in ("epochs", "inputs"):
+        return f"{base}/{see}"
+    if see == "steps":
+        return f"{base}/epochs/{first}/steps" if first else f"{base}/epochs"
+    if see == "gradients":
+        return f"{base}/gradients" + (f"?layer={layer}" if layer else "")
+    kept = checkpoints.newest_up_to(session, run_id, stored["last"])
+    return f"{base}/checkpoints" if kept is None else f"{base}/checkpoints/{kept}/{see}"
 
 
 def _point(epoch: Epoch, records: list[GradientRecord], probed: str | None) -> Point:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chainrule.app.run_status import RunStatus
-from chainrule.app.services.runs import found
+from chainrule.app.services.runs import found, verdicts
 from chainrule.app.store import epochs as store
 from chainrule.app.store import runs
 from chainrule.app.store.database import Database
@@ -53,7 +53,7 @@ def page(database: Database, run_id: str, *, after: int, limit: int, at_most: in
     with database.reading() as session:
         run = found(runs.get(session, run_id), run_id)
         state = (run.id, run.status, run.reason, run.detail, run.revision)
-        verdicts = run.diagnoses or ()
+        said = verdicts(run)
         if at_most is not None:
             total, last = store.count(session, run_id, after)
             if total > at_most:
@@ -63,7 +63,7 @@ def page(database: Database, run_id: str, *, after: int, limit: int, at_most: in
         read = _rows(store.page(session, run_id, after, limit + 1))
     more = len(read) > limit
     read = read[:limit]
-    return Page(*state, read, next_after=read[-1][0] if more else None, diagnoses=verdicts)
+    return Page(*state, read, next_after=read[-1][0] if more else None, diagnoses=said)
 
 
 def _rows(epochs: Sequence[Epoch]) -> list[tuple[Any, ...]]:

@@ -281,7 +281,7 @@ def view(run: Run, transitions: list[RunTransition] | None = None) -> dict[str, 
             "eta_s": _eta_s(run, steps_total),
         },
         "best_epoch": run.best_epoch,
-        "diagnoses": [diagnosed(verdict) for verdict in run.diagnoses or ()],
+        "diagnoses": [diagnosed(verdict) for verdict in verdicts(run)],
         "cost": run.cost,
         "error": run.error,
         "validation_cost": run.validation_cost,
@@ -304,6 +304,11 @@ def view(run: Run, transitions: list[RunTransition] | None = None) -> dict[str, 
             for t in transitions
         ]
     return shown
+
+
+def verdicts(run: Run) -> list[dict[str, Any]]:
+    """Give the verdicts on a run, as they are stored; those by rules that only another version has are left out."""
+    return [stored for stored in run.diagnoses or () if stored["rule"] in BY_ID]
 
 
 def diagnosed(stored: Mapping[str, Any]) -> dict[str, Any]:

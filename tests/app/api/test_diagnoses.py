@@ -52,6 +52,16 @@ def test_a_run_that_cannot_learn_is_told_why(client: httpx.Client, zeros: dict[s
         assert not any(brace in one["sentence"] + one["fix"] for brace in "{}")
 
 
+def test_every_link_of_a_verdict_leads_to_what_is_kept(client: httpx.Client) -> None:
+    run = finished(
+        client, ZEROS | {"name": "linked", "epochs": 11, "checkpoints": {"every": 4}, "gradients": {"every": 5}}
+    )
+    found = verdicts(client, run)
+    assert found
+    for one in found:
+        assert client.get(one["link"]).status_code == 200, one["link"]
+
+
 def test_a_run_has_its_verdicts_in_short_alone_and_in_lists(client: httpx.Client, zeros: dict[str, Any]) -> None:
     names = ("rule", "severity", "title", "layer", "first_epoch", "raised_at", "last_epoch", "active")
     short = [{name: one[name] for name in names} for one in verdicts(client, zeros)]

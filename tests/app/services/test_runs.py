@@ -10,9 +10,10 @@ import pytest
 from chainrule.app.config import Settings
 from chainrule.app.errors import AppError, Conflict, InvalidInput
 from chainrule.app.run_status import Reason, RunStatus
-from chainrule.app.services import datasets, plans, runs, training
+from chainrule.app.services import datasets, diagnoses, epochs, plans, runs, training
 from chainrule.app.store import runs as store
 from chainrule.app.store.database import Database
+from chainrule.app.store.models import Run
 from chainrule.app.store.runs import Attempt
 from chainrule.engine import RegularizationSpec, ScheduleSpec, compiled
 
@@ -51,6 +52,16 @@ def test_a_dataset_is_deleted_or_its_run_is_stored_but_never_both(database: Data
         assert refused.count(None) == 1, refused
         if refused[0] is not None:
             assert f"There is no dataset '{dataset}'" in str(refused[0])
+
+
+def test_a_verdict_by_a_rule_of_another_version_is_left_out(database: Database, settings: Settings) -> None:
+    run_id = runs.submit(database, settings, SPEC | {"dataset": "moons"}, key=None).run["id"]
+    of_tomorrow = {"rule": "of_tomorrow", "layer": None, "first": 1, "raised": 1, "last": 1, "cleared": None}
+    with database.writing() as session:
+        session.get_one(Run, run_id).diagnoses = [of_tomorrow]
+    assert runs.get(database, run_id)["diagnoses"] == []
+    assert diagnoses.of_run(database, run_id)["items"] == []
+    assert epochs.page(database, run_id, after=-1, limit=10).diagnoses == []
 
 
 def test_a_plan_says_all_that_determines_the_run(database: Database, settings: Settings) -> None:
