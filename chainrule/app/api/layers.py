@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Request
 
 from chainrule.app.api.dependencies import EpochName, IfNoneMatch, RunId, Service, json_only
 from chainrule.app.api.problems import documented
-from chainrule.app.api.questions import kept_answer
+from chainrule.app.api.questions import ETAG, UNCHANGED, kept_answer
 from chainrule.app.api.representations import finite, json_response
 from chainrule.app.api.schemas.layers import InitializationPreview, Layers
 from chainrule.app.api.schemas.specs import RunSpec
@@ -26,9 +26,9 @@ router = APIRouter(tags=["gradients"])
     responses={
         200: {
             "description": "Norms, root mean squares and shares of each layer.",
-            "headers": {"ETag": {"description": "Names weights and run.", "schema": {"type": "string"}}},
+            "headers": ETAG,
         },
-        304: {"description": "It is what you have."},
+        **UNCHANGED,
         **documented(NotFound, LimitExceeded),
     },
 )

@@ -50,8 +50,11 @@ REMEMBERED_BYTES = 64 * 2**20
 """Beginnings of epochs that took training to find are remembered up to so much, for whoever looks at another step."""
 AT_ONCE = 2
 """So many replays go on in one process; each takes as much memory as its run did."""
+MOST_WAITING = 8
+"""So many wait for a turn, each in a thread that nobody else has meanwhile."""
 PATIENCE_S = 20.0
 _turns = threading.BoundedSemaphore(AT_ONCE)
+_line = threading.BoundedSemaphore(AT_ONCE + MOST_WAITING)
 
 
 @dataclass(frozen=True)
@@ -171,21 +174,30 @@ def plan(database: Database, settings: Settings, run_id: str, epoch: str) -> Pla
 
 
 @contextmanager
-def _turn() -> Iterator[None]:
+def turn() -> Iterator[None]:
     """Wait for a turn to replay.
 
     Raises:
-        TooManyRequests: others take too long.
+        TooManyRequests: others take too long, or too many wait already.
     """
-    if not _turns.acquire(timeout=PATIENCE_S):
+    retry = {"Retry-After": str(round(PATIENCE_S))}
+    if not _line.acquire(blocking=False):
         raise TooManyRequests(
-            f"{AT_ONCE} epochs are being replayed already, and took longer than {PATIENCE_S:g} s; try again later.",
-            headers={"Retry-After": str(round(PATIENCE_S))},
+            f"{AT_ONCE} epochs are being replayed already, and {MOST_WAITING} more wait; try again later.",
+            headers=retry,
         )
     try:
-        yield
+        if not _turns.acquire(timeout=PATIENCE_S):
+            raise TooManyRequests(
+                f"{AT_ONCE} epochs are being replayed already, and took longer than {PATIENCE_S:g} s; try again later.",
+                headers=retry,
+            )
+        try:
+            yield
+        finally:
+            _turns.release()
     finally:
-        _turns.release()
+        _line.release()
 
 
 def look(
@@ -198,7 +210,7 @@ def look(
     """
     count = max(0, min(limit, planned.steps - after))
     looked, rows, last = list[Looked](), list[list[int]](), None
-    with _turn(), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+    with turn(), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         replay, numbers = _open(database, settings, planned, count)
         for step in _steps(planned, replay):
             if after < step.number <= after + count:
@@ -344,7 +356,7 @@ def _one(
         raise NotFound(
             f"Epoch {planned.epoch} of run {planned.run_id} has {planned.steps} steps, from 1; there is no {number}."
         )
-    with _turn(), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+    with turn(), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         replay, rows = _open(database, settings, planned, passes)
         values = batches.values_of(planned.engine.network, planned.engine.batch(len(rows)))
         if values > settings.max_inspect_values:
