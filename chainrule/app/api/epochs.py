@@ -164,7 +164,7 @@ def _read(service: Parts, run_id: str, after: int) -> _Look:
     ended = page.next_after is None and page.done
     # What is said of an epoch goes before it: whoever has the epoch, and comes back, has heard it.
     last = math.inf if ended else page.rows[-1][0] if page.rows else after
-    said = sorted((at, name, seen) for at, name, seen in _said(page) if after < at <= last)
+    said = sorted((one for one in _said(page) if after < one[0] <= last), key=lambda one: one[:2])
     events = b""
     for row in page.rows:
         while said and said[0][0] <= row[0]:
