@@ -12,7 +12,7 @@ from chainrule.app.errors import InvalidInput
 from chainrule.app.services import batches, checkpoints, datasets, plans, training
 from chainrule.app.services.batches import Selection, rows_of
 from chainrule.app.store.database import Database
-from chainrule.engine import EngineError, goal, initialize
+from chainrule.engine import EngineError, Goal, goal, initialize
 from chainrule.engine.arrays import FloatArray
 from chainrule.engine.network import Network, mean_cost
 from chainrule.engine.signals import Signals, signals
@@ -74,7 +74,7 @@ def at_beginning(database: Database, settings: Settings, spec: dict[str, Any]) -
     except EngineError as error:
         raise InvalidInput.at(f"/{error.field}" if error.field else "", str(error)) from error
     measured = _measured(network, engine.cost, chosen.X, sought.Y, sought.weights)
-    return Beginning(plan.config, plan.estimate, measured, _at_chance(engine.cost, network, sought.Y))
+    return Beginning(plan.config, plan.estimate, measured, _at_chance(engine.cost, network, sought))
 
 
 def _measured(network: Network, cost_name: str, X: FloatArray, Y: FloatArray, weights: FloatArray | None) -> Measured:
@@ -85,14 +85,18 @@ def _measured(network: Network, cost_name: str, X: FloatArray, Y: FloatArray, we
         )
 
 
-def _at_chance(cost_name: str, network: Network, Y: FloatArray) -> float | None:
+def _at_chance(cost_name: str, network: Network, sought: Goal) -> float | None:
     """Tell C of outputs that are the same for every sample: all classes alike, or the mean of the targets."""
+    Y = sought.Y.astype(np.float64)
+    w = np.ones(len(Y)) if sought.weights is None else sought.weights.astype(np.float64)
+    mean = float(np.mean(w))
     if cost_name == "mse":
-        return float(0.5 * np.var(Y, axis=0, dtype=np.float64).sum())
+        middle = w @ Y / np.sum(w) if mean > 0 else 0.0
+        return float(0.5 * np.mean(w * np.sum(np.square(Y - middle), axis=1)))
     if cost_name == "cross_entropy" and network.spec.layers[-1].activation == "softmax":
-        return math.log(network.spec.outputs)
+        return mean * math.log(network.spec.outputs)
     if cost_name in ("cross_entropy", "binary_cross_entropy"):
-        return network.spec.outputs * math.log(2)
+        return mean * network.spec.outputs * math.log(2)
     return None
 
 

@@ -56,6 +56,18 @@ def test_a_preview_shows_gradients_that_vanish(client: httpx.Client) -> None:
     assert healthy["cost_at_chance"] == pytest.approx(math.log(10))
 
 
+def test_the_cost_at_chance_has_the_weights_that_the_cost_has(client: httpx.Client) -> None:
+    weighed = {"class_weights": [3.0] * 10, "optimizer": {"name": "sgd"}}
+    body = client.post("/v1/initialization-previews", json=DIGITS | weighed).json()
+    assert body["cost_at_chance"] == pytest.approx(3 * math.log(10), rel=1e-6)
+    squared = client.post("/v1/initialization-previews", json=DIGITS | weighed | {"cost": "mse"}).json()
+    plain = client.post("/v1/initialization-previews", json=DIGITS | {"cost": "mse"}).json()
+    assert squared["cost_at_chance"] == pytest.approx(3 * plain["cost_at_chance"], rel=1e-6)
+    assert plain["cost_at_chance"] == pytest.approx(0.45, rel=0.02)
+    none = client.post("/v1/initialization-previews", json=DIGITS | {"class_weights": [0.0] * 10, "cost": "mse"})
+    assert none.status_code == 422 or none.json()["cost_at_chance"] == 0
+
+
 def test_a_preview_of_a_wrong_spec_names_the_place(client: httpx.Client) -> None:
     wrong = XOR | {"network": {"layers": [{"units": 2, "activation": "sine"}]}}
     refused(client.post("/v1/initialization-previews", json=wrong), "invalid_input", "/network/layers/0/activation")

@@ -44,7 +44,8 @@ class InitializationPreview(Answer):
     cost: float | None = Field(description="C at the beginning; null if it is not finite.")
     cost_at_chance: float | None = Field(
         description="C of outputs that know nothing: ln k for softmax, n_L·ln 2 for sigmoid with cross-entropy, half "
-        "the variance of the targets for mse; null for other costs. A good beginning is near it."
+        "the variance of the targets for mse, each with what samples weigh; null for other costs. A good beginning is "
+        "near it."
     )
     layers: list[LayerSignals] = Field(description="Layers 1…L.")
     equations: dict[str, str] = Field(description="What each quantity is.")
