@@ -4,12 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy.orm import Session
+
 from chainrule.app.run_status import RunStatus
 from chainrule.app.services.runs import found, verdicts
 from chainrule.app.store import epochs as store
 from chainrule.app.store import runs
 from chainrule.app.store.database import Database
 from chainrule.app.store.models import Epoch
+from chainrule.engine import TrainingConfig
+from chainrule.engine.stopping import Watched
 
 COLUMNS = ("epoch", "cost", "error", "validation_cost", "validation_error", "learning_rate", "seconds")
 
@@ -64,6 +68,19 @@ def page(database: Database, run_id: str, *, after: int, limit: int, at_most: in
     more = len(read) > limit
     read = read[:limit]
     return Page(*state, read, next_after=read[-1][0] if more else None, diagnoses=said)
+
+
+def watched_up_to(session: Session, run_id: str, engine: TrainingConfig, epoch: int) -> Watched | None:
+    """Tell what early stopping and plateau had seen by the end of an epoch; None if its costs are not all there."""
+    watched, stopping = Watched(), engine.early_stopping
+    patience = engine.schedule.patience if engine.schedule.name == "plateau" else None
+    rows = store.page(session, run_id, -1, epoch + 1)
+    if [row.epoch for row in rows] != list(range(epoch + 1)):
+        return None
+    for row in rows:
+        seen = row.cost if row.validation_cost is None else row.validation_cost
+        watched.see(row.epoch, seen, min_delta=stopping.min_delta if stopping else 0.0, plateau_patience=patience)
+    return watched
 
 
 def _rows(epochs: Sequence[Epoch]) -> list[tuple[Any, ...]]:

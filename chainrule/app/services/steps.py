@@ -18,12 +18,12 @@ from chainrule.app.config import Settings
 from chainrule.app.errors import Conflict, LimitExceeded, NotFound, TooManyRequests
 from chainrule.app.run_status import Reason
 from chainrule.app.services import batches, checkpoints, training, verifications
+from chainrule.app.services.epochs import watched_up_to
 from chainrule.app.services.gradients import of_features
 from chainrule.app.services.gradients import wanted as checked_names
 from chainrule.app.services.runs import found
 from chainrule.app.services.weights import decode_safetensors, encode_safetensors, sha256
 from chainrule.app.store import checkpoints as store
-from chainrule.app.store import epochs as epochs_store
 from chainrule.app.store import runs
 from chainrule.app.store.database import Database
 from chainrule.app.store.models import Run
@@ -314,7 +314,7 @@ def _beginning(session: Session, run: Run, engine: TrainingConfig, epoch: int) -
     if nearest is None or (nearest, 0) <= best.at:
         return best
     content = store.weights(session, run.id, nearest)
-    watched = _watched(session, run.id, engine, nearest) if engine.watches else None
+    watched = watched_up_to(session, run.id, engine, nearest) if engine.watches else None
     if content is None or (engine.watches and watched is None):
         return best
     network = Network.from_named(engine.network, decode_safetensors(content))
@@ -327,19 +327,6 @@ def _beginning(session: Session, run: Run, engine: TrainingConfig, epoch: int) -
         running=network.running if network.running.size else None,
     )
     return Beginning(nearest, point)
-
-
-def _watched(session: Session, run_id: str, engine: TrainingConfig, epoch: int) -> Watched | None:
-    """Tell what early stopping and plateau had seen by the end of an epoch; None if its costs are not all there."""
-    watched, stopping = Watched(), engine.early_stopping
-    patience = engine.schedule.patience if engine.schedule.name == "plateau" else None
-    rows = epochs_store.page(session, run_id, -1, epoch + 1)
-    if [row.epoch for row in rows] != list(range(epoch + 1)):
-        return None
-    for row in rows:
-        seen = row.cost if row.validation_cost is None else row.validation_cost
-        watched.see(row.epoch, seen, min_delta=stopping.min_delta if stopping else 0.0, plateau_patience=patience)
-    return watched
 
 
 def _lowered(replay: Replay) -> int:

@@ -9,8 +9,8 @@ from chainrule.app.config import Settings
 from chainrule.app.errors import InvalidInput
 from chainrule.app.services import batches, checkpoints, training
 from chainrule.app.services.batches import Batch, Selection
+from chainrule.app.services.epochs import watched_up_to
 from chainrule.app.services.walks import check_mode
-from chainrule.app.store import epochs
 from chainrule.app.store.database import Database
 from chainrule.engine import OPTIMIZERS, Data, Network, TrainingConfig
 from chainrule.engine.network import classify
@@ -216,8 +216,11 @@ def _changed(network: Network, parameters: Sequence[Parameter], changes: list[Ch
 
 
 def following_rate(database: Database, kept: checkpoints.Kept, config: TrainingConfig) -> float:
-    """Tell the learning rate of the steps that followed a checkpoint, as recorded where it depends on costs."""
-    if config.schedule.name != "plateau":
-        return config.learning_rate(min(kept.epoch + 1, config.epochs))
-    with database.reading() as session:
-        return epochs.page(session, kept.run_id, kept.epoch - 1, 2)[-1].learning_rate
+    """Tell the learning rate of the steps that follow a checkpoint, also before any has been taken."""
+    lowered = 0
+    if config.schedule.name == "plateau":
+        with database.reading() as session:
+            seen = watched_up_to(session, kept.run_id, config, kept.epoch)
+        assert seen is not None, "the costs of all epochs are kept as long as the run"
+        lowered = seen.lowered
+    return config.learning_rate(min(kept.epoch + 1, config.epochs), lowered)

@@ -74,6 +74,17 @@ def test_a_network_that_normalizes_over_its_units_is_measured(client: httpx.Clie
     np.testing.assert_allclose(sum(top["layers"].values()), 1)
 
 
+def test_the_rate_is_that_of_the_steps_that_follow_also_before_they_are_taken(client: httpx.Client) -> None:
+    spec = SPEC | {"epochs": 9, "schedule": {"name": "plateau", "patience": 1}, "optimizer": {"learning_rate": 30.0}}
+    run = finished(client, spec)
+    recorded = client.get(f"/v1/runs/{run['id']}/epochs").json()["columns"]["learning_rate"]
+    assert len(set(recorded)) > 1
+    shorter = client.post(f"/v1/runs/{run['id']}/clone", json={"epochs": 4}, headers={"Prefer": "wait=60"}).json()
+    for epoch in (2, 3, 4):
+        rates = {read(client, which, epoch, products=1, probes=0)["learning_rate"] for which in (run, shorter)}
+        assert rates == {recorded[epoch + 1]}
+
+
 def test_without_a_learning_rate_there_is_no_edge(client: httpx.Client) -> None:
     run = finished(client, SPEC | {"schedule": {"name": "exponential", "factor": 1e-300}})
     assert read(client, run, 1)["edge"] > 0
