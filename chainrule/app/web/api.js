@@ -8,6 +8,8 @@ const KEPT = 128;
 const TRIED_AGAIN = 8;
 /** Answers that never change, the one used last at the end. @type {Map<string, any>} */
 const kept = new Map();
+/** Questions on their way: the same one of the same page is not asked twice. @type {Map<string, {signal?: AbortSignal, answer: Promise<any>}>} */
+const asked = new Map();
 /** @type {Promise<void> | null} */
 let asking = null;
 
@@ -33,8 +35,17 @@ export const href = (path) => BASE + path;
  * @param {{signal?: AbortSignal, accept?: string}} [options]
  * @returns {Promise<any>}
  */
-export async function get(path, { signal, accept = "application/json" } = {}) {
+export function get(path, { signal, accept = "application/json" } = {}) {
   const place = `${accept} ${path}`;
+  const known = asked.get(place);
+  if (known?.signal === signal) return known.answer;
+  const answer = fetched(path, place, accept, signal).finally(() => { if (asked.get(place)?.answer === answer) asked.delete(place); });
+  asked.set(place, { signal, answer });
+  return answer;
+}
+
+/** @param {string} path @param {string} place @param {string} accept @param {AbortSignal} [signal] */
+async function fetched(path, place, accept, signal) {
   if (kept.has(place)) {
     const found = kept.get(place);
     kept.delete(place);

@@ -21,7 +21,7 @@ import { whatIf } from "../what_if.js";
 
 const PLAY_MS = 1100;
 const LIVE_MS = 2000;
-/** From how many features on samples' pictures are fetched after the first picture. */
+/** From how many features on fewer samples are shown. */
 const WIDE = 128;
 
 /** @param {{id: string}} params */
@@ -33,13 +33,18 @@ export async function render(main, ctx) {
   const run = await ctx.run;
   ctx.setTitle(`Backpropagation · ${run.name || run.id}`);
   const path = `/v1/runs/${run.id}`;
-  // What an address without a sample begins with, is asked for with all else.
-  const { epoch, of, sample, split } = Object.fromEntries(ctx.query);
-  const first = of || sample ? null : findSamples(run, epoch || "last", splitOf(run, "sample", split), signal, { features: false, limit: 1 }).catch(() => []);
-  const [dataset, kept] = await Promise.all([get(`/v1/datasets/${run.config.dataset}`, { signal }), checkpoints(path, -1, signal)]);
-  const theatre = new Theatre(main, ctx, run, dataset, kept, first);
+  const [dataset, kept] = await Promise.all([get(`/v1/datasets/${run.config.dataset}`, { signal }), checkpoints(path, -1, signal).then((kept) => {
+    // The samples to choose from take the longest: they are on their way while the page is laid out.
+    const { epoch, of, split } = Object.fromEntries(ctx.query);
+    if (kept.length && !of) some(run, kept.find((one) => String(one.epoch) === epoch)?.epoch ?? kept.at(-1).epoch, splitOf(run, "sample", split), signal).catch(() => null);
+    return kept;
+  })]);
+  const theatre = new Theatre(main, ctx, run, dataset, kept);
   await theatre.open();
 }
+
+/** The samples to choose from. @param {any} run @param {number} epoch @param {string} split @param {AbortSignal} signal */
+const some = (run, epoch, split, signal) => findSamples(run, epoch, split, signal, { limit: run.config.network.inputs > WIDE ? 16 : 24 });
 
 /** The split that is shown: rows of another dataset have no numbers here. @param {any} run @param {string} of @param {string | null} [asked] */
 function splitOf({ config: { validation } }, of, asked) {
@@ -59,9 +64,8 @@ async function checkpoints(path, after, signal) {
 }
 
 class Theatre {
-  /** @param {HTMLElement} main @param {any} ctx @param {any} run @param {any} dataset @param {any[]} kept @param {Promise<any[]> | null} first sample to look at */
-  constructor(main, ctx, run, dataset, kept, first) {
-    this.first = first;
+  /** @param {HTMLElement} main @param {any} ctx @param {any} run @param {any} dataset @param {any[]} kept */
+  constructor(main, ctx, run, dataset, kept) {
     this.main = main;
     this.ctx = ctx;
     this.run = run;
@@ -170,10 +174,9 @@ class Theatre {
     if (!this.run.done) this.live();
   }
 
-  /** Begin with a sample that is worth looking at; the pictures of others can wait. */
+  /** Begin with a sample that is worth looking at. */
   async suggest() {
-    const { epoch, split } = this.state;
-    const found = await (this.first ?? findSamples(this.run, epoch, split, this.ctx.signal, { features: false, limit: 1 }).catch(() => []));
+    const found = await this.list().catch(() => []);
     if (found.length && this.ctx.query.get("sample") === null) this.ctx.setQuery({ sample: found[0].row }, { replace: true });
   }
 
@@ -257,7 +260,7 @@ class Theatre {
     if (this.listed === key) return this.found ?? [];
     this.listed = key;
     const epoch = this.state.epoch;
-    this.found = await findSamples(this.run, epoch, split, this.ctx.signal, { limit: this.dataset.features > WIDE ? 16 : 24 });
+    this.found = await some(this.run, epoch, split, this.ctx.signal);
     this.controls?.strip.replaceChildren(picker(this.found, this.state.sample, (row) => this.ctx.setQuery({ of: null, sample: row }, { replace: false })));
     return this.found;
   }
