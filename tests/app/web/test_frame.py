@@ -124,3 +124,22 @@ def test_a_service_that_asks_for_keys_is_given_one(
         page.keyboard.press("Enter")
         expect(page.get_by_role("button", name="Train XOR")).to_be_visible()
         page.close()  # before the service, or it would complain
+
+
+@pytest.mark.parametrize("name", ["runs", "backprop", "dynamics", "learn"])
+def test_all_modules_of_a_page_are_named_in_the_first_answer(
+    client: httpx.Client, open_page: Callable[..., Any], runs: dict[str, Any], name: str
+) -> None:
+    index = client.get("/").text
+    (parts,) = re.findall(r'<meta name="parts" content="([^"]+)">', index)
+    named = set(dict(part.split(":") for part in parts.split(";"))[name].split())
+    named |= {address.split("/", 2)[2] for address in re.findall(r'href="(ui/[^"]+\.js)"', index)} | {"main.js"}
+    page = open_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if request.url.endswith(".js") else None)
+    where = {"runs": "", "learn": "learn"}.get(name, f"runs/{runs['xor']['id']}/{name}")
+    page.goto(f"{page.url.split('#')[0]}?again#/{where}")
+    page.locator("main:not([aria-busy]) h1").wait_for()
+    loaded = {address.split("/ui/")[1].split("/", 1)[1] for address in asked}
+    assert f"pages/{name}.js" in loaded
+    assert loaded <= named
