@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from tests.app.api.calls import last_weights
 from tests.service import serving
-from tests.test_flows import LONG, ended, epochs_of, last_weights, submit, under_way, wait_for
+from tests.test_flows import LONG, ended, epochs_of, submit, under_way
+from tests.waiting import wait_for
 
 SPEC = LONG | {"epochs": 800}
 

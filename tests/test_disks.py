@@ -12,11 +12,12 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.app.api.calls import FLOWERS, upload
+from tests.app.api.calls import FLOWERS, last_weights, upload
 from tests.disks import NoDisk, fill
 from tests.disks import small_disk as mounted
 from tests.service import serving, working
-from tests.test_flows import LONG, QUICK_RECOVERY, XOR, ended, epochs_of, last_weights, submit, under_way, wait_for
+from tests.test_flows import LONG, QUICK_RECOVERY, XOR, ended, epochs_of, submit, under_way
+from tests.waiting import wait_for
 
 SPEC = LONG | {"epochs": 800}
 SMALL = {"min_free_bytes": 0}

@@ -3,7 +3,6 @@
 import signal
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +10,13 @@ import httpx
 import psutil
 import pytest
 
+from tests.app.api import calls
+from tests.app.api.calls import last_weights
 from tests.conftest import KINDS
 from tests.service import Service, serving, working
+from tests.waiting import wait_for
 
-XOR = {
-    "name": "xor",
-    "dataset": "xor",
-    "network": {"layers": [{"units": 8, "activation": "tanh"}, {"units": 1, "activation": "sigmoid"}]},
-    "optimizer": {"name": "adam", "learning_rate": 0.05},
-    "epochs": 100,
-    "batch_size": 4,
-    "seed": 7,
-}
+XOR = calls.XOR | {"epochs": 100}
 LONG = {
     "name": "long",
     "dataset": "digits",
@@ -44,14 +38,6 @@ def submit(client: httpx.Client, spec: dict[str, Any]) -> str:
     return run_id
 
 
-def wait_for(what: Callable[[], Any], timeout_s: float = 180.0) -> Any:
-    deadline = time.monotonic() + timeout_s
-    while not (found := what()):
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
-    return found
-
-
 def ended(client: httpx.Client, run_id: str, timeout_s: float = 180.0) -> dict[str, Any]:
     def look() -> dict[str, Any] | None:
         run: dict[str, Any] = client.get(f"/v1/runs/{run_id}", headers={"Prefer": "wait=5"}).json()
@@ -65,11 +51,6 @@ def epochs_of(client: httpx.Client, run_id: str) -> list[int]:
     columns = client.get(f"/v1/runs/{run_id}/epochs", params={"limit": 10000}).json()["columns"]
     numbers: list[int] = columns["epoch"]
     return numbers
-
-
-def last_weights(client: httpx.Client, run_id: str) -> str:
-    digest: str = client.get(f"/v1/runs/{run_id}/checkpoints/last").json()["sha256"]
-    return digest
 
 
 def under_way(client: httpx.Client, run_id: str, epochs: int) -> bool:
@@ -389,7 +370,7 @@ def test_many_submissions_at_once_are_each_trained_exactly_once(fresh: Any, cach
             for run_id in submitted:
                 run = ended(client, run_id)
                 assert (run["status"], run["attempts"]) == ("succeeded", 1)
-                assert epochs_of(client, run_id) == list(range(XOR["epochs"] + 1))  # type: ignore[operator]
+                assert epochs_of(client, run_id) == list(range(XOR["epochs"] + 1))
             hashes = {last_weights(client, run_id) for run_id in submitted}
             assert len(hashes) == 1
         log = service.log.read_text()

@@ -11,9 +11,11 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.app.api.calls import last_weights
 from tests.postgres import OwnServer, own_server
 from tests.service import Service, serving, working
-from tests.test_flows import LONG, QUICK_RECOVERY, ended, epochs_of, last_weights, submit, under_way, wait_for
+from tests.test_flows import LONG, QUICK_RECOVERY, ended, epochs_of, submit, under_way
+from tests.waiting import wait_for
 
 RESTARTS = 3
 RUNS = 3

@@ -17,8 +17,8 @@ from chainrule.app.execution.dispatcher import Dispatcher
 from chainrule.app.services import runs as services
 from chainrule.app.store.changes import Changes
 from chainrule.app.store.database import Database
-from tests.app.execution.test_dispatcher import wait_for
 from tests.app.services.test_runs import SPEC
+from tests.waiting import wait_for
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 

@@ -16,10 +16,11 @@ from pathlib import Path
 import psutil
 
 from chainrule.app.store.database import Database
-from tests.chaos.fleet import Fleet, wait_for
+from tests.chaos.fleet import Fleet
 from tests.chaos.kills import unfinished
 from tests.chaos.oracle import KINDS, Oracle, spec
 from tests.postgres import OwnServer
+from tests.waiting import wait_for
 
 HOUR_S = 3600
 LEAPS_S = (-24 * HOUR_S, -HOUR_S, -60, -3, 3, 60, HOUR_S, 24 * HOUR_S)

@@ -14,11 +14,12 @@ import httpx
 import psycopg
 
 from chainrule.app.store.database import Database
-from tests.chaos.fleet import Fleet, wait_for
+from tests.chaos.fleet import Fleet
 from tests.chaos.kills import unfinished
 from tests.chaos.oracle import KINDS, Oracle, spec
 from tests.disks import fill
 from tests.postgres import OwnServer
+from tests.waiting import wait_for
 
 DISK_MB = 200
 FULL_S = 60.0

@@ -14,7 +14,8 @@ from typing import Any
 import httpx
 import psutil
 
-READY_S = 60.0
+from tests.waiting import wait_for
+
 HERE = ("--host", "127.0.0.1", "--no-dashboard")
 QUICK: dict[str, Any] = {
     "heartbeat_interval_s": 0.2,
@@ -23,15 +24,6 @@ QUICK: dict[str, Any] = {
     "poll_interval_s": 0.2,
     "max_failures": 10_000,  # a run is to outlive whatever comes
 }
-
-
-def wait_for(what: Callable[[], Any], timeout_s: float = READY_S, every_s: float = 0.02) -> Any:
-    """Look again and again until there is something."""
-    deadline = time.monotonic() + timeout_s
-    while not (found := what()):
-        assert time.monotonic() < deadline, f"not within {timeout_s:g} s"
-        time.sleep(every_s)
-    return found
 
 
 def _free_port() -> int:

@@ -13,9 +13,10 @@ from sqlalchemy import func, select
 
 from chainrule.app.store.database import Database
 from chainrule.app.store.models import Run
-from tests.chaos.fleet import Fleet, wait_for
+from tests.chaos.fleet import Fleet
 from tests.chaos.oracle import KINDS, SWEEP, Oracle, long_rows, spec
 from tests.chaos.uploads import Uploader
+from tests.waiting import wait_for
 
 LEAST_S, MOST_S = 0.05, 0.45
 """Between two kills."""

@@ -13,12 +13,13 @@ from sqlalchemy import select, text
 
 from chainrule.app.store.database import Database
 from chainrule.app.store.models import Run, RunAttempt, Worker
-from tests.chaos.fleet import Fleet, Member, wait_for
+from tests.chaos.fleet import Fleet, Member
 from tests.chaos.kills import unfinished
 from tests.chaos.network import DATABASE, HOST, Network
 from tests.chaos.oracle import Oracle, spec
 from tests.chaos.zombies import CHANGES, TRAINED, WRITTEN
 from tests.postgres import OwnServer
+from tests.waiting import wait_for
 
 END_S = 240.0
 NOTE = """

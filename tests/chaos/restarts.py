@@ -9,10 +9,11 @@ from statistics import median
 import psycopg
 
 from chainrule.app.store.database import Database
-from tests.chaos.fleet import Fleet, wait_for
+from tests.chaos.fleet import Fleet
 from tests.chaos.kills import unfinished
 from tests.chaos.oracle import KINDS, Oracle, spec
 from tests.postgres import OwnServer
+from tests.waiting import wait_for
 
 CUT = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity

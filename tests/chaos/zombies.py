@@ -14,9 +14,10 @@ from sqlalchemy import func, select
 
 from chainrule.app.store.database import Database
 from chainrule.app.store.models import Base, Run, RunAttempt
-from tests.chaos.fleet import Fleet, wait_for
+from tests.chaos.fleet import Fleet
 from tests.chaos.kills import unfinished
 from tests.chaos.oracle import BASE, Oracle, spec
+from tests.waiting import wait_for
 
 SLOTS = 4
 LIMIT_S = 1.5

@@ -80,6 +80,17 @@ def stop(client: httpx.Client, run_id: str) -> dict[str, Any]:
     return ended(client, run_id, "cancelled")
 
 
+def last_weights(client: httpx.Client, run_id: str) -> str:
+    """Tell the SHA-256 of the weights a run has kept last."""
+    digest: str = client.get(f"/v1/runs/{run_id}/checkpoints/last").json()["sha256"]
+    return digest
+
+
+def bearer(key: str) -> dict[str, str]:
+    """Show a key."""
+    return {"Authorization": f"Bearer {key}"}
+
+
 def upload(client: httpx.Client, content: str | bytes, filename: str = "data.csv", **fields: str) -> dict[str, Any]:
     """Upload a dataset file."""
     response = client.post("/v1/datasets", files={"file": (filename, content)}, data=fields)

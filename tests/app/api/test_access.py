@@ -17,7 +17,7 @@ import pytest
 
 from chainrule.app.services import keys
 from chainrule.app.store.database import Database
-from tests.app.api.calls import FLOWERS, LONG, XOR, events, finished, refused, stop, stream, submit, upload
+from tests.app.api.calls import FLOWERS, LONG, XOR, bearer, events, finished, refused, stop, stream, submit, upload
 from tests.app.api.test_openapi import example_bodies, operations
 from tests.conftest import KINDS
 from tests.service import Service, serving
@@ -55,11 +55,6 @@ def new_owner(service: Service, name: str) -> Owner:
     made = {scope: keys.create(database, name, name=scope, scope=scope) for scope in keys.SCOPES}
     database.dispose()
     return Owner(name, made, service.client(headers=bearer(made["admin"]["key"])), {})
-
-
-def bearer(key: str) -> dict[str, str]:
-    """Show a key."""
-    return {"Authorization": f"Bearer {key}"}
 
 
 @pytest.fixture(scope="module")

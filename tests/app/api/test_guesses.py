@@ -15,7 +15,7 @@ from chainrule.app.config import Settings
 from chainrule.app.errors import TooManyRequests
 from chainrule.app.services import keys
 from chainrule.app.store.database import Database
-from tests.app.api.calls import refused
+from tests.app.api.calls import bearer, refused
 from tests.conftest import KINDS
 from tests.inside import inside
 
@@ -29,11 +29,6 @@ def guarded(request: pytest.FixtureRequest, fresh: Any, cache_dir: Path) -> Iter
     settings = Settings(database_url=url, cache_dir=cache_dir, slots=0, auth="keys", guess_limit=LIMIT)
     with inside(settings) as parts:
         yield parts
-
-
-def bearer(key: str) -> dict[str, str]:
-    """Show a key."""
-    return {"Authorization": f"Bearer {key}"}
 
 
 def new_key(database: Database) -> str:

@@ -12,7 +12,7 @@ import pytest
 
 from chainrule.app.api.schemas.runs import Run, Validated
 from chainrule.app.config import Settings
-from tests.app.api.calls import DIGITS, LONG, XOR, ended, finished, refused, stop, stream, submit
+from tests.app.api.calls import DIGITS, LONG, XOR, ended, finished, last_weights, refused, stop, stream, submit
 from tests.conftest import KINDS
 from tests.inside import inside
 
@@ -82,11 +82,6 @@ def recorded(client: httpx.Client, run_id: str) -> tuple[dict[str, Any], dict[in
     return columns, {found["epoch"]: found["sha256"] for found in checkpoints}, gradients
 
 
-def weights(client: httpx.Client, run_id: str) -> str:
-    digest: str = client.get(f"/v1/runs/{run_id}/checkpoints/last").json()["sha256"]
-    return digest
-
-
 @pytest.fixture(scope="module", params=KINDS)
 def idle(request: pytest.FixtureRequest, fresh: Any, cache_dir: Path) -> Iterator[httpx.Client]:
     """A client to a service that trains nothing and holds two runs at most."""
@@ -123,7 +118,7 @@ def test_an_extended_run_is_to_the_bit_what_a_run_of_that_length_is(client: http
     first = finished(client, spec | {"epochs": 7})
     extended = extend(client, first["id"], epochs=12)
     assert extended["config"] == whole["config"]
-    assert weights(client, extended["id"]) == weights(client, whole["id"])
+    assert last_weights(client, extended["id"]) == last_weights(client, whole["id"])
     theirs, ours = recorded(client, whole["id"]), recorded(client, extended["id"])
     assert ours[0] == theirs[0]
     assert ours[0]["epoch"] == list(range(20))
@@ -152,13 +147,13 @@ def test_an_extension_can_be_extended_and_each_stays_as_it_was(client: httpx.Cli
     first = finished(client, spec | {"epochs": 3})
     second = extend(client, first["id"], to=4)
     third = extend(client, second["id"], epochs=15)
-    assert weights(client, third["id"]) == weights(client, finished(client, spec)["id"])
+    assert last_weights(client, third["id"]) == last_weights(client, finished(client, spec)["id"])
     assert client.get(f"/v1/runs/{first['id']}").json() == first
     assert client.get(f"/v1/runs/{second['id']}").json() == second
     assert [run["extends"] for run in (first, second, third)] == [None, first["id"], second["id"]]
     assert [run["progress"]["epochs_total"] for run in (first, second, third)] == [3, 4, 19]
     # The same run may be extended twice, in different ways.
-    assert weights(client, extend(client, first["id"], to=19)["id"]) == weights(client, third["id"])
+    assert last_weights(client, extend(client, first["id"], to=19)["id"]) == last_weights(client, third["id"])
 
 
 def test_a_cancelled_run_goes_on_from_where_it_was_stopped(client: httpx.Client) -> None:
@@ -171,7 +166,7 @@ def test_a_cancelled_run_goes_on_from_where_it_was_stopped(client: httpx.Client)
     extended = extend(client, run["id"], epochs=3)
     assert extended["progress"]["epochs_total"] == done + 3
     whole = finished(client, stopped["config"] | {"epochs": done + 3})
-    assert weights(client, extended["id"]) == weights(client, whole["id"])
+    assert last_weights(client, extended["id"]) == last_weights(client, whole["id"])
     assert recorded(client, extended["id"])[0] == recorded(client, whole["id"])[0]
 
 
@@ -182,7 +177,7 @@ def test_the_parent_of_an_extension_may_be_deleted(client: httpx.Client) -> None
     assert client.delete(f"/v1/runs/{first['id']}").status_code == 204
     run = ended(client, response.json()["id"])
     assert run["extends"] == first["id"]
-    assert weights(client, run["id"]) == weights(client, finished(client, MOONS)["id"])
+    assert last_weights(client, run["id"]) == last_weights(client, finished(client, MOONS)["id"])
     assert recorded(client, run["id"])[0]["epoch"] == list(range(20))
     # The answer to the repeated request does not need it either.
     again = client.post(f"/v1/runs/{first['id']}/extend", json={"to": 19}, headers=key)
@@ -279,7 +274,7 @@ def test_a_cancelled_run_with_a_cosine_can_be_finished_as_it_was_meant(client: h
     stop(client, run["id"])
     refused(client.post(f"/v1/runs/{run['id']}/extend", json={"to": 401}), "conflict", None, "'cosine'")
     extended = extend(client, run["id"], to=400)
-    assert weights(client, extended["id"]) == weights(client, finished(client, spec)["id"])
+    assert last_weights(client, extended["id"]) == last_weights(client, finished(client, spec)["id"])
 
 
 def test_a_run_that_was_cancelled_before_it_began_is_cloned_and_not_extended(idle: httpx.Client) -> None:

@@ -1,8 +1,6 @@
 """The figures for Prometheus: in its format, true, and few."""
 
 import re
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from chainrule.app.store.database import Database
 from tests.app.api.calls import XOR, finished
 from tests.conftest import KINDS
 from tests.service import serving, working
+from tests.waiting import wait_for
 
 Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -34,13 +33,6 @@ def read(client: httpx.Client) -> Series:
 
 def figure(series: Series, name: str, **labels: str) -> float:
     return series.get((f"chainrule_{name}", frozenset(labels.items())), 0.0)
-
-
-def wait_for(what: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 120
-    while not what():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("kind", KINDS)

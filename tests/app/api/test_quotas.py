@@ -11,7 +11,7 @@ import pytest
 
 from chainrule.app.config import Settings
 from chainrule.app.services import keys
-from tests.app.api.calls import FLOWERS, LONG, XOR, refused, stop, submit, upload
+from tests.app.api.calls import FLOWERS, LONG, XOR, bearer, refused, stop, submit, upload
 from tests.conftest import KINDS
 from tests.inside import another, inside
 
@@ -24,7 +24,7 @@ def two_owners(url: str, cache_dir: Path, **limits: Any) -> Iterator[tuple[httpx
     settings = Settings(database_url=url, cache_dir=cache_dir, auth="keys", **({"slots": 0} | limits))
     with inside(settings) as (client, database):
         shown = [keys.create(database, name, name="", scope="admin")["key"] for name in ("alice", "bob")]
-        alice, bob = (another(client, headers={"Authorization": f"Bearer {key}"}) for key in shown)
+        alice, bob = (another(client, headers=bearer(key)) for key in shown)
         with alice, bob:
             yield alice, bob
 

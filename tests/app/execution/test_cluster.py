@@ -27,7 +27,7 @@ from chainrule.app.services import runs as services
 from chainrule.app.store.changes import Changes
 from chainrule.app.store.database import Database
 from chainrule.app.store.models import Checkpoint, Epoch, Worker
-from tests.test_flows import wait_for
+from tests.waiting import wait_for
 
 pytest.importorskip("distributed")
 SPEC: dict[str, Any] = {

@@ -3,8 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 from sqlalchemy import text
@@ -21,6 +20,7 @@ from tests.app.execution.test_standby import children, server
 from tests.app.execution.test_writer import Answerless
 from tests.app.services.test_runs import SPEC
 from tests.app.store.test_runs import status_of
+from tests.waiting import wait_for
 
 
 @pytest.fixture
@@ -32,13 +32,6 @@ def dispatcher(database: Database, settings: Settings) -> Iterator[Dispatcher]:
     yield dispatcher
     dispatcher.drain()
     changes.stop()
-
-
-def wait_for(what: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 120
-    while not what():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

@@ -12,8 +12,8 @@ from chainrule.app.store import runs as store
 from chainrule.app.store.database import Database
 from tests.app.execution import test_resuming as resuming
 from tests.app.execution.test_stacks import SPEC, attempts_of, dispatching, ended, submit, told
-from tests.app.execution.test_standby import wait_for
 from tests.app.execution.test_supervisor import SPOILT, change
+from tests.waiting import wait_for
 
 ENGINES = ("local", "dask")
 LONG: dict[str, Any] = SPEC | {"epochs": 10**6, "checkpoints": {"every": 10**5, "keep": None}}

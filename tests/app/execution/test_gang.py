@@ -18,7 +18,7 @@ from chainrule.app.store.models import Checkpoint, Epoch
 from chainrule.engine import digits, train
 from chainrule.engine.training import Epoch as Trained
 from tests.app.execution.test_cluster import Dask, dispatching, on, shown
-from tests.test_flows import wait_for
+from tests.waiting import wait_for
 
 pytest.importorskip("distributed")
 SPEC: dict[str, Any] = {

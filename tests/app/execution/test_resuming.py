@@ -14,7 +14,8 @@ from chainrule.app.services import runs as services
 from chainrule.app.store.database import Database
 from chainrule.app.store.models import ResumePoint, Run, RunAttempt
 from tests.app.execution.test_stacks import dispatching, ended, told
-from tests.app.execution.test_standby import children, wait_for
+from tests.app.execution.test_standby import children
+from tests.waiting import wait_for
 
 SEED = 4
 KILLS = 8

@@ -16,8 +16,8 @@ from chainrule.app.store import runs as store
 from chainrule.app.store.changes import Changes
 from chainrule.app.store.database import Database
 from chainrule.app.store.models import Checkpoint, Epoch, GradientRecord, Run
-from tests.app.execution.test_dispatcher import wait_for
 from tests.app.execution.test_standby import children
+from tests.waiting import wait_for
 
 K = 4
 SPEC: dict[str, Any] = {

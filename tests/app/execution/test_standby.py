@@ -4,7 +4,7 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from multiprocessing import forkserver
 from typing import Any
 
@@ -20,6 +20,7 @@ from chainrule.app.store import runs
 from chainrule.app.store.database import Database
 from chainrule.app.store.runs import Attempt
 from tests.app.services.test_runs import SPEC
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs a fork server")
 
@@ -45,13 +46,6 @@ def children() -> list[psutil.Process]:
             if child.status() != psutil.STATUS_ZOMBIE:
                 living.append(child)
     return living
-
-
-def wait_for(what: Callable[[], Any], timeout_s: float = 120.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not what():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def order(database: Database, settings: Settings) -> Order:

@@ -19,7 +19,8 @@ from chainrule.app.store.database import Database
 from chainrule.app.store.models import Run
 from tests.app.execution.test_stacks import SPEC as LONG
 from tests.app.execution.test_stacks import attempts_of, dispatching, ended, one_slot, submit, told
-from tests.app.execution.test_standby import children, wait_for
+from tests.app.execution.test_standby import children
+from tests.waiting import wait_for
 
 SPOILT: dict[str, Any] = {"name": "no_such_optimizer"}
 

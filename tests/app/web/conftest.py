@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.app.api import calls
 from tests.app.api.calls import finished
 from tests.service import Service, serving
 
@@ -21,14 +22,10 @@ WATCH = """
 document.addEventListener("securitypolicyviolation", (event) =>
   console.error(`policy violated: ${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}`));
 """
-XOR: dict[str, Any] = {
+XOR: dict[str, Any] = calls.XOR | {
     "name": "xor by hand",
-    "dataset": "xor",
     "network": {"layers": [{"units": 4, "activation": "tanh"}, {"units": 1, "activation": "sigmoid"}]},
-    "optimizer": {"name": "adam", "learning_rate": 0.05},
     "epochs": 60,
-    "batch_size": 4,
-    "seed": 7,
 }
 SPIRALS: dict[str, Any] = {
     "name": "spirals",
