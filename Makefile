@@ -73,10 +73,15 @@ bench-service: $(VENV)/dev  ## measure what the service adds to the bare engine
 bench-load: $(VENV)/dev  ## 10,000 queued runs, 1,000 pollers, 200 event streams that nobody reads
 	@$(BIN)/python -m benchmarks.load $(ARGS)
 
+# What `make test` has to skip, for want of PyTorch, scikit-learn and SciPy.
+AGAINST_PEERS := tests/engine/test_against_torch.py tests/engine/test_against_sklearn.py tests/engine/test_lbfgs.py \
+	tests/app/services/test_torch_weights.py
+
 parity: $(BENCH)/peers  ## the same weights as PyTorch after 200 steps, no larger test errors than scikit-learn
 	@$(BENCH)/bin/python -m benchmarks.parity --output $(RESULTS)
 	@$(BENCH)/bin/python -m benchmarks.accuracy --output $(RESULTS)
 	@$(BENCH)/bin/python -m benchmarks.exports --output $(RESULTS)
+	@$(BENCH)/bin/python -m pytest -o cache_dir=.pytest_cache/$@ $(AGAINST_PEERS)
 
 chaos: $(VENV)/dev  ## 1,000 kills, 200 zombies, 50 restarts of PostgreSQL, 20 partitions, clocks, full disks (ARGS="--kills 20 --database sqlite --seed 1")
 	@$(BIN)/python -m tests.chaos $(ARGS)
