@@ -38,6 +38,8 @@ EQUATIONS = {
 }
 ONE_SAMPLE = "One sample has no spread; ask for two or more."
 NO_GRADIENT = "The mean gradient is 0."
+ROUNDING = 1e-12
+"""A difference of two numbers that is a smaller share of them is their rounding."""
 NO_SIGNAL = "|G|² ≤ 0: these samples show no signal above their noise; ask for more."
 
 
@@ -149,6 +151,8 @@ def summarize(found: Samples) -> dict[str, Measured]:
         return measured | dict.fromkeys(tests, undefined)
     trace = max(0.0, (total - m * mean_square) / (m - 1))
     signal = mean_square - trace / m
+    if abs(signal) < ROUNDING * mean_square:
+        signal = 0.0
     measured |= {
         "trace_sigma": Measured(trace),
         "signal": Measured(signal),

@@ -12,7 +12,7 @@ from chainrule.engine.gradients import gradients
 from tests.engine.problems import NORMALIZED, PROBLEMS, Problem
 
 Array = NDArray[Any]
-SHOWN = [*PROBLEMS[::12], *NORMALIZED]
+SHOWN = [*PROBLEMS[::11], *NORMALIZED]
 
 
 def materialised(network: Network, cost_name: str, X: Array, Y: Array, weights: Array | None) -> Array:
@@ -40,12 +40,14 @@ def test_identities_equal_materialised_gradients(
     trace = ((G - mean) ** 2).sum() / (m - 1)
     along = G @ mean
     across = G - np.outer(along / square, mean)
+    signal = square - trace / m
+    signal = 0.0 if abs(signal) < 1e-12 * square else signal
     expected = {
         "mean_square_norm": (G**2).sum() / m,
         "gradient_square_norm": square,
         "trace_sigma": trace,
-        "signal": square - trace / m,
-        "noise_scale": trace / (square - trace / m) if square > trace / m else None,
+        "signal": signal,
+        "noise_scale": trace / signal if signal > 0 else None,
         "coherence": m * square / ((G**2).sum() / m),
         "norm_test": np.sqrt(trace / (m * square)),
         "inner_product_test": np.sqrt(along.var(ddof=1) / (m * square**2)),
@@ -58,7 +60,9 @@ def test_identities_equal_materialised_gradients(
         assert (got is None) == (value is None), name
         assert (measured[name].reason != "") == (value is None)
         if value is not None and got is not None:
-            np.testing.assert_allclose(got, value, rtol=1e-8, atol=1e-10, err_msg=name)
+            # The root of a rounding error is much larger than the error.
+            atol = 1e-7 if name.endswith("_test") else 1e-10
+            np.testing.assert_allclose(got, value, rtol=1e-8, atol=atol, err_msg=name)
 
 
 def test_gradients_that_are_the_same_are_all_signal() -> None:
@@ -70,6 +74,12 @@ def test_gradients_that_are_the_same_are_all_signal() -> None:
     assert noise is not None
     assert np.isclose(coherent, 5)
     assert noise < 1e-10
+
+
+def test_a_signal_that_is_rounding_is_none() -> None:
+    alone = summarize(Samples(np.array([3.0, 0.0, 0.0]), np.array([3.0, 0.0, 0.0]), 1.0 + 1e-15))  # g, 0, 0
+    assert alone["signal"].value == 0
+    assert alone["noise_scale"].value is None
 
 
 def test_what_is_undefined_says_why() -> None:
