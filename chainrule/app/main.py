@@ -73,6 +73,8 @@ from chainrule.app.store.troubles import explained
 
 log = logging.getLogger(__name__)
 BACKLOG = 2048
+KEEP_ALIVE_S = 60
+"""Longer than clients keep an idle connection (httpx: 5 s), so that none is closed just as it is used again."""
 ROUTERS = (
     datasets.router, runs.router, inputs.router, epochs.router, checkpoints.router, metrics.router, gradients.router,
     inspection.router, layers.router, samples.router, steps.router, histograms.router, what_if.router,
@@ -178,7 +180,14 @@ def serve(settings: Settings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         # The server takes both while it runs, and raises them once more when it has ended.
         signal.signal(number, lambda *_: None)
-    config = uvicorn.Config(create_app(settings), lifespan="on", log_config=None, access_log=False, server_header=False)
+    config = uvicorn.Config(
+        create_app(settings),
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+    )
     server = _Server(config)
     server.run(sockets=[listening])
     return 0 if server.started else 1
