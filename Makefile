@@ -8,7 +8,7 @@ ARGS ?=
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-engine test-api test-execution test-faults test-web test-service check audit format run worker migrate bench bench-smoke bench-service bench-load parity chaos lock clean
+.PHONY: help demo test test-engine test-api test-faults test-service check audit format run worker migrate bench bench-smoke bench-service bench-load parity chaos lock clean
 
 help:  ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,14 +17,13 @@ demo: $(VENV)/service  ## train on handwritten digits through the API, look insi
 	@$(BIN)/chainrule demo $(ARGS)
 
 test: check  ## check everything: format, lint, types, imports, tests on SQLite and PostgreSQL
-	@$(MAKE) --no-print-directory -j6 --output-sync=target $(PARTS)
+	@$(MAKE) --no-print-directory -j4 --output-sync=target $(PARTS)
 	@echo "format, lint, types, import contracts and tests: all passed"
 
 # Side by side: some compute while others wait. Status 5 is that ARGS chose nothing of a part.
-PARTS := test-execution test-faults test-web test-service test-api test-engine
+PARTS := test-engine test-api test-faults test-service
 pytest = $(BIN)/python -m pytest -o cache_dir=.pytest_cache/$@ $(1) $(ARGS) || test $$? = 5
-FAULTS := tests/chaos tests/test_outages.py tests/test_disks.py
-APART := tests/engine chainrule/engine tests/app/api tests/app/execution tests/app/web $(FAULTS)
+FAULTS := tests/app/execution tests/chaos tests/test_outages.py tests/test_disks.py
 
 test-engine: $(VENV)/dev
 	@$(call pytest,tests/engine chainrule/engine)
@@ -32,17 +31,11 @@ test-engine: $(VENV)/dev
 test-api: $(VENV)/dev
 	@$(call pytest,tests/app/api)
 
-test-execution: $(VENV)/dev
-	@$(call pytest,tests/app/execution)
-
 test-faults: $(VENV)/dev
 	@$(call pytest,$(FAULTS))
 
-test-web: $(VENV)/dev
-	@$(call pytest,tests/app/web)
-
 test-service: $(VENV)/dev
-	@$(call pytest,$(addprefix --ignore=,$(APART)))
+	@$(call pytest,$(addprefix --ignore=,tests/engine chainrule/engine tests/app/api $(FAULTS)))
 
 check: $(VENV)/dev  ## the quick half of `test`: format, lint, types, import contracts
 	@$(BIN)/ruff format --check --quiet .
