@@ -38,7 +38,7 @@ NORMALIZED_EQUATIONS = {
 RUNNING_DZ = "dZ[l] = γ[l] ⊙ dN[l]/√(σ² + ε)"
 PER_SAMPLE = ("dW", "db", "dgamma", "dbeta")
 TOGETHER = 2**16
-"""Arrays are described together up to so many numbers."""
+"""Arrays are described up to so many numbers at once."""
 _NAME = re.compile(r"(Z|N|A|dA|dN|dZ|dW|db|dgamma|dbeta)(\d+)")
 
 
@@ -188,51 +188,68 @@ def statistics(G: FloatArray) -> Statistics:
 
 
 def statistics_of(arrays: Sequence[FloatArray]) -> list[Statistics]:
-    """Describe each of some arrays as `statistics` does; small ones side by side: a call costs more than they do."""
-    found: list[Statistics] = []
-    for g, starts, sizes in _side_by_side(arrays):
-        square = np.add.reduceat(g * g, starts)
+    """Describe each of some arrays as `statistics` does.
+
+    Small ones are taken side by side, for a call costs more than they do, and large ones in pieces, so that they take
+    no room. Of pieces of n numbers with the mean μ and the sum of squares S of what differs from it, an array's own S
+    is Σ S + Σ n·(μ − its mean)².
+
+    Source:
+        Chan, Golub and LeVeque (1983), "Algorithms for computing the sample variance".
+    """
+    rows = []
+    for g, starts, sizes in _pieces(arrays):
         mean = np.add.reduceat(g, starts) / sizes
-        deviations = g - np.repeat(mean, sizes)
-        found += map(
-            Statistics,
-            np.sqrt(square).tolist(),
-            mean.tolist(),
-            np.sqrt(np.add.reduceat(deviations * deviations, starts) / sizes).tolist(),
-            np.minimum.reduceat(g, starts).tolist(),
-            np.maximum.reduceat(g, starts).tolist(),
-            (np.add.reduceat(g == 0, starts, dtype=np.int64) / sizes).tolist(),
-        )
-    return found
+        apart = g - np.repeat(mean, sizes)
+        sums = [np.add.reduceat(terms, starts) for terms in (g * g, apart * apart, (g == 0).astype(np.float64))]
+        rows.append([sizes, mean, *sums, np.minimum.reduceat(g, starts), np.maximum.reduceat(g, starts)])
+    n, mean, squares, spread, zeros, low, high = (np.concatenate(column) for column in zip(*rows, strict=True))
+    counts, first = _pieces_of(arrays)
+    size = np.add.reduceat(n, first)
+    middle = np.add.reduceat(n * mean, first) / size
+    spread = np.add.reduceat(spread + n * np.square(mean - np.repeat(middle, counts)), first)
+    columns = (
+        np.sqrt(np.add.reduceat(squares, first)), middle, np.sqrt(spread / size), np.minimum.reduceat(low, first),
+        np.maximum.reduceat(high, first), np.add.reduceat(zeros, first) / size,
+    )  # fmt: skip
+    return [Statistics(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
 
 def update_ratios(now: Sequence[FloatArray], then: Sequence[FloatArray]) -> list[float | None]:
     """Give ‖ΔW‖/‖W‖ of each array, ΔW = now − then; None where W, which is then, is all zeros."""
-    ratios: list[float | None] = []
-    for (after, starts, _), (before, _, _) in zip(_side_by_side(now), _side_by_side(then), strict=True):
+    rows = []
+    for (after, starts, _), (before, _, _) in zip(_pieces(now), _pieces(then), strict=True):
         update = after - before
-        squares = np.add.reduceat(update * update, starts), np.add.reduceat(before * before, starts)
-        ratios += [
-            math.sqrt(u) / math.sqrt(w) if w > 0 else None
-            for u, w in zip(*(of.tolist() for of in squares), strict=True)
-        ]
-    return ratios
+        rows.append([np.add.reduceat(update * update, starts), np.add.reduceat(before * before, starts)])
+    _, first = _pieces_of(now)
+    moved, were = (np.add.reduceat(np.concatenate(column), first).tolist() for column in zip(*rows, strict=True))
+    return [math.sqrt(u) / math.sqrt(w) if w > 0 else None for u, w in zip(moved, were, strict=True)]
 
 
-def _side_by_side(arrays: Sequence[FloatArray]) -> Iterator[tuple[FloatArray, IntArray, IntArray]]:
-    """Put arrays one after another, in float64, up to so many numbers at once; with where each begins, and its size."""
-    together: list[FloatArray] = []
+def _pieces(arrays: Sequence[FloatArray]) -> Iterator[tuple[FloatArray, IntArray, IntArray]]:
+    """Put pieces of arrays one after another, in float64, `TOGETHER` numbers at most; with their starts and sizes."""
+    together, room = list[FloatArray](), TOGETHER
     for array in arrays:
-        if together and sum(one.size for one in together) + array.size > TOGETHER:
-            yield _joined(together)
-            together = []
-        together.append(array)
+        flat = array.ravel()
+        for start in range(0, flat.size, TOGETHER):
+            piece = flat[start : start + TOGETHER]
+            if piece.size > room:
+                yield _joined(together)
+                together, room = [], TOGETHER
+            together.append(piece)
+            room -= piece.size
     yield _joined(together)
 
 
-def _joined(arrays: Sequence[FloatArray]) -> tuple[FloatArray, IntArray, IntArray]:
-    sizes = np.array([array.size for array in arrays])
-    return np.concatenate([array.ravel() for array in arrays], dtype=np.float64), np.cumsum(sizes) - sizes, sizes
+def _joined(pieces: Sequence[FloatArray]) -> tuple[FloatArray, IntArray, IntArray]:
+    sizes = np.array([piece.size for piece in pieces])
+    return np.concatenate(pieces, dtype=np.float64), np.cumsum(sizes) - sizes, sizes
+
+
+def _pieces_of(arrays: Sequence[FloatArray]) -> tuple[IntArray, IntArray]:
+    """Tell into how many pieces each array goes, and which is its first."""
+    counts = np.array([-(-array.size // TOGETHER) for array in arrays])
+    return counts, np.cumsum(counts) - counts
 
 
 def _written(symbol: str, layer: LayerSpec, training: bool) -> str:

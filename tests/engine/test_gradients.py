@@ -1,8 +1,12 @@
+from dataclasses import astuple
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from chainrule.engine import UnknownNameError, backward, dense, forward
-from chainrule.engine.gradients import PER_SAMPLE, equation, gradients, names, statistics
+from chainrule.engine.gradients import PER_SAMPLE, equation, gradients, names, statistics, statistics_of, update_ratios
 from tests.engine.problems import NORMALIZED, PROBLEMS, SAMPLES, SHALLOW, Problem
 
 PROBLEM = Problem(SHALLOW, "tanh", "softmax", "cross_entropy")
@@ -90,6 +94,26 @@ def test_statistics_describe_an_array() -> None:
     assert found.standard_deviation == pytest.approx(g.std(), rel=1e-12)
     assert (found.minimum, found.maximum) == (g.min(), g.max())
     assert found.zeros == pytest.approx(2 / 42)
+
+
+@given(
+    sizes=st.lists(st.integers(1, 40), min_size=1, max_size=6),
+    together=st.integers(1, 60),
+    middle=st.sampled_from([0.0, 1.0, 1e6]),
+)
+def test_arrays_are_described_and_compared_alike_however_they_are_cut(
+    sizes: list[int], together: int, middle: float
+) -> None:
+    rng = np.random.default_rng(sum(sizes))
+    arrays, then = ([rng.normal(middle, 1, size) * (rng.random(size) < 0.8) for size in sizes] for _ in range(2))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("chainrule.engine.gradients.TOGETHER", together)
+        described, ratios = statistics_of(arrays), update_ratios(arrays, then)
+    for g, before, found, ratio in zip(arrays, then, described, ratios, strict=True):
+        expected = (np.linalg.norm(g), g.mean(), g.std(), g.min(), g.max(), np.mean(g == 0))
+        np.testing.assert_allclose(astuple(found), expected, rtol=1e-9, atol=1e-9)
+        size = np.linalg.norm(before)
+        assert ratio == (pytest.approx(np.linalg.norm(g - before) / size) if size > 0 else None)
 
 
 def test_statistics_of_large_float32_numbers_do_not_overflow() -> None:
