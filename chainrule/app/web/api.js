@@ -38,7 +38,7 @@ export const href = (path) => BASE + path;
 export function get(path, { signal, accept = "application/json" } = {}) {
   const place = `${accept} ${path}`;
   const known = asked.get(place);
-  if (known?.signal === signal) return known.answer;
+  if (known && known.signal === signal) return known.answer;
   const answer = fetched(path, place, accept, signal).finally(() => { if (asked.get(place)?.answer === answer) asked.delete(place); });
   asked.set(place, { signal, answer });
   return answer;

@@ -16,13 +16,16 @@ export async function follow(path, { run, signal, grown }) {
     news = true;
     if (busy) return;
     busy = true;
-    while (news && !signal.aborted) {
-      news = false;
-      const now = await get(path, { signal }).catch(() => null);
-      if (now && !signal.aborted) await grown(now);
-      if (!now?.done) await wait(REST_MS, signal);
+    try {
+      while (news && !signal.aborted) {
+        news = false;
+        const now = await get(path, { signal }).catch(() => null);
+        if (now && !signal.aborted) await grown(now);
+        if (!now?.done) await wait(REST_MS, signal);
+      }
+    } finally {
+      busy = false;
     }
-    busy = false;
   }
   await stream(path, { after: run.progress.epochs_done, signal, epochs: tell, status: tell, diagnosis: tell, end: tell });
 }

@@ -59,7 +59,7 @@ def test_another_epoch_is_trained_once_more_when_asked_for(open_page: Callable[.
 
 
 @pytest.mark.parametrize("events", [True, False], ids=["by the stream", "by polling"])
-@pytest.mark.parametrize("page_name", ["steps", "dynamics"])
+@pytest.mark.parametrize("page_name", ["backprop", "dynamics", "samples", "steps"])
 def test_a_run_that_trains_is_followed(
     open_page: Callable[..., Any], site: Service, page_name: str, events: bool
 ) -> None:

@@ -6,6 +6,8 @@ import { get } from "../api.js";
 import { isDark } from "../cells.js";
 import { announce, el, number, problem } from "../dom.js";
 import { drawNetwork, fits } from "../network_drawing.js";
+import { follow } from "../follow.js";
+import { checkpoints } from "../kept.js";
 import { explanation } from "../number_panels.js";
 import { neighbourhood } from "../neighbourhood.js";
 import { Picture } from "../picture.js";
@@ -20,7 +22,6 @@ import { whatIf } from "../what_if.js";
 /** @typedef {import("../walk.js").Cell} Cell */
 
 const PLAY_MS = 1100;
-const LIVE_MS = 2000;
 /** From how many features on fewer samples are shown. */
 const WIDE = 128;
 
@@ -33,7 +34,7 @@ export async function render(main, ctx) {
   const run = await ctx.run;
   ctx.setTitle(`Backpropagation · ${run.name || run.id}`);
   const path = `/v1/runs/${run.id}`;
-  const [dataset, kept] = await Promise.all([get(`/v1/datasets/${run.config.dataset}`, { signal }), checkpoints(path, -1, signal).then((kept) => {
+  const [dataset, kept] = await Promise.all([get(`/v1/datasets/${run.config.dataset}`, { signal }), checkpoints(run.id, signal).then((kept) => {
     // The samples to choose from take the longest: they are on their way while the page is laid out.
     const { epoch, of, split } = Object.fromEntries(ctx.query);
     if (kept.length && !of) some(run, kept.find((one) => String(one.epoch) === epoch)?.epoch ?? kept.at(-1).epoch, splitOf(run, "sample", split), signal).catch(() => null);
@@ -50,17 +51,6 @@ const some = (run, epoch, split, signal) => findSamples(run, epoch, split, signa
 function splitOf({ config: { validation } }, of, asked) {
   const other = validation && (of !== "sample" || !validation.dataset);
   return (asked ?? "validation") === "validation" && other ? "validation" : "training";
-}
-
-/** @param {string} path @param {number} after @param {AbortSignal} signal @returns {Promise<any[]>} */
-async function checkpoints(path, after, signal) {
-  const all = [];
-  for (let next = after; next !== null;) {
-    const page = await get(`${path}/checkpoints?after=${next}&limit=1000`, { signal });
-    all.push(...page.items);
-    next = page.next_after;
-  }
-  return all;
 }
 
 class Theatre {
@@ -80,6 +70,7 @@ class Theatre {
     this.drawn = { samples: "", epoch: -1 };
     this.told = new Map();
     this.busy = false;
+    this.living = false;
     this.way = 0;
     this.ahead = "";
     this.wanted = "";
@@ -132,7 +123,7 @@ class Theatre {
       ` · ${[this.run.config.network.inputs, ...this.layers.map((/** @type {any} */ layer) => layer.units)].join("–")} · ${this.run.config.cost.replace("_", " ")}`));
     if (!this.kept.length) {
       this.root.replaceChildren(heading, el("p", { class: "panel note" }, this.run.done ? "No epoch's weights are kept of this run, so there is nothing to look into." : "No epoch's weights are kept yet; this page begins with the first."));
-      if (!this.run.done) this.live();
+      this.live();
       return;
     }
     const epochs = this.kept.map((one) => one.epoch);
@@ -171,7 +162,7 @@ class Theatre {
     if (this.ctx.query.get("sample") === null && this.state.of === "sample") await this.suggest();
     this.ctx.onQuery(() => this.refresh());
     await this.refresh();
-    if (!this.run.done) this.live();
+    this.live();
   }
 
   /** Begin with a sample that is worth looking at. */
@@ -265,21 +256,20 @@ class Theatre {
     return this.found;
   }
 
-  /** New epochs of a run that trains. */
-  async live() {
-    while (!this.run.done && !this.ctx.signal.aborted) {
-      await new Promise((resolve) => setTimeout(resolve, LIVE_MS));
-      if (this.ctx.signal.aborted || document.hidden) continue;
-      const last = this.kept.at(-1)?.epoch ?? -1;
-      const [run, more] = await Promise.all([get(this.path, { signal: this.ctx.signal }), checkpoints(this.path, last, this.ctx.signal)]).catch(() => [this.run, []]);
+  /** Show newer weights while it trains; followed once, however often the page is opened. */
+  live() {
+    if (this.run.done || this.living) return;
+    this.living = true;
+    follow(this.path, { run: this.run, signal: this.ctx.signal, grown: async (run) => {
+      const more = await checkpoints(run.id, this.ctx.signal, this.kept.at(-1)?.epoch).catch(() => []);
       this.run = run;
-      if (!more.length) continue;
+      if (!more.length) return;
       const first = !this.kept.length;
       this.kept = [...this.kept, ...more];
       if (first) return this.open();
       this.slider.max = this.kept.length - 1;
       this.refresh();
-    }
+    } }).catch((error) => { if (!this.ctx.signal.aborted) this.line?.replaceChildren(problem(error)); });
   }
 
   // ---- drawing ----

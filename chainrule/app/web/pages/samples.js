@@ -1,10 +1,11 @@
 // @ts-check
 /** A run's samples: what is taken for what, the hardest and the surest ones, and how far their gradients agree. */
 
-import { get, post, shown, wait } from "../api.js";
+import { get, post } from "../api.js";
 import { matrix, scatter, signedColour } from "../charts.js";
 import { el, eq, number, panel, percent, problem } from "../dom.js";
 import { epochControl, newest } from "../epochs.js";
+import { follow } from "../follow.js";
 import { checkpoints, epochOf } from "../kept.js";
 import { card } from "../sample_cards.js";
 
@@ -12,7 +13,6 @@ const PAGE = 30;
 const MOST_CELLS = 16;
 const MOST_MEASURED = 1000;
 const MOST_POINTS = 400;
-const POLL_MS = 2000;
 const SORTS = {
   hardest: { name: "Hardest", query: "sort=cost" },
   mistakes: { name: "Surest mistakes", query: "sort=confidence&wrong=true", judged: true },
@@ -81,26 +81,18 @@ export async function render(main, ctx) {
   }
   ctx.onQuery(draw);
   draw();
-  follow();
-
-  /** While it trains, show newer weights. */
-  async function follow() {
-    while (!run.done && !signal.aborted) {
-      await wait(POLL_MS, signal);
-      await shown(signal);
-      if (signal.aborted) return;
-      try {
-        run = await get(place, { signal });
-        // Of a run that keeps only its newest weights older ones go: in the end it is asked for all.
-        const more = await checkpoints(run.id, signal, run.done ? -1 : kept[kept.length - 1]?.epoch ?? -1);
-        if (!more.length) continue;
-        kept = run.done ? more : [...kept, ...more];
-        draw();
-      } catch (error) {
-        if (!signal.aborted) trouble.replaceChildren(problem(error));
-      }
+  if (!run.done) follow(`/v1/runs/${run.id}`, { run, signal, grown: async (now) => {
+    try {
+      // Of a run that keeps only its newest weights older ones go: in the end it is asked for all.
+      const more = await checkpoints(run.id, signal, now.done ? -1 : kept[kept.length - 1]?.epoch ?? -1);
+      run = now;
+      if (!more.length) return;
+      kept = run.done ? more : [...kept, ...more];
+      draw();
+    } catch (error) {
+      if (!signal.aborted) trouble.replaceChildren(problem(error));
     }
-  }
+  } }).catch((error) => { if (!signal.aborted) trouble.replaceChildren(problem(error)); });
 
   async function measure() {
     const { at, split: of } = where();
