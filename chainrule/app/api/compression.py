@@ -1,6 +1,7 @@
 """Large answers in text, packed for those who take gzip: numbers written out are a third as long, names a tenth."""
 
 import gzip
+import re
 
 from fastapi.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
@@ -15,6 +16,13 @@ LONG_BYTES = 200_000
 """What takes more than a few milliseconds is packed while others are answered."""
 
 
+def takes_gzip(headers: Headers) -> bool:
+    """Tell whether the client takes gzip: named, and not with a weight of 0."""
+    named = [part.partition(";") for part in headers.get("accept-encoding", "").lower().split(",")]
+    weights = {name.strip(): weight.replace(" ", "") for name, _, weight in named}
+    return "gzip" in weights and not re.fullmatch(r"q=0(\.0*)?", weights["gzip"])
+
+
 class PackAnswers:
     """ASGI middleware: packs an answer that is sent in one piece. Streams, ranges and arrays in bytes pass as they are.
 
@@ -26,10 +34,11 @@ class PackAnswers:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, and pack what comes back."""
-        if scope["type"] != "http" or "gzip" not in Headers(scope=scope).get("accept-encoding", ""):
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         held: Message | None = None
+        packs = takes_gzip(Headers(scope=scope))
 
         async def packed(message: Message) -> None:
             nonlocal held
@@ -40,7 +49,7 @@ class PackAnswers:
                 start, held = held, None
                 body: bytes = message.get("body", b"")
                 MutableHeaders(scope=start).add_vary_header("Accept-Encoding")
-                if not message.get("more_body") and len(body) >= LEAST_BYTES:
+                if packs and not message.get("more_body") and len(body) >= LEAST_BYTES:
                     message["body"] = await _pack(body)
                     MutableHeaders(scope=start).update(
                         {"Content-Encoding": "gzip", "Content-Length": str(len(message["body"]))}

@@ -12,6 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import FileResponse, HTMLResponse, Response
 
 import chainrule
+from chainrule.app.api.compression import takes_gzip
 from chainrule.app.api.dependencies import matches
 from chainrule.app.api.problems import kinds
 from chainrule.app.api.schemas.checkpoints import Weights
@@ -106,7 +107,7 @@ async def document(request: Request) -> Response:
     }
     if matches(request.headers.get("if-none-match"), headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    if "gzip" in request.headers.get("accept-encoding", ""):
+    if takes_gzip(request.headers):
         content, headers["Content-Encoding"] = gzip.compress(content, mtime=0), "gzip"
     return Response(content, headers=headers, media_type="application/json")
 

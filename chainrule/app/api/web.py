@@ -8,6 +8,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Request, Response
 
+from chainrule.app.api.compression import takes_gzip
 from chainrule.app.api.dependencies import matches
 
 FOLDER = Path(__file__).parent.parent / "web"
@@ -79,6 +80,6 @@ async def file(request: Request, version: str, name: str) -> Response:
 
 
 def _answer(request: Request, name: str, content: bytes, headers: dict[str, str]) -> Response:
-    packed = "gzip" in request.headers.get("accept-encoding", "")
+    packed = takes_gzip(request.headers)
     headers = headers | {"Vary": "Accept-Encoding"} | ({"Content-Encoding": "gzip"} if packed else {})
     return Response(PACKED[name] if packed else content, headers=headers, media_type=KINDS[Path(name).suffix])

@@ -39,6 +39,22 @@ def test_a_large_answer_is_packed_and_says_the_same(
     assert head.headers["content-length"] == packed.headers["content-length"]
 
 
+@pytest.mark.parametrize(
+    ("header", "packed"),
+    [
+        ("gzip", True), ("br, GZIP;q=0.5", True), ("gzip;q=0.001", True), ("gzip ; q=0", False), ("gzip;q=0.00", False),
+        ("br", False), ("", False), ("xgzip", False),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("path", ["/v1/datasets/digits", "/openapi.json", "/"])
+def test_answers_are_packed_for_those_who_take_gzip_alone(
+    client: httpx.Client, path: str, header: str, packed: bool
+) -> None:
+    response, _ = raw(client, path, headers={"Accept-Encoding": header})
+    assert response.headers.get("content-encoding") == ("gzip" if packed else None)
+    assert "Accept-Encoding" in response.headers["vary"]
+
+
 def test_a_packed_answer_is_known_again(client: httpx.Client, digits_run: dict[str, Any]) -> None:
     path = f"/v1/runs/{digits_run['id']}/checkpoints/5/walk"
     first = client.get(path)
