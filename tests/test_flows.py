@@ -231,6 +231,7 @@ def test_a_service_that_ends_under_load_puts_back_all_it_trains_with_nothing_los
         response = client.post("/v1/sweeps", json=sweep)
         assert response.status_code == 201, response.text
         wait_for(lambda: sum(run["progress"]["epochs_done"] > 3 for run in all_runs(client)) >= 3)
+        seen = {run["id"]: run["progress"]["steps_done"] for run in all_runs(client)}
         assert service.stop() == 0
         assert "Traceback" not in service.log.read_text()
     with serving(slots=0, **common) as service, service.client() as client:
@@ -239,7 +240,9 @@ def test_a_service_that_ends_under_load_puts_back_all_it_trains_with_nothing_los
         drained = [run for run in stopped if run["reason"] == "drained"]
         assert len(drained) >= 2
         assert {(run["attempts"], run["failures"]) for run in drained} == {(1, 0)}
-        assert all(run["progress"]["steps_done"] > 0 for run in drained)
+        # One that was claimed just before may have taken no step yet.
+        assert all(run["progress"]["steps_done"] >= seen[run["id"]] for run in stopped)
+        assert any(seen[run["id"]] > 0 for run in drained)
     with serving(slots=3, **common) as service, service.client() as client:
         for run in stopped:
             finished = ended(client, run["id"])

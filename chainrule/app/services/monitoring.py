@@ -134,7 +134,9 @@ class Monitoring:
         """
         found = await self._status.ask()
         known, trained = found["workers"], found["trained"]
-        shown = [self._shown(worker, [run for run in trained if run.owner == owner]) for worker in known]
+        shown = [
+            self._shown(worker, seen_s, [run for run in trained if run.owner == owner]) for worker, seen_s in known
+        ]
         return {**{name: value for name, value in found.items() if name != "trained"}, "workers": shown}
 
     async def _check(self, name: str, question: Question[str]) -> Check:
@@ -172,7 +174,7 @@ class Monitoring:
             waiting = runs.count_claimable(session, self._settings.max_queued_runs)
             by_status = runs.count_by_status(session)
             totals = workers.totals(session)
-            living = [worker for worker in workers.listed(session) if self._lives(worker)]
+            living = [one for one in workers.listed(session) if self._lives(self._last_seen_s(one))]
         return Figures(
             by_status, waiting, _since(oldest), len(living), sum(worker.slots for worker in living),
             sum(worker.busy for worker in living), totals,
@@ -183,9 +185,10 @@ class Monitoring:
             oldest = runs.oldest_waiting(session)
             waiting = runs.count_claimable(session, self._settings.max_queued_runs)
             by_status = runs.count_by_status(session)
-            known = workers.listed(session)
+            # Judged once: slots of all and of each are to be those of the same workers.
+            known = [(worker, self._last_seen_s(worker)) for worker in workers.listed(session)]
             trained = runs.running(session, MOST_TRAINED)
-        living = [worker for worker in known if self._lives(worker)]
+        living = [worker for worker, seen_s in known if self._lives(seen_s)]
         slots, busy = (sum(getattr(worker, name) for worker in living) for name in ("slots", "busy"))
         return {
             "version": chainrule.__version__,
@@ -197,7 +200,7 @@ class Monitoring:
             "trained": trained,
         }
 
-    def _shown(self, worker: Worker, trained: list[Trained]) -> dict[str, Any]:
+    def _shown(self, worker: Worker, seen_s: float, trained: list[Trained]) -> dict[str, Any]:
         return {
             "id": worker.id,
             "name": worker.name,
@@ -206,8 +209,8 @@ class Monitoring:
             "slots": worker.slots,
             "busy": worker.busy,
             "draining": worker.draining,
-            "alive": self._lives(worker),
-            "last_seen_s": round(self._last_seen_s(worker), 1),
+            "alive": self._lives(seen_s),
+            "last_seen_s": round(seen_s, 1),
             "started_at": worker.started_at,
             "training": [
                 {"run": run.id, "name": run.name, "epochs_done": run.epochs_done, "epochs_total": run.epochs_total}
@@ -216,8 +219,8 @@ class Monitoring:
             ],
         }
 
-    def _lives(self, worker: Worker) -> bool:
-        return self._last_seen_s(worker) < self._settings.attempt_timeout_s
+    def _lives(self, seen_s: float) -> bool:
+        return seen_s < self._settings.attempt_timeout_s
 
     def _last_seen_s(self, worker: Worker) -> float:
         """Tell how long ago this process saw the worker's heartbeat move; no clock is compared."""
