@@ -1,12 +1,6 @@
-"""The problems every gradient is checked on: each hidden activation, output, cost, depth and normalization.
+"""The problems every gradient is checked on: each hidden activation, output, cost, depth and normalization."""
 
-Each hidden activation meets each output with each cost; of depths and normalizations each meets each of these.
-"""
-
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations, product
-from typing import Any
 
 import numpy as np
 
@@ -71,21 +65,6 @@ class Problem:
         return rng.integers(0, 2, (samples, units)).astype(np.float64)
 
 
-def pairwise(*axes: Sequence[Any]) -> list[tuple[Any, ...]]:
-    """Choose few combinations of one value of each axis, so that each two values of two axes meet in one."""
-
-    def pairs(case: tuple[int, ...]) -> set[tuple[tuple[int, int], ...]]:
-        return set(combinations(enumerate(case), 2))
-
-    cases = list(product(*(range(len(axis)) for axis in axes)))
-    chosen, missing = [], set().union(*map(pairs, cases))
-    while missing:
-        best = max(cases, key=lambda case: len(pairs(case) & missing))
-        missing -= pairs(best)
-        chosen.append(tuple(axis[number] for axis, number in zip(axes, best, strict=True)))
-    return chosen
-
-
 def _distance_from_kinks(network: Network, X: FloatArray) -> float:
     distances = [
         float(np.min(np.abs(cache.N - kink)))
@@ -96,17 +75,15 @@ def _distance_from_kinks(network: Network, X: FloatArray) -> float:
     return min(distances, default=np.inf)
 
 
-def in_turn(sizes: tuple[int, ...], fits: list[tuple[str, str]]) -> list[Problem]:
-    """Make problems of one shape that have each hidden activation, and each output with its cost, once at least."""
-    count = max(len(HIDDEN), len(fits))
-    return [Problem(sizes, HIDDEN[number % len(HIDDEN)], *fits[number % len(fits)]) for number in range(count)]
-
-
 PROBLEMS = [
-    *(Problem(SHALLOW, hidden, *fit) for hidden in HIDDEN for fit in FITTING),
-    *in_turn(DEEP, FITTING),
+    *(Problem(sizes, hidden, *fit) for sizes in (SHALLOW, DEEP) for hidden in HIDDEN for fit in FITTING),
     *(Problem(BARE, None, *fit) for fit in FITTING),
-    *in_turn(ONE_OUTPUT, [fit for fit in FITTING if fit[0] != "softmax"]),
+    *(
+        Problem(ONE_OUTPUT, hidden, output, cost)
+        for hidden in HIDDEN
+        for output, cost in FITTING
+        if output != "softmax"
+    ),
     *(
         Problem(sizes, hidden, *FITTING[(number + shift) % len(FITTING)], normalization)
         for shift, normalization in enumerate(NORMALIZATIONS)

@@ -39,20 +39,24 @@ def test_identities_equal_materialised_gradients(
     square = mean @ mean
     trace = ((G - mean) ** 2).sum() / (m - 1)
     along = G @ mean
-    across = G - np.outer(along / square, mean)
     signal = square - trace / m
     signal = 0.0 if abs(signal) < 1e-12 * square else signal
+    total = (G**2).sum()
     expected = {
-        "mean_square_norm": (G**2).sum() / m,
+        "mean_square_norm": total / m,
         "gradient_square_norm": square,
         "trace_sigma": trace,
         "signal": signal,
         "noise_scale": trace / signal if signal > 0 else None,
-        "coherence": m * square / ((G**2).sum() / m),
-        "norm_test": np.sqrt(trace / (m * square)),
-        "inner_product_test": np.sqrt(along.var(ddof=1) / (m * square**2)),
-        "orthogonality_test": np.sqrt((across**2).sum() / (m - 1) / (m * square)),
-    }
+        "coherence": m * square / (total / m) if total > 0 else None,
+    } | dict.fromkeys(("norm_test", "inner_product_test", "orthogonality_test"))
+    if square > 0:  # else every unit is dead
+        across = G - np.outer(along / square, mean)
+        expected |= {
+            "norm_test": np.sqrt(trace / (m * square)),
+            "inner_product_test": np.sqrt(along.var(ddof=1) / (m * square**2)),
+            "orthogonality_test": np.sqrt((across**2).sum() / (m - 1) / (m * square)),
+        }
     measured = summarize(found)
     assert measured.keys() == expected.keys() == EQUATIONS.keys()
     for name, value in expected.items():

@@ -19,7 +19,7 @@ NORMALIZED = [
         ("tanh", "softmax", "cross_entropy"), ("silu", "linear", "mse"), ("relu", "sigmoid", "cross_entropy"),
     ]
 ] + [Problem((2, 3, 4, 2), "gelu", "linear", "huber", "layer")]  # fmt: skip
-DEEP = [problem for problem in PROBLEMS if len(problem.sizes) > 4 and problem.normalization is None]
+DEEP = [problem for problem in PROBLEMS if len(problem.sizes) > 4 and problem.normalization is None][::13]
 
 
 def gradient(network: Network, cost_name: str, X: FloatArray, Y: FloatArray, weights: FloatArray | None) -> FloatArray:

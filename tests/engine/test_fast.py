@@ -26,7 +26,7 @@ from chainrule.engine.arrays import FloatArray, generator
 from chainrule.engine.fast import Batches, gradient_loop, input_width
 from chainrule.engine.network import Network, follow, mean_cost
 from chainrule.engine.optimizers import Stepper
-from tests.engine.problems import DEEP, FITTING, HIDDEN, NORMALIZED, PROBLEMS, SHALLOW, STEPPING, Problem, pairwise
+from tests.engine.problems import DEEP, FITTING, HIDDEN, NORMALIZED, PROBLEMS, SHALLOW, STEPPING, Problem
 
 SAMPLES, BATCH, EPOCHS, SEED = 13, 4, 13, 5  # 3 full steps and a last of one sample, 52 in all
 
@@ -167,15 +167,10 @@ REGULARIZATIONS = [spec for name, spec in SHAPED_BY if name == "regularization"]
 SOFTMAX = Problem(SHALLOW, "tanh", "softmax", "cross_entropy")
 
 
-SHAPES = pairwise(
-    [spec for name, spec in SHAPED_BY if name == "schedule"],
-    REGULARIZATIONS,
-    [None, ClipSpec(norm=0.1), ClipSpec(value=0.01)],
-    ["sgd", "nesterov", "adam", "adamw"],
-)
-
-
-@pytest.mark.parametrize(("schedule", "regularization", "clipped", "optimizer"), SHAPES)
+@pytest.mark.parametrize("optimizer", ["sgd", "nesterov", "adam", "adamw"])
+@pytest.mark.parametrize("clipped", [None, ClipSpec(norm=0.1), ClipSpec(value=0.01)], ids=str)
+@pytest.mark.parametrize("regularization", REGULARIZATIONS, ids=str)
+@pytest.mark.parametrize("schedule", [spec for name, spec in SHAPED_BY if name == "schedule"], ids=lambda s: s.name)
 def test_fifty_steps_of_any_shape_end_where_the_textbook_does(
     schedule: ScheduleSpec, regularization: RegularizationSpec, clipped: ClipSpec | None, optimizer: str
 ) -> None:

@@ -22,7 +22,7 @@ from chainrule.engine.normalization import NORMALIZATIONS
 from tests.engine.problems import DEEP, PROBLEMS, SAMPLES, Problem
 
 every_problem = pytest.mark.parametrize("problem", PROBLEMS, ids=str)
-some_problems = pytest.mark.parametrize("problem", PROBLEMS[::2], ids=str)
+some_problems = pytest.mark.parametrize("problem", PROBLEMS[::5], ids=str)
 H = 1e-5
 
 

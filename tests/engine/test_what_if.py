@@ -37,7 +37,7 @@ def config(**changes: Any) -> TrainingConfig:
     return TrainingConfig(**(given | changes))
 
 
-@pytest.mark.parametrize("problem", [*PROBLEMS[::14], *NORMALIZED[::3]], ids=str)
+@pytest.mark.parametrize("problem", [*PROBLEMS[::31], *NORMALIZED[::3]], ids=str)
 @pytest.mark.parametrize("training", [False, True])
 def test_a_state_is_what_the_reading_path_says(problem: Problem, training: bool) -> None:
     network, X, Y = problem.make()
