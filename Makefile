@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 BENCH := .venv-bench
 RESULTS := benchmarks/results.md
 ARGS ?=
+ENGINE ?= local
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
@@ -16,13 +17,13 @@ help:  ## list what there is
 demo: $(VENV)/service  ## train on handwritten digits through the API, look inside, keep serving (ARGS=--exit ends)
 	@$(BIN)/chainrule demo $(ARGS)
 
-test: check  ## check everything: format, lint, types, imports, tests on SQLite and PostgreSQL
+test: check  ## check everything: format, lint, types, imports, tests on SQLite and PostgreSQL (ENGINE=dask: on Dask)
 	@$(MAKE) --no-print-directory -j4 --output-sync=target $(PARTS)
 	@echo "format, lint, types, import contracts and tests: all passed"
 
 # Side by side: some compute while others wait. Status 5 is that ARGS chose nothing of a part.
 PARTS := test-engine test-api test-faults test-service
-pytest = $(BIN)/python -m pytest -o cache_dir=.pytest_cache/$@ $(1) $(ARGS) || test $$? = 5
+pytest = CHAINRULE_ENGINE=$(ENGINE) $(BIN)/python -m pytest -o cache_dir=.pytest_cache/$@ $(1) $(ARGS) || test $$? = 5
 FAULTS := tests/app/execution tests/chaos tests/test_outages.py tests/test_disks.py
 
 test-engine: $(VENV)/dev

@@ -17,6 +17,8 @@ from typing import IO, Any
 import httpx
 
 START_TIMEOUT_S = 120.0
+ENGINE = "CHAINRULE_ENGINE"
+"""What all that is tested trains with, where a test does not choose: `make test ENGINE=dask`."""
 
 
 @dataclass
@@ -57,7 +59,7 @@ def working(**settings: Any) -> Iterator[Service]:
 
 @contextmanager
 def _running(command: str, settings: dict[str, Any]) -> Iterator[Service]:
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("CHAINRULE_")}
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("CHAINRULE_") or key == ENGINE}
     environment["PYTHONUNBUFFERED"] = "1"
     environment |= {f"CHAINRULE_{name.upper()}": str(value) for name, value in settings.items()}
     with tempfile.NamedTemporaryFile("w", suffix=f"-{command}.log", delete=False) as log:
