@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import CursorResult, select, update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from chainrule.app.store.database import touched
 from chainrule.app.store.models import AuditEntry
 
 UNANSWERED = 0
@@ -20,11 +21,7 @@ def add(session: Session, entry: AuditEntry) -> None:
 def complete(session: Session, entry_id: str, *, status: int, object_id: str | None) -> bool:
     """Say in an entry what came of its change; False if there is none that waits for that."""
     waiting = update(AuditEntry).where(AuditEntry.id == entry_id, AuditEntry.status == UNANSWERED)
-    result = session.execute(
-        waiting.values(status=status, object_id=object_id), execution_options={"synchronize_session": False}
-    )
-    assert isinstance(result, CursorResult)
-    return result.rowcount > 0
+    return touched(session, waiting.values(status=status, object_id=object_id)) > 0
 
 
 def page(session: Session, *, limit: int, cursor_id: str | None, newest_first: bool = True) -> Sequence[AuditEntry]:

@@ -13,7 +13,7 @@ from threading import Lock
 from typing import Any, Self
 
 import psycopg
-from sqlalchemy import Connection, DateTime, Double, Engine, create_engine, event, literal, make_url, text
+from sqlalchemy import Connection, CursorResult, DateTime, Double, Engine, create_engine, event, literal, make_url, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.compiler import compiles
@@ -213,6 +213,13 @@ class Database:
 
     def _info(self) -> dict[str, Any]:
         return {visibility.OWNER: self.owner}
+
+
+def touched(session: Session, statement: Any) -> int:
+    """Carry out an update or a deletion and tell how many rows it found; what the session has read stays as read."""
+    result = session.execute(statement, execution_options={"synchronize_session": False})
+    assert isinstance(result, CursorResult)
+    return result.rowcount
 
 
 def insert_rows(session: Session, table: type[DeclarativeBase], rows: Sequence[dict[str, Any]]) -> None:

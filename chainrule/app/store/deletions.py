@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, CursorResult, and_, delete, func, select, true, update
+from sqlalchemy import ColumnElement, and_, delete, func, select, true, update
 from sqlalchemy.orm import Session
 
 from chainrule.app.run_status import RunStatus
-from chainrule.app.store.database import now
+from chainrule.app.store.database import now, touched
 from chainrule.app.store.models import Checkpoint, Epoch, GradientRecord, ProbeRecord, Run, Sweep
 
 MOST_BYTES = 32 * 2**20
@@ -92,33 +92,27 @@ def drop_checkpoints(session: Session, which: ColumnElement[bool]) -> int:
         last = epoch
     if last is None:
         return 0
-    return _touched(session, delete(Checkpoint).where(which, Checkpoint.epoch <= last))
+    return touched(session, delete(Checkpoint).where(which, Checkpoint.epoch <= last))
 
 
 def drop_rows(session: Session, table: type[Epoch | GradientRecord | ProbeRecord], which: ColumnElement[bool]) -> int:
     """Drop some of one run's rows, whole epochs of about `MOST_ROWS` together, the first ones; tell how many."""
     beyond = select(table.epoch).where(which).order_by(table.epoch).offset(MOST_ROWS).limit(1)
     end = session.scalar(beyond)
-    return _touched(session, delete(table).where(which, true() if end is None else table.epoch <= end))
+    return touched(session, delete(table).where(which, true() if end is None else table.epoch <= end))
 
 
 def _mark(session: Session, which: ColumnElement[bool], at: datetime, *, for_good: bool) -> int:
     standing = Run.purging.is_(False) if for_good else Run.deleted_at.is_(None)
     ended = Run.status.in_([status for status in RunStatus if status.terminal])
     values = {"deleted_at": func.coalesce(Run.deleted_at, at), "purging": for_good, "revision": Run.revision + 1}
-    return _touched(session, update(Run).where(which, ended, standing).values(**values))
+    return touched(session, update(Run).where(which, ended, standing).values(**values))
 
 
 def _restore(session: Session, which: ColumnElement[bool]) -> int:
     deleted = and_(Run.deleted_at.is_not(None), Run.purging.is_(False))
-    return _touched(session, update(Run).where(which, deleted).values(deleted_at=None, revision=Run.revision + 1))
+    return touched(session, update(Run).where(which, deleted).values(deleted_at=None, revision=Run.revision + 1))
 
 
 def _quietly(statement: Any) -> Any:
     return statement.execution_options(synchronize_session=False)
-
-
-def _touched(session: Session, statement: Any) -> int:
-    result = session.execute(_quietly(statement))
-    assert isinstance(result, CursorResult)
-    return result.rowcount

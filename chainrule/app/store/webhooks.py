@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import CursorResult, delete, select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from chainrule.app.run_status import Reason, RunStatus
-from chainrule.app.store.database import new_id, now
+from chainrule.app.store.database import new_id, now, touched
 from chainrule.app.store.models import Run, Webhook, WebhookDelivery
 
 PENDING, DELIVERED, FAILED = "pending", "delivered", "failed"
@@ -52,7 +52,7 @@ def page(session: Session, *, limit: int, cursor_id: str | None) -> Sequence[Web
 
 def remove(session: Session, webhook_id: str) -> bool:
     """Delete a webhook with its deliveries; False if there is none."""
-    return _touched(session, delete(Webhook).where(Webhook.id == webhook_id)) > 0
+    return touched(session, delete(Webhook).where(Webhook.id == webhook_id)) > 0
 
 
 def deliveries(session: Session, webhook_id: str, *, limit: int, cursor_id: str | None) -> Sequence[WebhookDelivery]:
@@ -125,7 +125,7 @@ def settle(
     """Note how an attempt went; False if another one has been made since."""
     held = [WebhookDelivery.id == due.id, WebhookDelivery.attempts == due.attempt, WebhookDelivery.state == PENDING]
     values = {"state": state, "status_code": status_code, "error": error[:500], "next_at": next_at, "last_at": now()}
-    return _touched(session, update(WebhookDelivery).where(*held).values(**values)) > 0
+    return touched(session, update(WebhookDelivery).where(*held).values(**values)) > 0
 
 
 def disable(session: Session, webhook_id: str, reason: str) -> None:
@@ -138,22 +138,16 @@ def disable(session: Session, webhook_id: str, reason: str) -> None:
     )
     waiting = [WebhookDelivery.webhook_id == webhook_id, WebhookDelivery.state == PENDING]
     values = {"state": FAILED, "error": reason[:500], "next_at": None}
-    _touched(session, update(WebhookDelivery).where(*waiting).values(**values))
+    touched(session, update(WebhookDelivery).where(*waiting).values(**values))
 
 
 def forget(session: Session, before: datetime, most: int) -> int:
     """Forget some of the deliveries that are over and were made before a moment; tell how many."""
     over = [WebhookDelivery.state != PENDING, WebhookDelivery.created_at < before]
     old = select(WebhookDelivery.id).where(*over).limit(most)
-    return _touched(session, delete(WebhookDelivery).where(WebhookDelivery.id.in_(old)))
+    return touched(session, delete(WebhookDelivery).where(WebhookDelivery.id.in_(old)))
 
 
 def _good_secrets(webhook: Webhook) -> tuple[str, ...]:
     previous, until = webhook.previous_secret, webhook.previous_until
     return (webhook.secret, previous) if previous and until is not None and until > now() else (webhook.secret,)
-
-
-def _touched(session: Session, statement: Any) -> int:
-    result = session.execute(statement.execution_options(synchronize_session=False))
-    assert isinstance(result, CursorResult)
-    return result.rowcount
