@@ -28,10 +28,10 @@ from chainrule.app.services import diagnoses, training
 from chainrule.app.services.comparing import Hashed
 from chainrule.app.services.tally import Flush
 from chainrule.app.services.weights import NetworkEncoder
-from chainrule.app.store import checkpoints, runs
+from chainrule.app.store import attempts, checkpoints
+from chainrule.app.store.attempts import Attempt
 from chainrule.app.store.database import Database
 from chainrule.app.store.outages import patiently
-from chainrule.app.store.runs import Attempt
 from chainrule.app.store.troubles import explained
 from chainrule.engine import (
     Data,
@@ -262,7 +262,7 @@ def _rehearse(database: Database, times: int) -> None:
     try:
         with database.writing(announce=False) as session:
             for _ in range(times):
-                runs.rehearse(session)
+                attempts.rehearse(session)
                 checkpoints.get_resume_point(session, "")
                 checkpoints.drop_resume_point(session, "")
     except SQLAlchemyError as error:

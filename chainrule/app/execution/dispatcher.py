@@ -11,7 +11,7 @@ from chainrule.app.execution.dask_cluster import EngineUnusable
 from chainrule.app.execution.housekeeping import Housekeeping
 from chainrule.app.execution.placement import make_placement
 from chainrule.app.execution.reaper import Reaper
-from chainrule.app.store import runs
+from chainrule.app.store import queue
 from chainrule.app.store.changes import Changes
 from chainrule.app.store.database import Database
 
@@ -74,7 +74,7 @@ class Dispatcher:
     def _waiting(self, free: int) -> int:
         try:
             with self._database.reading() as session:
-                return runs.count_claimable(session, free, most_each=self._settings.max_running_per_owner)
+                return queue.count_claimable(session, free, most_each=self._settings.max_running_per_owner)
         except SQLAlchemyError as error:
             log.warning("cannot look for runs: %s", error)
             return 0

@@ -15,9 +15,9 @@ from chainrule.app.config import Settings
 from chainrule.app.run_status import Reason
 from chainrule.app.services import sweeps
 from chainrule.app.services.tally import LOST
-from chainrule.app.store import runs, workers
+from chainrule.app.store import attempts, workers
+from chainrule.app.store.attempts import Attempt, Heartbeat
 from chainrule.app.store.database import Database
-from chainrule.app.store.runs import Attempt, Heartbeat
 
 LOOKS_PER_TIMEOUT = 5
 WORKER_FORGOTTEN_S = 3600.0
@@ -88,14 +88,14 @@ class Reaper:
         # Where nothing can be written (the disk is full, another holds the lock), no heart can beat: then this look
         # waits or fails, and nobody is judged by it.
         with self._database.writing(announce=False) as session:
-            runs.touch(session)
-            beats = runs.heartbeats(session)
+            attempts.touch(session)
+            beats = attempts.heartbeats(session)
             gone = self._workers.look(workers.heartbeats(session), time.monotonic())
             workers.leave(session, [worker.run_id for worker in gone])
         for lost in self._observation.look(beats, time.monotonic()):
             detail = f"no heartbeat for {self._settings.attempt_timeout_s:g} s"
             with self._database.writing() as session:
-                status = runs.lose_attempt(
+                status = attempts.lose_attempt(
                     session,
                     Attempt(lost.run_id, lost.attempt_id),
                     Reason.WORKER_LOST,
@@ -103,7 +103,7 @@ class Reaper:
                     max_failures=self._settings.max_failures,
                     heartbeat=lost.heartbeat,
                 )
-                if status is None and runs.break_lock(session, lost.run_id, self._settings.attempt_timeout_s):
+                if status is None and attempts.break_lock(session, lost.run_id, self._settings.attempt_timeout_s):
                     log.warning("%s: %s, and in the middle of a write; its connection is ended", lost.run_id, detail)
                 if status is not None:
                     workers.count(session, {(LOST, Reason.WORKER_LOST): 1})

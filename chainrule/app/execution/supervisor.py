@@ -25,11 +25,11 @@ from chainrule.app.services import sweeps
 from chainrule.app.services.comparing import Comparison
 from chainrule.app.services.tally import ENDED, LOST, WAIT
 from chainrule.app.services.training import builds
-from chainrule.app.store import runs
+from chainrule.app.store import attempts, queue
+from chainrule.app.store.attempts import Attempt
 from chainrule.app.store.database import Database, now
 from chainrule.app.store.models import Run
 from chainrule.app.store.outages import patiently
-from chainrule.app.store.runs import Attempt
 from chainrule.app.store.troubles import explained
 
 LOOK_INTERVAL_S = 0.1
@@ -79,12 +79,12 @@ def _claim(
 
     def claim(again: bool) -> list[Run]:
         with database.writing(announce=False) as session:
-            if again and (claimed := runs.claimed(session, attempt_id)):
+            if again and (claimed := queue.claimed(session, attempt_id)):
                 return claimed
-            run = runs.claim(session, attempt_id, worker, of, most_each=settings.max_running_per_owner)
+            run = queue.claim(session, attempt_id, worker, of, most_each=settings.max_running_per_owner)
             if run is None:
                 return []
-            alike = runs.claim_alike(session, run, settings.slots, settings.max_stack, attempt_id, worker, of)
+            alike = queue.claim_alike(session, run, settings.slots, settings.max_stack, attempt_id, worker, of)
             database.announce(session)
         return [run, *alike]
 
@@ -198,14 +198,14 @@ class _Order:
         if self._stopping.is_set() and not self._drained:
             self._drained = True
             self._ask(pipe, child.DRAIN, "")
-        attempts = list(self._held.values())
+        held = list(self._held.values())
         try:
             if beat:
                 with self._database.writing(announce=False) as session:
-                    found = runs.beat(session, attempts)
+                    found = attempts.beat(session, held)
             else:
                 with self._database.reading() as session:
-                    found = runs.wishes(session, attempts)
+                    found = attempts.wishes(session, held)
         except SQLAlchemyError as error:
             # The child trains on; whoever observes us is as blind, and observes nothing.
             if beat:
@@ -284,21 +284,21 @@ class _Order:
     def _give_up(self, session: Session, attempt: Attempt, detail: str) -> None:
         wish = self._wished.get(attempt.run_id)
         if wish is Wish.CANCEL:
-            self._note(runs.end_attempt(session, attempt, RunStatus.CANCELLED, Reason.CANCEL_REQUESTED, detail))
+            self._note(attempts.end_attempt(session, attempt, RunStatus.CANCELLED, Reason.CANCEL_REQUESTED, detail))
         elif wish is Wish.PAUSE:
-            self._note(runs.end_attempt(session, attempt, RunStatus.PAUSED, Reason.PAUSE_REQUESTED, detail))
+            self._note(attempts.end_attempt(session, attempt, RunStatus.PAUSED, Reason.PAUSE_REQUESTED, detail))
         elif self._asked:
             # Killed because something was to stop; that is no failure of those that were trained beside it.
-            self._note(runs.end_attempt(session, attempt, RunStatus.QUEUED, Reason.DRAINED, detail))
+            self._note(attempts.end_attempt(session, attempt, RunStatus.QUEUED, Reason.DRAINED, detail))
         elif self._fault is Reason.GANG_INCOMPLETE:
             wait_s = self._settings.gang_timeout_s  # others may have the slot meanwhile
-            self._note(runs.end_attempt(session, attempt, RunStatus.QUEUED, self._fault, detail, wait_s=wait_s))
+            self._note(attempts.end_attempt(session, attempt, RunStatus.QUEUED, self._fault, detail, wait_s=wait_s))
         elif self._fault is not None and self._alone:
-            self._note(runs.end_attempt(session, attempt, RunStatus.FAILED, self._fault, detail))
+            self._note(attempts.end_attempt(session, attempt, RunStatus.FAILED, self._fault, detail))
         else:
             # Of runs that were trained together, trying each by itself will tell whose fault it is.
             reason = self._fault or (Reason.CHILD_STALLED if self._stalled else Reason.CHILD_LOST)
-            if runs.lose_attempt(session, attempt, reason, detail, max_failures=self._settings.max_failures):
+            if attempts.lose_attempt(session, attempt, reason, detail, max_failures=self._settings.max_failures):
                 self._tally.count(LOST, label=reason)
 
     def _note(self, status: RunStatus | None) -> None:

@@ -27,10 +27,11 @@ from chainrule.app.services.comparing import Comparison, Hashed
 from chainrule.app.services.tally import Flush
 from chainrule.app.services.training import encode_resume_point
 from chainrule.app.services.weights import NetworkEncoder, sha256
-from chainrule.app.store import checkpoints, epochs, gradients, probes, runs
+from chainrule.app.store import attempts as runs
+from chainrule.app.store import checkpoints, epochs, gradients, probes
+from chainrule.app.store.attempts import Attempt
 from chainrule.app.store.database import Database
 from chainrule.app.store.outages import patiently
-from chainrule.app.store.runs import Attempt
 from chainrule.app.store.troubles import explained
 from chainrule.engine import Epoch, Network, ResumePoint
 from chainrule.engine.diagnoses import point_of

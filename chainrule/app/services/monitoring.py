@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 import chainrule
 from chainrule.app.config import Settings
-from chainrule.app.store import idempotency, migrations, runs, workers
+from chainrule.app.store import idempotency, migrations, queue, runs, workers
 from chainrule.app.store.database import Database, now
 from chainrule.app.store.models import Worker
 from chainrule.app.store.runs import Trained
@@ -170,8 +170,8 @@ class Monitoring:
 
     def _read_figures(self) -> Figures:
         with self._database.reading() as session:
-            oldest = runs.oldest_waiting(session)
-            waiting = runs.count_claimable(session, self._settings.max_queued_runs)
+            oldest = queue.oldest_waiting(session)
+            waiting = queue.count_claimable(session, self._settings.max_queued_runs)
             by_status = runs.count_by_status(session)
             totals = workers.totals(session)
             living = [one for one in workers.listed(session) if self._lives(self._last_seen_s(one))]
@@ -182,8 +182,8 @@ class Monitoring:
 
     def _read_status(self) -> dict[str, Any]:
         with self._database.reading() as session:
-            oldest = runs.oldest_waiting(session)
-            waiting = runs.count_claimable(session, self._settings.max_queued_runs)
+            oldest = queue.oldest_waiting(session)
+            waiting = queue.count_claimable(session, self._settings.max_queued_runs)
             by_status = runs.count_by_status(session)
             # Judged once: slots of all and of each are to be those of the same workers.
             known = [(worker, self._last_seen_s(worker)) for worker in workers.listed(session)]

@@ -4,7 +4,7 @@ from sqlalchemy.orm import Session
 
 from chainrule.app.config import Settings
 from chainrule.app.errors import OwnerQueueFull, OwnerStorageFull, QueueFull, StorageFull
-from chainrule.app.store import runs, storage
+from chainrule.app.store import queue, storage
 
 RETRY_AFTER_S = 5
 
@@ -19,9 +19,9 @@ def admit_runs(session: Session, settings: Settings, more: int = 1) -> None:
         QueueFull: too many runs of all owners would wait.
     """
     of_each, of_all = settings.queued_per_owner, settings.max_queued_runs
-    if of_each is not None and (queued := runs.count_queued(session, of_each, own=True)) + more > of_each:
+    if of_each is not None and (queued := queue.count_queued(session, of_each, own=True)) + more > of_each:
         raise OwnerQueueFull(queued, more, of_each, RETRY_AFTER_S)
-    if (queued := runs.count_queued(session, of_all)) + more > of_all:
+    if (queued := queue.count_queued(session, of_all)) + more > of_all:
         raise QueueFull(queued, more, of_all, RETRY_AFTER_S)
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from sqlalchemy import select
 
 from chainrule.app.run_status import Reason, RunStatus
-from chainrule.app.store import runs
+from chainrule.app.store import attempts
+from chainrule.app.store.attempts import Attempt
 from chainrule.app.store.database import Database
 from chainrule.app.store.migrations import upgrade
 from chainrule.app.store.models import Run
-from chainrule.app.store.runs import Attempt
 from chainrule.app.store.troubles import DAMAGED, trouble_of
 
 CHECKED_BYTES = 256 << 20
@@ -91,7 +91,7 @@ def restore(database: Database, source: Path) -> int:
         running = session.execute(select(Run.id, Run.attempt_id).where(Run.status == RunStatus.RUNNING)).all()
         for run_id, attempt_id in running:
             attempt = Attempt(run_id, attempt_id or "")
-            runs.end_attempt(session, attempt, RunStatus.QUEUED, Reason.DRAINED, "restored from a backup")
+            attempts.end_attempt(session, attempt, RunStatus.QUEUED, Reason.DRAINED, "restored from a backup")
     return len(running)
 
 

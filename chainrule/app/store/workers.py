@@ -7,9 +7,9 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from chainrule.app.store.attempts import Heartbeat
 from chainrule.app.store.database import now
 from chainrule.app.store.models import Total, Worker
-from chainrule.app.store.runs import Heartbeat
 
 
 def beat(session: Session, worker_id: str, given: Mapping[str, Any]) -> None:

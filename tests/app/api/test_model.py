@@ -28,11 +28,11 @@ from sqlalchemy import delete
 
 from chainrule.app.config import Settings
 from chainrule.app.run_status import Reason, RunStatus, Wish
-from chainrule.app.store import checkpoints, epochs, runs
+from chainrule.app.store import attempts, checkpoints, epochs, queue
+from chainrule.app.store.attempts import Attempt
 from chainrule.app.store.database import Database
 from chainrule.app.store.models import Dataset, IdempotencyKey
 from chainrule.app.store.models import Run as Row
-from chainrule.app.store.runs import Attempt
 from tests.app.api.calls import events, refused
 from tests.app.store.test_database import epoch_row
 from tests.conftest import KINDS
@@ -357,7 +357,7 @@ class Api(RuleBasedStateMachine):
         best = next(iter(self.model.queued()), None)
         attempt_id = f"a{next(self.attempts)}"
         with self.database.writing() as session:
-            claimed = runs.claim(session, attempt_id, "worker:1")
+            claimed = queue.claim(session, attempt_id, "worker:1")
         assert (claimed and claimed.id) == (best and best.id)
         if best is not None:
             best.status, best.reason, best.attempts = RunStatus.RUNNING, Reason.CLAIMED, best.attempts + 1
@@ -373,11 +373,11 @@ class Api(RuleBasedStateMachine):
         run.recorded = min(max(before, 0) + further, run.total)
         with self.database.writing() as session:
             done = {"epochs_done": run.recorded, "steps_done": run.recorded}
-            assert runs.advance(session, run.held, done)
+            assert attempts.advance(session, run.held, done)
             epochs.add(session, [epoch_row(run.id, epoch) for epoch in range(before + 1, run.recorded + 1)])
             checkpoints.put_resume_point(session, run.id, run.recorded, 0, b"")
             if run.recorded == run.total:
-                assert runs.end_attempt(session, run.held, RunStatus.SUCCEEDED, Reason.COMPLETED)
+                assert attempts.end_attempt(session, run.held, RunStatus.SUCCEEDED, Reason.COMPLETED)
                 run.leave(RunStatus.SUCCEEDED, Reason.COMPLETED)
 
     @precondition(lambda self: self.model.running())
@@ -395,23 +395,23 @@ class Api(RuleBasedStateMachine):
         }
         status, reason = ends[wish]
         with self.database.writing() as session:
-            assert runs.beat(session, [attempt]) == {run.id: wish}
+            assert attempts.beat(session, [attempt]) == {run.id: wish}
             if way == "diverge":
                 status, reason = RunStatus.FAILED, Reason.DIVERGED
-                became = runs.end_attempt(session, attempt, status, reason)
+                became = attempts.end_attempt(session, attempt, status, reason)
             elif way == "lose":
                 if run.failures >= MAX_FAILURES and wish is not Wish.CANCEL:
                     status, reason = RunStatus.FAILED, Reason.ATTEMPTS_EXHAUSTED
                 run.failures += 1
-                became = runs.lose_attempt(session, attempt, Reason.WORKER_LOST, "", max_failures=MAX_FAILURES)
+                became = attempts.lose_attempt(session, attempt, Reason.WORKER_LOST, "", max_failures=MAX_FAILURES)
             elif way == "obey" and wish is not None:
-                became = runs.end_attempt(session, attempt, status, reason)
+                became = attempts.end_attempt(session, attempt, status, reason)
             else:
-                became = runs.end_attempt(session, attempt, RunStatus.QUEUED, Reason.DRAINED)
+                became = attempts.end_attempt(session, attempt, RunStatus.QUEUED, Reason.DRAINED)
         assert became is status
         run.leave(status, reason)
         with self.database.writing() as session:  # who has been given up writes nothing
-            assert not runs.advance(session, attempt, {"epochs_done": 99})
+            assert not attempts.advance(session, attempt, {"epochs_done": 99})
 
     # What everybody sees
 

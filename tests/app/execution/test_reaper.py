@@ -9,10 +9,10 @@ from sqlalchemy.exc import OperationalError
 
 from chainrule.app.config import Settings
 from chainrule.app.execution.reaper import Observation, Reaper
-from chainrule.app.store import runs
+from chainrule.app.store import attempts
+from chainrule.app.store.attempts import Heartbeat
 from chainrule.app.store.database import Database
 from chainrule.app.store.models import Run
-from chainrule.app.store.runs import Heartbeat
 from tests.app.store.test_runs import claim, queued_run, status_of
 
 
@@ -97,7 +97,8 @@ def test_an_attempt_stopped_in_the_middle_of_a_write_is_lost_and_keeps_nobody_wa
     claims = [claim(database), claim(database)]
     stopped = Database(database_url)
     with suppress(OperationalError), stopped.writing() as session:
-        assert runs.advance(session, next(held for held in claims if held and held.run_id == frozen), {"steps_done": 5})
+        held = next(held for held in claims if held and held.run_id == frozen)
+        assert attempts.advance(session, held, {"steps_done": 5})
         reaper.start()
         deadline = time.monotonic() + 20
         while "running" in (status_of(database, frozen)[0], status_of(database, other)[0]):

@@ -12,7 +12,7 @@ from sqlalchemy import select, update
 from chainrule.app.config import Settings
 from chainrule.app.execution.dispatcher import Dispatcher
 from chainrule.app.services import runs as services
-from chainrule.app.store import runs as store
+from chainrule.app.store import queue
 from chainrule.app.store.changes import Changes
 from chainrule.app.store.database import Database
 from chainrule.app.store.models import Checkpoint, Epoch, GradientRecord, Run
@@ -201,9 +201,9 @@ def test_slots_share_the_runs_that_are_alike(
         lost = select(Run.id).where(Run.stack_key == "alike").order_by(Run.id.desc()).limit(2)
         session.execute(update(Run).where(Run.id.in_(lost)).values(failures=1))
     with database.writing() as session:
-        best = store.claim(session, "a1", "here:1")
+        best = queue.claim(session, "a1", "here:1")
         assert best is not None
-        alike = store.claim_alike(session, best, slots, most, "a1", "here:1", None)
+        alike = queue.claim_alike(session, best, slots, most, "a1", "here:1", None)
         assert 1 + len(alike) == share
         assert {run.stack_key for run in alike} <= {"alike"}
         assert all(run.status == "running" and run.attempt_id == "a1" and run.failures == 0 for run in alike)
@@ -214,7 +214,7 @@ def test_a_run_that_lost_an_attempt_is_claimed_by_itself(database: Database, set
     ids = submit(database, settings, stacked=True)
     with database.writing() as session:
         session.execute(update(Run).where(Run.id == ids[0]).values(failures=1))
-        best = store.claim(session, "a1", "here:1")
+        best = queue.claim(session, "a1", "here:1")
         assert best is not None
         assert best.id == ids[0]
-        assert store.claim_alike(session, best, 1, 64, "a1", "here:1", None) == []
+        assert queue.claim_alike(session, best, 1, 64, "a1", "here:1", None) == []

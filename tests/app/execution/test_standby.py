@@ -16,9 +16,9 @@ from chainrule.app.execution.child import ENDED, FLUSHED, MOVED, READY, WRITTEN,
 from chainrule.app.execution.standby import Child, Standby
 from chainrule.app.execution.writer import Assignment
 from chainrule.app.services import runs as services
-from chainrule.app.store import runs
+from chainrule.app.store import queue
+from chainrule.app.store.attempts import Attempt
 from chainrule.app.store.database import Database
-from chainrule.app.store.runs import Attempt
 from tests.app.services.test_runs import SPEC
 from tests.waiting import wait_for
 
@@ -51,7 +51,7 @@ def children() -> list[psutil.Process]:
 def order(database: Database, settings: Settings) -> Order:
     services.submit(database, settings, SPEC | {"dataset": "xor"}, key=None)
     with database.writing() as session:
-        run = runs.claim(session, "a1", "here:1")
+        run = queue.claim(session, "a1", "here:1")
         assert run is not None
         return Order((Assignment(Attempt(run.id, "a1"), run.config, run.steps_per_epoch),))
 

@@ -17,10 +17,10 @@ from chainrule.app.execution import writer as module
 from chainrule.app.execution.writer import Assignment, Ending, RunLost, Writer
 from chainrule.app.run_status import Reason, RunStatus
 from chainrule.app.services.training import load_resume_point
-from chainrule.app.store import epochs, runs
+from chainrule.app.store import attempts, epochs, runs
+from chainrule.app.store.attempts import Attempt
 from chainrule.app.store.database import Database
 from chainrule.app.store.models import Checkpoint, Epoch, ResumePoint, Run
-from chainrule.app.store.runs import Attempt
 from chainrule.engine import Epoch as Trained
 from chainrule.engine import TrainingConfig, dense, train, xor
 from tests.app.store.test_database import epoch_row
@@ -122,7 +122,7 @@ def test_nothing_of_a_lost_attempt_is_written(database: Database, settings: Sett
     attempt = claimed(database)
     writer = writing(database, settings, attempt)
     with database.writing() as session:
-        runs.lose_attempt(session, attempt, Reason.WORKER_LOST, "", max_failures=3)
+        attempts.lose_attempt(session, attempt, Reason.WORKER_LOST, "", max_failures=3)
     first = next(trained())
     writer.add(0, first)
     writer.hand_over({0: first.resume_point()})
@@ -207,7 +207,7 @@ def test_a_lost_answer_does_not_hide_that_the_run_was_lost(database_url: str, se
     database = Answerless(database_url)
     attempt = claimed(database)
     with database.writing() as session:
-        runs.lose_attempt(session, attempt, Reason.WORKER_LOST, "", max_failures=3)
+        attempts.lose_attempt(session, attempt, Reason.WORKER_LOST, "", max_failures=3)
     writer = writing(database, settings, attempt)
     first = next(trained())
     writer.add(0, first)

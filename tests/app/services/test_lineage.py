@@ -11,11 +11,10 @@ from chainrule.app.run_status import Reason, RunStatus
 from chainrule.app.services import lineage, plans, runs
 from chainrule.app.services.lineage import Length
 from chainrule.app.services.training import encode_resume_point, load_resume_point
-from chainrule.app.store import checkpoints, epochs
-from chainrule.app.store import runs as store
+from chainrule.app.store import attempts, checkpoints, epochs, queue
+from chainrule.app.store.attempts import Attempt
 from chainrule.app.store.database import Database
 from chainrule.app.store.models import Run
-from chainrule.app.store.runs import Attempt
 from chainrule.engine import Epoch, train, xor
 from tests.app.store.test_database import epoch_row
 
@@ -32,19 +31,19 @@ def lost_for_good(database: Database, settings: Settings, *, done: int = 3) -> s
     run_id: str = runs.submit(database, settings, SPEC, key=None).run["id"]
     attempt = Attempt(run_id, "a1")
     with database.writing() as session:
-        assert store.claim(session, "a1", "here:1") is not None
+        assert queue.claim(session, "a1", "here:1") is not None
     engine = plans.make(database, settings, SPEC).engine
     for epoch in train(engine, xor()):
         assert isinstance(epoch, Epoch)
         with database.writing() as session:
-            assert store.advance(session, attempt, {"epochs_done": epoch.epoch, "steps_done": epoch.epoch})
+            assert attempts.advance(session, attempt, {"epochs_done": epoch.epoch, "steps_done": epoch.epoch})
             epochs.add(session, [epoch_row(run_id, epoch.epoch)])
             point = encode_resume_point(epoch.resume_point())
             checkpoints.put_resume_point(session, run_id, epoch.epoch, 0, point)
         if epoch.epoch == done:
             break
     with database.writing() as session:
-        store.lose_attempt(session, attempt, Reason.CHILD_LOST, "killed", max_failures=0)
+        attempts.lose_attempt(session, attempt, Reason.CHILD_LOST, "killed", max_failures=0)
     return run_id
 
 
@@ -67,10 +66,10 @@ def test_a_run_that_failed_because_its_attempts_were_lost_can_go_on(database: Da
 def test_what_is_left_is_estimated_from_its_own_steps(database: Database, settings: Settings) -> None:
     made = lineage.extend(database, settings, lost_for_good(database, settings), Length(epochs=4), key=None).run["id"]
     with database.writing() as session:
-        assert store.claim(session, "a2", "here:1") is not None
+        assert queue.claim(session, "a2", "here:1") is not None
     assert runs.get(database, made)["progress"]["eta_s"] is None
     with database.writing() as session:
-        assert store.advance(session, Attempt(made, "a2"), {"steps_done": 5, "trained_s": 1.0})
+        assert attempts.advance(session, Attempt(made, "a2"), {"steps_done": 5, "trained_s": 1.0})
     run = runs.get(database, made)
     assert (run["progress"]["steps_done"], run["progress"]["steps_total"]) == (5, 7)
     own = 5 - run["progress"]["steps_total"] + 4

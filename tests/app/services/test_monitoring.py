@@ -8,7 +8,7 @@ import pytest
 from chainrule.app.config import Settings
 from chainrule.app.services import runs as services
 from chainrule.app.services.monitoring import Monitoring, Question
-from chainrule.app.store import runs, workers
+from chainrule.app.store import queue, workers
 from chainrule.app.store.database import Database
 from tests.app.services.test_runs import SPEC
 
@@ -98,7 +98,7 @@ def test_the_status_names_the_runs_of_the_owner_who_asks_and_counts_all(database
     with database.writing() as session:
         workers.beat(session, "worker_1", given)
         for attempt in "ab":
-            assert runs.claim(session, attempt, "h:1") is not None
+            assert queue.claim(session, attempt, "h:1") is not None
     monitoring = Monitoring(database, settings, dict)
     for owner, run_id in owners.items():
         status = asyncio.run(monitoring.status(owner))

@@ -11,10 +11,10 @@ from chainrule.app.config import Settings
 from chainrule.app.errors import AppError, Conflict, InvalidInput
 from chainrule.app.run_status import Reason, RunStatus
 from chainrule.app.services import datasets, diagnoses, epochs, plans, runs, training
-from chainrule.app.store import runs as store
+from chainrule.app.store import attempts, queue
+from chainrule.app.store.attempts import Attempt
 from chainrule.app.store.database import Database
 from chainrule.app.store.models import Run
-from chainrule.app.store.runs import Attempt
 from chainrule.engine import RegularizationSpec, ScheduleSpec, compiled
 
 SPEC: dict[str, Any] = {
@@ -197,10 +197,10 @@ def test_a_wish_to_cancel_is_heard_while_the_run_is_put_back_into_the_queue(
     run_id = runs.submit(database, settings, SPEC | {"dataset": "xor"}, key=None).run["id"]
     attempt = Attempt(run_id, "a1")
     with database.writing() as session:
-        assert store.claim(session, "a1", "here:1") is not None
+        assert queue.claim(session, "a1", "here:1") is not None
     with ThreadPoolExecutor() as pool:
         with database.writing() as session:
-            assert store.end_attempt(session, attempt, RunStatus.QUEUED, Reason.DRAINED) is RunStatus.QUEUED
+            assert attempts.end_attempt(session, attempt, RunStatus.QUEUED, Reason.DRAINED) is RunStatus.QUEUED
             cancelling = pool.submit(runs.cancel, database, run_id, if_match=None)
             time.sleep(0.3)  # it has seen the run running, and waits
         assert cancelling.result()["status"] == "cancelled"

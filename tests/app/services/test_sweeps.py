@@ -13,10 +13,9 @@ from chainrule.app.services import plans, runs, sweeps
 from chainrule.app.services.lineage import plan_extension
 from chainrule.app.services.strategies import expand
 from chainrule.app.services.training import encode_resume_point, engine_config, load_resume_point
-from chainrule.app.store import checkpoints
-from chainrule.app.store import runs as runs_store
+from chainrule.app.store import attempts, checkpoints, queue
+from chainrule.app.store.attempts import Attempt
 from chainrule.app.store.database import Database
-from chainrule.app.store.runs import Attempt
 from chainrule.engine import Epoch, train, xor
 from chainrule.engine.preprocessing import fit
 
@@ -46,7 +45,7 @@ def train_all(database: Database, *, diverge: bool = False) -> None:
     """Train what waits, here, as a worker would."""
     while True:
         with database.writing() as session:
-            run = runs_store.claim(session, "a1", "here:1")
+            run = queue.claim(session, "a1", "here:1")
         if run is None:
             return
         *_, last = train(engine_config(run.config, 2), xor(), resume=load_resume_point(database, run.id))
@@ -56,7 +55,7 @@ def train_all(database: Database, *, diverge: bool = False) -> None:
         with database.writing() as session:
             point = encode_resume_point(last.resume_point())
             checkpoints.put_resume_point(session, run.id, last.epoch, 0, point)
-            runs_store.end_attempt(session, Attempt(run.id, "a1"), status, reason, progress=progress)
+            attempts.end_attempt(session, Attempt(run.id, "a1"), status, reason, progress=progress)
 
 
 def members(database: Database, sweep_id: str) -> list[dict[str, Any]]:

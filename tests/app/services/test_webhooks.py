@@ -13,10 +13,10 @@ from chainrule.app.errors import Conflict, InvalidInput, NotFound
 from chainrule.app.run_status import Reason, RunStatus
 from chainrule.app.services import retention, runs, webhooks
 from chainrule.app.services.webhooks import Refused, check_url, sign
-from chainrule.app.store import runs as runs_store
+from chainrule.app.store import attempts
+from chainrule.app.store.attempts import Attempt
 from chainrule.app.store.database import Database, now
 from chainrule.app.store.models import WebhookDelivery
-from chainrule.app.store.runs import Attempt
 from tests.app.store.test_runs import claim, queued_run
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -47,7 +47,7 @@ def test_the_signature_is_that_of_standard_webhooks() -> None:
 
 def undone(database: Database, attempt: Attempt) -> None:
     with database.writing() as session:
-        runs_store.end_attempt(session, attempt, RunStatus.FAILED, Reason.DIVERGED)
+        attempts.end_attempt(session, attempt, RunStatus.FAILED, Reason.DIVERGED)
         raise RuntimeError("the transaction is undone")
 
 
@@ -59,8 +59,8 @@ def test_every_change_of_a_run_is_told_in_the_transaction_that_makes_it(database
     with pytest.raises(RuntimeError, match="undone"):
         undone(database, attempt)
     with database.writing() as session:
-        runs_store.end_attempt(session, attempt, RunStatus.SUCCEEDED, Reason.COMPLETED)
-        assert runs_store.end_attempt(session, attempt, RunStatus.FAILED, Reason.DIVERGED) is None
+        attempts.end_attempt(session, attempt, RunStatus.SUCCEEDED, Reason.COMPLETED)
+        assert attempts.end_attempt(session, attempt, RunStatus.FAILED, Reason.DIVERGED) is None
     found = told(database, webhook_id)
     assert [one["type"] for one in found] == ["run.queued", "run.running", "run.succeeded"]
     assert {one["run"] for one in found} == {run_id}

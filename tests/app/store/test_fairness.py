@@ -14,10 +14,10 @@ from sqlalchemy import delete, event, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 
 from chainrule.app.run_status import Reason, RunStatus
-from chainrule.app.store import runs
+from chainrule.app.store import attempts, queue
+from chainrule.app.store.attempts import Attempt
 from chainrule.app.store.database import Database, from_now, new_id, now
 from chainrule.app.store.models import Base, Run
-from chainrule.app.store.runs import Attempt
 
 NOTHING_DONE = dict.fromkeys(
     ("steps_inherited", "attempts", "failures", "heartbeat", "epochs_done", "steps_done", "trained_s"), 0
@@ -44,7 +44,7 @@ def fill(database: Database, *rows: dict[str, Any]) -> list[str]:
 def claim(database: Database, most_each: int = 0) -> Run | None:
     """Claim a run."""
     with database.writing() as session:
-        return runs.claim(session, next(_attempts), "here:1", most_each=most_each)
+        return queue.claim(session, next(_attempts), "here:1", most_each=most_each)
 
 
 def end(database: Database, run: Run) -> None:
@@ -52,7 +52,7 @@ def end(database: Database, run: Run) -> None:
     assert run.attempt_id is not None
     with database.writing() as session:
         attempt = Attempt(run.id, run.attempt_id)
-        assert runs.end_attempt(session, attempt, RunStatus.SUCCEEDED, Reason.COMPLETED) is RunStatus.SUCCEEDED
+        assert attempts.end_attempt(session, attempt, RunStatus.SUCCEEDED, Reason.COMPLETED) is RunStatus.SUCCEEDED
 
 
 def owners_of(claimed: list[Run | None]) -> str:
@@ -88,7 +88,7 @@ def test_runs_that_are_trained_as_one_computation_count_once(database: Database)
     assert run is not None
     assert run.attempt_id is not None
     with database.writing() as session:
-        alike = runs.claim_alike(session, run, 1, 3, run.attempt_id, "here:1", None)
+        alike = queue.claim_alike(session, run, 1, 3, run.attempt_id, "here:1", None)
     assert owners_of([run, *alike]) == "aaa"
     assert owners_of([claim(database, 2) for _ in range(5)]) == "bab--"
 
@@ -99,14 +99,14 @@ def test_a_stack_is_of_one_owner(database: Database) -> None:
     assert run is not None
     assert run.attempt_id is not None
     with database.writing() as session:
-        alike = runs.claim_alike(session, run, 1, 64, run.attempt_id, "here:1", None)
+        alike = queue.claim_alike(session, run, 1, 64, run.attempt_id, "here:1", None)
     assert owners_of([run, *alike]) == "aa"
 
 
 def test_an_owner_whose_runs_may_not_begin_yet_holds_nobody_up(database: Database) -> None:
     fill(database, *[waiting("a") for _ in range(2)], *[waiting("b") for _ in range(2)])
     with database.writing() as session:
-        session.execute(update(Run).where(Run.owner == "a").values(not_before=from_now(runs.LONGEST_WAIT_S - 5)))
+        session.execute(update(Run).where(Run.owner == "a").values(not_before=from_now(queue.LONGEST_WAIT_S - 5)))
     assert owners_of([claim(database) for _ in range(3)]) == "bb-"
 
 
@@ -115,7 +115,7 @@ def test_nobody_trains_more_than_each_may(database: Database) -> None:
 
     def claimable() -> list[int]:
         with database.reading() as session:
-            return [runs.count_claimable(session, limit, most_each=2) for limit in (1, 3, 9)]
+            return [queue.count_claimable(session, limit, most_each=2) for limit in (1, 3, 9)]
 
     assert claimable() == [1, 3, 4]
     claimed = [claim(database, 2) for _ in range(3)]
@@ -161,7 +161,7 @@ def claim_while_it_lasts(url: str, name: str, most_each: int, results: "multipro
     taken: list[str] = []
     for number in range(40):
         with database.writing() as session:
-            run = runs.claim(session, f"{name}-{number}", name, most_each=most_each)
+            run = queue.claim(session, f"{name}-{number}", name, most_each=most_each)
         if run is not None:
             taken.append(run.owner)
     results.put(taken)
@@ -188,7 +188,7 @@ def test_a_run_that_somebody_is_about_to_claim_is_passed_over(fresh: Any) -> Non
     only, _, other = fill(database, waiting("a", 9), waiting("b", 5), waiting("b"))
     with database.writing() as session:
         # Claimed and not committed yet, maybe by somebody who was stopped in between.
-        run = runs.claim(session, next(_attempts), "there:1")
+        run = queue.claim(session, next(_attempts), "there:1")
         assert run is not None
         assert run.id == only
         assert owners_of([claim(database), claim(database), claim(database)]) == "bb-"
@@ -199,7 +199,7 @@ def test_a_run_that_somebody_is_about_to_claim_is_passed_over(fresh: Any) -> Non
 
 
 def test_who_is_stopped_with_the_turn_to_claim_loses_it(fresh: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs, "TURN_S", 1)
+    monkeypatch.setattr(queue, "TURN_S", 1)
     database = Database(fresh.url("postgresql"))
     fill(database, waiting("a"), waiting("a"))
     stopped, over = threading.Event(), threading.Event()
@@ -208,7 +208,7 @@ def test_who_is_stopped_with_the_turn_to_claim_loses_it(fresh: Any, monkeypatch:
     def claim_and_stop() -> None:
         try:
             with database.writing() as session:
-                runs.claim(session, "stopped", "there:1", most_each=1)
+                queue.claim(session, "stopped", "there:1", most_each=1)
                 stopped.set()
                 over.wait(60)
         except DBAPIError as error:
@@ -242,7 +242,7 @@ def test_of_ten_thousand_waiting_runs_a_claim_looks_at_each_owners_best(database
     event.listen(database.engine, "before_cursor_execute", note)
     try:
         with database.writing() as session:
-            assert runs.claim(session, next(_attempts), "here:1", most_each=2) is not None
+            assert queue.claim(session, next(_attempts), "here:1", most_each=2) is not None
     finally:
         event.remove(database.engine, "before_cursor_execute", note)
     ((statement, parameters),) = [one for one in asked if "UPDATE runs" in one[0]]

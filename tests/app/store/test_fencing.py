@@ -1,7 +1,9 @@
 """Fencing: whoever has lost its run writes nothing; and each of these tests fails where a write forgets the attempt."""
 
 import contextlib
+import importlib
 import inspect
+import pkgutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,13 +11,14 @@ import pytest
 from sqlalchemy import ColumnElement, and_, select
 from sqlalchemy.orm import Session
 
+from chainrule.app import store
 from chainrule.app.config import Settings
 from chainrule.app.execution.writer import RunLost
 from chainrule.app.run_status import TRANSITIONS, Reason, RunStatus
-from chainrule.app.store import runs
+from chainrule.app.store import attempts
+from chainrule.app.store.attempts import Attempt
 from chainrule.app.store.database import Database, now
 from chainrule.app.store.models import Base, Run, RunAttempt
-from chainrule.app.store.runs import Attempt
 from tests.app.execution.test_writer import SUCCEEDED, trained, writing
 from tests.app.store.test_runs import claim, queued_run
 
@@ -23,22 +26,22 @@ Write = Callable[[Session, Attempt], Any]
 
 
 def ending(status: RunStatus) -> Write:
-    return lambda session, attempt: runs.end_attempt(
+    return lambda session, attempt: attempts.end_attempt(
         session, attempt, status, Reason.COMPLETED, progress={"steps_done": 99}
     )
 
 
 WRITES: dict[str, Write] = {
-    "beat": lambda session, attempt: runs.beat(session, [attempt]),
-    "advance": lambda session, attempt: runs.advance(session, attempt, {"epochs_done": 99, "cost": 0.5}),
+    "beat": lambda session, attempt: attempts.beat(session, [attempt]),
+    "advance": lambda session, attempt: attempts.advance(session, attempt, {"epochs_done": 99, "cost": 0.5}),
     **{f"end_attempt {status}": ending(status) for status in sorted(TRANSITIONS[RunStatus.RUNNING])},
-    "lose_attempt": lambda session, attempt: runs.lose_attempt(
+    "lose_attempt": lambda session, attempt: attempts.lose_attempt(
         session, attempt, Reason.CHILD_LOST, "killed", max_failures=3
     ),
-    "lose_attempt as an observer": lambda session, attempt: runs.lose_attempt(
+    "lose_attempt as an observer": lambda session, attempt: attempts.lose_attempt(
         session, attempt, Reason.WORKER_LOST, "no heartbeat", max_failures=3, heartbeat=0
     ),
-    "_end_attempt": lambda session, attempt: runs._end_attempt(
+    "_end_attempt": lambda session, attempt: attempts._end_attempt(
         session, attempt, RunStatus.FAILED, Reason.COMPLETED, "", now()
     ),
 }
@@ -60,7 +63,7 @@ def zombie(database: Database) -> Attempt:
     lost = claim(database, "zombie")
     assert lost is not None
     with database.writing() as session:
-        runs.lose_attempt(session, lost, Reason.WORKER_LOST, "", max_failures=3)
+        attempts.lose_attempt(session, lost, Reason.WORKER_LOST, "", max_failures=3)
     assert claim(database, "winner") is not None
     return lost
 
@@ -68,13 +71,13 @@ def zombie(database: Database) -> Attempt:
 def forget_the_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the attempt's id out of every condition: what somebody might do by mistake."""
 
-    def held_of(attempts: Any) -> ColumnElement[bool]:
-        return and_(Run.id.in_([attempt.run_id for attempt in attempts]), Run.status == RunStatus.RUNNING)
+    def held_of(given: Any) -> ColumnElement[bool]:
+        return and_(Run.id.in_([attempt.run_id for attempt in given]), Run.status == RunStatus.RUNNING)
 
-    monkeypatch.setattr(runs, "_held_of", held_of)
-    monkeypatch.setattr(runs, "_held", lambda attempt: held_of([attempt]))
+    monkeypatch.setattr(attempts, "_held_of", held_of)
+    monkeypatch.setattr(attempts, "_held", lambda attempt: held_of([attempt]))
     monkeypatch.setattr(
-        runs, "_open", lambda attempt: and_(RunAttempt.run_id == attempt.run_id, RunAttempt.ended_at.is_(None))
+        attempts, "_open", lambda attempt: and_(RunAttempt.run_id == attempt.run_id, RunAttempt.ended_at.is_(None))
     )
 
 
@@ -102,8 +105,9 @@ def test_a_write_that_forgot_the_attempt_would_be_found_out(
 def test_every_write_of_an_attempt_is_in_the_list() -> None:
     of_attempts = {
         name
-        for name, function in inspect.getmembers(runs, inspect.isfunction)
-        if function.__module__ == runs.__name__
+        for module in pkgutil.iter_modules(store.__path__, f"{store.__name__}.")
+        for name, function in inspect.getmembers(importlib.import_module(module.name), inspect.isfunction)
+        if function.__module__ == module.name
         and {"attempt", "attempts"} & set(parameters := inspect.signature(function).parameters)
         and "session" in parameters
     }

@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy import update
 
 from chainrule.app.run_status import TRANSITIONS, Reason, RunStatus, Wish
-from chainrule.app.store import checkpoints, runs
+from chainrule.app.store import attempts, checkpoints, queue, runs
+from chainrule.app.store.attempts import Attempt
 from chainrule.app.store.database import Database, from_now, new_id, now
 from chainrule.app.store.models import Run
-from chainrule.app.store.runs import Attempt
 
 
 def queued_run(database: Database, *, priority: int = 0) -> str:
@@ -37,7 +37,7 @@ def queued_run(database: Database, *, priority: int = 0) -> str:
 
 def claim(database: Database, attempt_id: str = "a1") -> Attempt | None:
     with database.writing() as session:
-        run = runs.claim(session, attempt_id, "here:1")
+        run = queue.claim(session, attempt_id, "here:1")
         return None if run is None else Attempt(run.id, attempt_id)
 
 
@@ -81,7 +81,7 @@ def test_several_processes_claim_each_run_exactly_once(database: Database, datab
 def test_a_run_is_not_claimed_before_its_time(database: Database) -> None:
     run_id = queued_run(database)
     with database.writing() as session:
-        session.execute(update(Run).where(Run.id == run_id).values(not_before=from_now(runs.LONGEST_WAIT_S - 5)))
+        session.execute(update(Run).where(Run.id == run_id).values(not_before=from_now(queue.LONGEST_WAIT_S - 5)))
     assert claim(database) is None
     with database.writing() as session:
         session.execute(update(Run).where(Run.id == run_id).values(not_before=from_now(-0.001)))
@@ -99,11 +99,12 @@ def test_when_a_run_is_tried_again_does_not_depend_on_the_clocks_of_workers(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     attempt = held(database)
-    monkeypatch.setattr(runs, "now", lambda: now() + timedelta(days=1))  # this worker's clock is wrong
+    for module in (attempts, queue):
+        monkeypatch.setattr(module, "now", lambda: now() + timedelta(days=1))  # this worker's clock is wrong
     with database.writing() as session:
         session.execute(update(Run).values(failures=2))
-        runs.lose_attempt(session, attempt, Reason.WORKER_LOST, "", max_failures=9)
-        assert runs.count_claimable(session, 9) == 0
+        attempts.lose_attempt(session, attempt, Reason.WORKER_LOST, "", max_failures=9)
+        assert queue.count_claimable(session, 9) == 0
     assert claim(database) is None
     with database.reading() as session:
         not_before = session.get_one(Run, attempt.run_id).not_before
@@ -116,14 +117,14 @@ def test_an_attempt_that_lost_its_run_writes_nothing(database: Database) -> None
     zombie = claim(database, "zombie")
     assert zombie is not None
     with database.writing() as session:
-        assert runs.lose_attempt(session, zombie, Reason.WORKER_LOST, "", max_failures=3) is RunStatus.QUEUED
+        assert attempts.lose_attempt(session, zombie, Reason.WORKER_LOST, "", max_failures=3) is RunStatus.QUEUED
     winner = claim(database, "winner")
     assert winner is not None
     with database.writing() as session:
-        assert not runs.advance(session, zombie, {"epochs_done": 99})
-        assert runs.beat(session, [zombie]) == {}
-        assert not runs.end_attempt(session, zombie, RunStatus.SUCCEEDED, Reason.COMPLETED)
-        assert runs.lose_attempt(session, zombie, Reason.CHILD_LOST, "", max_failures=3) is None
+        assert not attempts.advance(session, zombie, {"epochs_done": 99})
+        assert attempts.beat(session, [zombie]) == {}
+        assert not attempts.end_attempt(session, zombie, RunStatus.SUCCEEDED, Reason.COMPLETED)
+        assert attempts.lose_attempt(session, zombie, Reason.CHILD_LOST, "", max_failures=3) is None
     with database.reading() as session:
         run = session.get_one(Run, winner.run_id)
         assert (run.attempt_id, run.epochs_done, run.attempts, run.failures) == ("winner", 0, 2, 1)
@@ -134,9 +135,9 @@ def test_an_observer_does_not_take_a_run_whose_heart_has_beaten_meanwhile(databa
     attempt = claim(database)
     assert attempt is not None
     with database.writing() as session:
-        assert runs.beat(session, [attempt]) == {attempt.run_id: None}
+        assert attempts.beat(session, [attempt]) == {attempt.run_id: None}
     with database.writing() as session:
-        lost = runs.lose_attempt(session, attempt, Reason.WORKER_LOST, "", max_failures=3, heartbeat=0)
+        lost = attempts.lose_attempt(session, attempt, Reason.WORKER_LOST, "", max_failures=3, heartbeat=0)
     assert lost is None
     assert status_of(database, attempt.run_id)[0] == "running"
 
@@ -147,7 +148,7 @@ def test_a_run_that_loses_too_many_attempts_fails(database: Database) -> None:
         attempt = claim(database, f"a{number}")
         assert attempt is not None
         with database.writing() as session:
-            runs.lose_attempt(session, attempt, Reason.CHILD_LOST, "killed", max_failures=2)
+            attempts.lose_attempt(session, attempt, Reason.CHILD_LOST, "killed", max_failures=2)
             session.execute(update(Run).values(not_before=None))
     assert status_of(database, run_id) == ("failed", "attempts_exhausted")
 
@@ -159,8 +160,8 @@ def test_a_lost_attempt_whose_run_was_to_be_cancelled_is_not_queued_again(databa
     with database.writing() as session:
         assert runs.request_cancel(session, run_id)
         assert not runs.request_cancel(session, run_id)
-        assert runs.beat(session, [attempt]) == {attempt.run_id: Wish.CANCEL}
-        runs.lose_attempt(session, attempt, Reason.WORKER_LOST, "", max_failures=3)
+        assert attempts.beat(session, [attempt]) == {attempt.run_id: Wish.CANCEL}
+        attempts.lose_attempt(session, attempt, Reason.WORKER_LOST, "", max_failures=3)
     assert status_of(database, run_id) == ("cancelled", "cancel_requested")
 
 
@@ -171,7 +172,7 @@ def test_a_run_that_was_to_be_cancelled_is_not_queued_again_when_its_worker_drai
     with database.writing() as session:
         assert runs.request_cancel(session, run_id)
     with database.writing() as session:
-        ended = runs.end_attempt(session, attempt, RunStatus.QUEUED, Reason.DRAINED)
+        ended = attempts.end_attempt(session, attempt, RunStatus.QUEUED, Reason.DRAINED)
     assert ended is RunStatus.CANCELLED
     assert status_of(database, run_id) == ("cancelled", "cancel_requested")
 
@@ -184,7 +185,7 @@ def test_however_often_a_run_is_lost_it_waits_for_a_minute_at_most(database: Dat
         attempt = claim(database, f"a{number}")
         assert attempt is not None
         with database.writing() as session:
-            runs.lose_attempt(session, attempt, Reason.WORKER_LOST, "", max_failures=1000)
+            attempts.lose_attempt(session, attempt, Reason.WORKER_LOST, "", max_failures=1000)
     with database.reading() as session:
         not_before = session.get_one(Run, run_id).not_before
         assert not_before is not None
@@ -202,14 +203,14 @@ def test_a_run_that_has_ended_keeps_its_resume_point(database: Database, way: st
         assert checkpoints.get_resume_point(session, run_id) == b"new"
     with database.writing() as session:
         if way == "cancelled_waiting":
-            runs.end_attempt(session, attempt, RunStatus.QUEUED, Reason.DRAINED)
+            attempts.end_attempt(session, attempt, RunStatus.QUEUED, Reason.DRAINED)
             assert checkpoints.get_resume_point(session, run_id) == b"new"
             assert runs.cancel_queued(session, run_id)
         elif way == "cancelled_lost":
             assert runs.request_cancel(session, run_id)
-            runs.lose_attempt(session, attempt, Reason.CHILD_LOST, "", max_failures=3)
+            attempts.lose_attempt(session, attempt, Reason.CHILD_LOST, "", max_failures=3)
         else:
-            runs.lose_attempt(session, attempt, Reason.CHILD_LOST, "", max_failures=0)
+            attempts.lose_attempt(session, attempt, Reason.CHILD_LOST, "", max_failures=0)
     with database.reading() as session:
         assert checkpoints.get_resume_point(session, run_id) == b"new"
         assert RunStatus(session.get_one(Run, run_id).status).terminal
@@ -262,12 +263,12 @@ def test_a_wish_to_pause_outlives_whatever_ends_the_attempt(database: Database, 
     with database.writing() as session:
         assert runs.request_pause(session, attempt.run_id)
         assert not runs.request_pause(session, attempt.run_id)
-        assert runs.beat(session, [attempt]) == {attempt.run_id: Wish.PAUSE}
+        assert attempts.beat(session, [attempt]) == {attempt.run_id: Wish.PAUSE}
         if way == "lost":
-            runs.lose_attempt(session, attempt, Reason.WORKER_LOST, "", max_failures=3)
+            attempts.lose_attempt(session, attempt, Reason.WORKER_LOST, "", max_failures=3)
         else:
             status = RunStatus.PAUSED if way == "paused" else RunStatus.QUEUED
-            assert runs.end_attempt(session, attempt, status, Reason.DRAINED) is RunStatus.PAUSED
+            assert attempts.end_attempt(session, attempt, status, Reason.DRAINED) is RunStatus.PAUSED
     reason = "worker_lost" if way == "lost" else "pause_requested"
     assert status_of(database, attempt.run_id) == ("paused", reason)
     with database.writing() as session:
@@ -277,7 +278,7 @@ def test_a_wish_to_pause_outlives_whatever_ends_the_attempt(database: Database, 
     again = claim(database, "a2")
     assert again is not None
     with database.writing() as session:
-        assert runs.beat(session, [again]) == {again.run_id: None}
+        assert attempts.beat(session, [again]) == {again.run_id: None}
 
 
 def test_a_run_that_was_resumed_before_it_had_stopped_is_queued_again(database: Database) -> None:
@@ -285,7 +286,7 @@ def test_a_run_that_was_resumed_before_it_had_stopped_is_queued_again(database: 
     with database.writing() as session:
         assert runs.request_pause(session, attempt.run_id)
         assert runs.resume(session, attempt.run_id)
-        assert runs.end_attempt(session, attempt, RunStatus.PAUSED, Reason.PAUSE_REQUESTED) is RunStatus.QUEUED
+        assert attempts.end_attempt(session, attempt, RunStatus.PAUSED, Reason.PAUSE_REQUESTED) is RunStatus.QUEUED
     assert status_of(database, attempt.run_id) == ("queued", "resumed")
 
 
@@ -294,8 +295,8 @@ def test_a_wish_to_cancel_goes_before_one_to_pause(database: Database) -> None:
     with database.writing() as session:
         assert runs.request_pause(session, attempt.run_id)
         assert runs.request_cancel(session, attempt.run_id)
-        assert runs.beat(session, [attempt]) == {attempt.run_id: Wish.CANCEL}
-        assert runs.end_attempt(session, attempt, RunStatus.PAUSED, Reason.PAUSE_REQUESTED) is RunStatus.CANCELLED
+        assert attempts.beat(session, [attempt]) == {attempt.run_id: Wish.CANCEL}
+        assert attempts.end_attempt(session, attempt, RunStatus.PAUSED, Reason.PAUSE_REQUESTED) is RunStatus.CANCELLED
 
 
 def test_every_transition_is_recorded_in_order(database: Database) -> None:
@@ -303,11 +304,11 @@ def test_every_transition_is_recorded_in_order(database: Database) -> None:
     attempt = claim(database)
     assert attempt is not None
     with database.writing() as session:
-        runs.end_attempt(session, attempt, RunStatus.QUEUED, Reason.DRAINED)
+        attempts.end_attempt(session, attempt, RunStatus.QUEUED, Reason.DRAINED)
     attempt = claim(database, "a2")
     assert attempt is not None
     with database.writing() as session:
-        runs.end_attempt(session, attempt, RunStatus.SUCCEEDED, Reason.COMPLETED)
+        attempts.end_attempt(session, attempt, RunStatus.SUCCEEDED, Reason.COMPLETED)
     with database.reading() as session:
         history = [(t.status, t.reason) for t in runs.transitions(session, run_id)]
     assert history == [
@@ -324,9 +325,9 @@ def test_attempts_are_kept_with_where_they_began_and_ended_and_why(database: Dat
     first = claim(database, "first")
     assert first is not None
     with database.writing() as session:
-        runs.advance(session, first, {"epochs_done": 3, "steps_done": 31})
+        attempts.advance(session, first, {"epochs_done": 3, "steps_done": 31})
     with database.writing() as session:
-        runs.lose_attempt(session, first, Reason.WORKER_LOST, "no heartbeat", max_failures=3)
+        attempts.lose_attempt(session, first, Reason.WORKER_LOST, "no heartbeat", max_failures=3)
     second = claim(database, "second")
     assert second is not None
     with database.reading() as session:
@@ -338,8 +339,8 @@ def test_attempts_are_kept_with_where_they_began_and_ended_and_why(database: Dat
     assert (open_.number, open_.attempt_id, open_.started_epoch, open_.started_steps) == (2, "second", 3, 31)
     assert (open_.ended_at, open_.ended_epoch, open_.ended_steps, open_.status, open_.reason) == (None,) * 5
     with database.writing() as session:
-        assert runs.end_attempt(session, first, RunStatus.SUCCEEDED, Reason.COMPLETED) is None
-        runs.end_attempt(session, second, RunStatus.SUCCEEDED, Reason.COMPLETED, progress={"steps_done": 100})
+        assert attempts.end_attempt(session, first, RunStatus.SUCCEEDED, Reason.COMPLETED) is None
+        attempts.end_attempt(session, second, RunStatus.SUCCEEDED, Reason.COMPLETED, progress={"steps_done": 100})
     with database.reading() as session:
         assert [(a.reason, a.ended_steps) for a in runs.attempts(session, run_id)] == [
             ("worker_lost", 31),
@@ -350,7 +351,7 @@ def test_attempts_are_kept_with_where_they_began_and_ended_and_why(database: Dat
 def test_no_transition_is_dated_before_the_one_before_it(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     run_id = queued_run(database)
     earlier = now() - timedelta(hours=1)
-    monkeypatch.setattr(runs, "now", lambda: earlier)
+    monkeypatch.setattr(queue, "now", lambda: earlier)
     assert claim(database) is not None
     with database.reading() as session:
         queued, running = runs.transitions(session, run_id)
@@ -362,7 +363,7 @@ def test_only_lawful_transitions_are_taken(database: Database) -> None:
     attempt = claim(database)
     assert attempt is not None
     with database.writing() as session, pytest.raises(ValueError, match="cannot become"):
-        runs.end_attempt(session, attempt, RunStatus.RUNNING, Reason.CLAIMED)
+        attempts.end_attempt(session, attempt, RunStatus.RUNNING, Reason.CLAIMED)
     assert all(not TRANSITIONS[status] for status in RunStatus if status.terminal)
 
 

@@ -7,7 +7,7 @@ from sqlalchemy import delete, exists, func, inspect, select, update
 from sqlalchemy.orm import Session, aliased
 
 from chainrule.app.run_status import Reason, RunStatus
-from chainrule.app.store import runs, visibility
+from chainrule.app.store import queue, runs, visibility
 from chainrule.app.store.database import Database, now
 from chainrule.app.store.models import Base, Checkpoint, Dataset, DatasetChunk, Epoch, Run
 from chainrule.app.store.visibility import EVERYBODY, belongs
@@ -149,7 +149,7 @@ def test_the_sql_of_statements_alike_is_made_once_for_all_owners(
 
 def test_the_limit_of_the_queue_counts_everybodys(two: dict[str, Database]) -> None:
     with two["alice"].reading() as session:
-        assert runs.count_queued(session, 10) == 2
+        assert queue.count_queued(session, 10) == 2
 
 
 def test_without_an_owner_everything_is_seen(database: Database, two: dict[str, Database]) -> None:
