@@ -21,16 +21,18 @@ from chainrule.app import logs
 from chainrule.app.api import (
     audit,
     checkpoints,
+    coherence,
+    comparisons,
     curvatures,
     datasets,
     diagnoses,
     docs,
     epochs,
+    explanations,
     gradients,
     health,
     histograms,
     inputs,
-    inspection,
     keys,
     layers,
     metrics,
@@ -43,6 +45,7 @@ from chainrule.app.api import (
     steps,
     sweeps,
     variances,
+    walks,
     web,
     webhooks,
     what_if,
@@ -77,9 +80,9 @@ KEEP_ALIVE_S = 60
 """Longer than clients keep an idle connection (httpx: 5 s), so that none is closed just as it is used again."""
 ROUTERS = (
     datasets.router, runs.router, inputs.router, epochs.router, checkpoints.router, metrics.router, gradients.router,
-    inspection.router, layers.router, samples.router, steps.router, histograms.router, what_if.router,
-    spectra.router, curvatures.router, variances.router, sweeps.router, webhooks.router, keys.router, audit.router,
-    diagnoses.router, pictures.router,
+    walks.router, explanations.router, comparisons.router, coherence.router, layers.router, samples.router,
+    steps.router, histograms.router, what_if.router, spectra.router, curvatures.router, variances.router,
+    sweeps.router, webhooks.router, keys.router, audit.router, diagnoses.router, pictures.router,
 )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import chainrule
 from chainrule.app.api.dependencies import Service, matches, names_one
 from chainrule.app.api.representations import finite, json_response
 from chainrule.app.api.schemas.gradients import MOST_SAMPLES
+from chainrule.app.api.schemas.inspection import Selected
 from chainrule.app.errors import InvalidInput
 from chainrule.app.services import checkpoints
 from chainrule.app.services.batches import Selection
@@ -100,6 +101,11 @@ def selection_of(rows: list[int] | None, split: str | None) -> Selection:
     if rows is not None and split is not None:
         raise InvalidInput.at("/split", "Give rows or a split, not both.")
     return Selection(split=split) if split is not None else Selection(rows=[0] if rows is None else rows)
+
+
+def sent(query: Selected) -> Selection:
+    """Say which samples a body means: rows, a split, or those in it."""
+    return Selection(query.rows, query.samples, query.labels, query.targets, query.split)
 
 
 def etag_of(*named: Any) -> str:

@@ -6,11 +6,11 @@ from fastapi import APIRouter, Depends, Response
 
 from chainrule.app.api.dependencies import EpochName, RunId, Service, json_only
 from chainrule.app.api.problems import documented
+from chainrule.app.api.questions import sent
 from chainrule.app.api.representations import finite, json_response, listed
 from chainrule.app.api.schemas.what_if import WhatIf, WhatIfRequest
 from chainrule.app.errors import InvalidInput, LimitExceeded, Malformed, NotFound, TooLarge, UnsupportedMediaType
 from chainrule.app.services import checkpoints, what_if
-from chainrule.app.services.batches import Selection
 from chainrule.app.services.what_if import Input, Parameter, Question, Side
 from chainrule.engine import cost
 from chainrule.engine.what_if import State
@@ -33,7 +33,7 @@ def ask_what_if(service: Service, run_id: RunId, epoch: EpochName, query: WhatIf
     """
     kept = checkpoints.weights(service.database, run_id, epoch)
     question = Question(
-        Selection(query.rows, query.samples, query.labels, query.targets, query.split),
+        sent(query),
         [Input(one.sample, one.feature, one.value) for one in query.inputs],
         [Parameter(one.name, one.index, one.value) for one in query.parameters],
         query.learning_rate,
