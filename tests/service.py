@@ -15,10 +15,14 @@ from pathlib import Path
 from typing import IO, Any
 
 import httpx
+import pytest
 
 START_TIMEOUT_S = 120.0
 ENGINE = "CHAINRULE_ENGINE"
 """What all that is tested trains with, where a test does not choose: `make test ENGINE=dask`."""
+local_only = pytest.mark.skipif(
+    os.environ.get(ENGINE) not in (None, "local"), reason="looks at processes of the local engine"
+)
 
 
 @dataclass

@@ -13,6 +13,7 @@ import pytest
 from tests.app.api import calls
 from tests.app.api.calls import last_weights
 from tests.conftest import KINDS
+from tests.processes import busiest, fork_servers, trainers
 from tests.service import Service, serving, working
 from tests.waiting import wait_for
 
@@ -58,17 +59,19 @@ def under_way(client: httpx.Client, run_id: str, epochs: int) -> bool:
     return bool(progress["epochs_done"] >= epochs)
 
 
-def training_process(service: Service) -> psutil.Process:
-    """Find the process that computes: of the fork server's children the busiest; the others wait for orders."""
-    children = [child for child in fork_server(service).children() if child.status() != psutil.STATUS_ZOMBIE]
-    return max(children, key=lambda child: child.cpu_times().user)
+def host(service: Service) -> psutil.Process:
+    return psutil.Process(service.process.pid)
 
 
-def fork_server(service: Service) -> psutil.Process:
-    """Find the process that training processes are forked from."""
-    children = psutil.Process(service.process.pid).children()
-    (server,) = (child for child in children if "forkserver" in " ".join(child.cmdline()))
-    return server
+def kill_what_trains(service: Service) -> None:
+    training = busiest(host(service))
+    assert training is not None
+    training.kill()
+
+
+def kill_fork_servers(service: Service) -> None:
+    for server in fork_servers(host(service)):
+        server.kill()
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +96,7 @@ def test_a_run_whose_training_process_is_killed_ends_with_the_same_weights(
     ):
         run_id = submit(client, LONG)
         wait_for(lambda: under_way(client, run_id, 50))
-        training_process(service).kill()
+        kill_what_trains(service)
         run = ended(client, run_id)
         assert (run["status"], run["attempts"], run["failures"]) == ("succeeded", 2, 1)
         assert ("queued", "child_lost") in [(t["status"], t["reason"]) for t in run["transitions"]]
@@ -107,7 +110,7 @@ def test_a_process_that_is_killed_while_it_waits_for_an_order_costs_nothing(fres
         serving(database_url=fresh.url("sqlite"), cache_dir=cache_dir, slots=1) as service,
         service.client() as client,
     ):
-        (waiting,) = wait_for(lambda: fork_server(service).children())
+        (waiting,) = wait_for(lambda: trainers(host(service)))
         waiting.kill()
         run = ended(client, submit(client, XOR))
         assert (run["status"], run["attempts"], run["failures"]) == ("succeeded", 1, 0)
@@ -121,13 +124,13 @@ def test_no_run_is_lost_with_the_process_that_training_processes_are_forked_from
         serving(database_url=fresh.url("sqlite"), cache_dir=cache_dir, slots=4, **QUICK_RECOVERY) as service,
         service.client() as client,
     ):
-        wait_for(lambda: len(fork_server(service).children()) == 4)
+        wait_for(lambda: len(trainers(host(service))) == 4)
         if moment == "before":
-            fork_server(service).kill()
+            kill_fork_servers(service)
         run_id = submit(client, LONG)
         if moment == "while_it_trains":
             wait_for(lambda: under_way(client, run_id, 50))
-            fork_server(service).kill()
+            kill_fork_servers(service)
         run = ended(client, run_id)
         assert (run["status"], run["attempts"], run["failures"]) == ("succeeded", 1, 0)
         assert last_weights(client, run_id) == undisturbed
@@ -146,7 +149,7 @@ def test_an_extension_that_is_killed_on_its_way_ends_with_the_weights_of_the_who
         run_id = client.post(f"/v1/runs/{first}/extend", json={"to": LONG["epochs"]}).json()["id"]
         assert client.delete(f"/v1/runs/{first}").status_code == 204
         wait_for(lambda: under_way(client, run_id, 150))
-        training_process(service).kill()
+        kill_what_trains(service)
         run = ended(client, run_id)
         assert (run["status"], run["attempts"], run["failures"]) == ("succeeded", 2, 1)
         assert last_weights(client, run_id) == undisturbed
@@ -267,7 +270,7 @@ def train_two_long_epochs(database_url: str, cache_dir: Path, *, kill: bool) -> 
         if kill:
             wait_for(lambda: client.get(f"/v1/runs/{run_id}").json()["progress"]["steps_done"] > 0)
             assert client.get(f"/v1/runs/{run_id}").json()["progress"]["epochs_done"] == 0
-            training_process(service).kill()
+            kill_what_trains(service)
         run = ended(client, run_id)
         assert (run["status"], run["attempts"]) == ("succeeded", 2 if kill else 1)
         columns = client.get(f"/v1/runs/{run_id}/epochs").json()["columns"]

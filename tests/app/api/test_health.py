@@ -12,7 +12,7 @@ from chainrule.app.api.schemas.monitoring import Live, Ready, Status
 from chainrule.app.config import Settings
 from tests.app.api.calls import DIGITS, refused
 from tests.inside import inside
-from tests.service import Service, serving, working
+from tests.service import Service, local_only, serving, working
 
 
 def test_the_service_tells_that_it_lives(client: httpx.Client) -> None:
@@ -77,6 +77,7 @@ def test_a_database_that_cannot_be_written_to_is_not_ready(fresh: Any, cache_dir
         refused(client.get("/v1/health/ready"), "unavailable", None, "database: It cannot be used")
 
 
+@local_only
 def test_the_status_shows_the_queue_and_what_each_worker_trains(fresh: Any, cache_dir: Path) -> None:
     common = {"database_url": fresh.url("sqlite"), "cache_dir": cache_dir, "heartbeat_interval_s": 0.2}
     with serving(slots=0, attempt_timeout_s=2.0, **common) as service, service.client() as client:

@@ -27,6 +27,7 @@ from chainrule.app.services import runs as services
 from chainrule.app.store.changes import Changes
 from chainrule.app.store.database import Database
 from chainrule.app.store.models import Checkpoint, Epoch, Worker
+from tests.service import ENGINE
 from tests.waiting import wait_for
 
 pytest.importorskip("distributed")
@@ -94,7 +95,8 @@ class Dask:
 
     def __init__(self, settings: Settings) -> None:
         given = settings.model_dump(mode="json", include=settings.model_fields_set, exclude_none=True)
-        self._environment = os.environ | {f"CHAINRULE_{name.upper()}": str(value) for name, value in given.items()}
+        self._environment = {key: value for key, value in os.environ.items() if key != ENGINE}
+        self._environment |= {f"CHAINRULE_{name.upper()}": str(value) for name, value in given.items()}
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.address = f"127.0.0.1:{free.getsockname()[1]}"
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # until it stops

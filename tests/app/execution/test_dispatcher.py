@@ -20,6 +20,7 @@ from tests.app.execution.test_standby import children, server
 from tests.app.execution.test_writer import Answerless
 from tests.app.services.test_runs import SPEC
 from tests.app.store.test_runs import status_of
+from tests.service import local_only
 from tests.waiting import wait_for
 
 
@@ -54,6 +55,7 @@ def test_where_nothing_can_be_claimed_it_tries_again_now_and_then(
     wait_for(lambda: status_of(database, run["id"])[0] == "succeeded")
 
 
+@local_only
 @pytest.mark.usefixtures("dispatcher")
 def test_no_run_is_claimed_while_no_process_can_be_started(database: Database, settings: Settings) -> None:
     wait_for(lambda: len(children()) == settings.slots)

@@ -1,14 +1,11 @@
 """What becomes of runs is the same on every engine: each reason to end, each wish, stacks, and any number of kills."""
 
-from contextlib import suppress
 from typing import Any
 
-import psutil
 import pytest
 
 from chainrule.app.config import Settings
 from chainrule.app.services import runs as services
-from chainrule.app.store import runs as store
 from chainrule.app.store.database import Database
 from tests.app.execution import test_resuming as resuming
 from tests.app.execution.test_stacks import SPEC, attempts_of, dispatching, ended, submit, told
@@ -71,22 +68,6 @@ def test_runs_end_for_the_same_reasons_and_do_as_wished_wherever_they_are_traine
     ]
 
 
-def kill_one(database: Database) -> bool:
-    """End the busiest training process of a cluster of one's own; False if none trains."""
-    training = []
-    for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.Error):
-            parent = process.parent()
-            if parent is not None and "forkserver" in " ".join(parent.cmdline()):
-                training.append((process.cpu_times().user, process.pid, process))
-    with database.reading() as session:
-        if not training or not store.count_by_status(session).get("running"):
-            return False
-    with suppress(psutil.NoSuchProcess):
-        max(training)[-1].kill()
-    return resuming.at_once(database)
-
-
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_a_run_killed_again_and_again_on_a_cluster_records_what_it_would_have_here(
     database: Database, settings: Settings
@@ -96,4 +77,4 @@ def test_a_run_killed_again_and_again_on_a_cluster_records_what_it_would_have_he
     undisturbed = resuming.submit_all(database, settings)
     with dispatching(database, settings):
         wait_for(lambda: ended(database, undisturbed), resuming.PATIENCE_S)
-    resuming.kill_again_and_again(database, settings.model_copy(update={"engine": "dask"}), undisturbed, kill_one)
+    resuming.kill_again_and_again(database, settings.model_copy(update={"engine": "dask"}), undisturbed)

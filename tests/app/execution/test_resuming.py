@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ from chainrule.app.services import runs as services
 from chainrule.app.store.database import Database
 from chainrule.app.store.models import ResumePoint, Run, RunAttempt
 from tests.app.execution.test_stacks import dispatching, ended, told
-from tests.app.execution.test_standby import children
+from tests.processes import busiest
 from tests.waiting import wait_for
 
 SEED = 4
@@ -77,10 +77,11 @@ def all_told(database: Database, run_id: str) -> tuple[Any, ...]:
 
 def kill_one(database: Database) -> bool:
     """End the busiest training process as the kernel would; False if there is none."""
-    try:
-        max(children(), key=lambda child: child.cpu_times().user).kill()
-    except (psutil.NoSuchProcess, ValueError):
+    training = busiest(psutil.Process())
+    if training is None:
         return False
+    with suppress(psutil.NoSuchProcess):
+        training.kill()
     return at_once(database)
 
 
@@ -94,9 +95,7 @@ def at_once(database: Database) -> bool:
     return True
 
 
-def kill_again_and_again(
-    database: Database, settings: Settings, undisturbed: list[str], kill: Callable[[Database], bool]
-) -> list[bool]:
+def kill_again_and_again(database: Database, settings: Settings, undisturbed: list[str]) -> list[bool]:
     """Submit all once more, kill whoever trains them, and hold what they record against what the others did.
 
     Returns:
@@ -116,7 +115,7 @@ def kill_again_and_again(
         for _ in range(KILLS):
             wait_for(partial(further, seen))  # there is something to go on from
             time.sleep(moments.uniform(0.05, 0.3))
-            wait_for(lambda: kill(database) or ended(database, killed))
+            wait_for(lambda: kill_one(database) or ended(database, killed))
             seen = done()
         wait_for(lambda: at_once(database) and ended(database, killed), PATIENCE_S)
     for name, one, other in zip(MODES, undisturbed, killed, strict=True):
@@ -138,4 +137,4 @@ def test_in_every_mode_a_run_that_is_killed_again_and_again_records_what_it_woul
     undisturbed = submit_all(database, settings)
     with dispatching(database, settings):
         wait_for(lambda: ended(database, undisturbed), PATIENCE_S)
-    assert any(kill_again_and_again(database, settings, undisturbed, kill_one)), "nobody went on in the middle of one"
+    assert any(kill_again_and_again(database, settings, undisturbed)), "nobody went on in the middle of one"

@@ -1,6 +1,5 @@
 """Children at hand, with real processes and real kills."""
 
-import contextlib
 import signal
 import threading
 import time
@@ -20,6 +19,7 @@ from chainrule.app.store import queue
 from chainrule.app.store.attempts import Attempt
 from chainrule.app.store.database import Database
 from tests.app.services.test_runs import SPEC
+from tests.processes import trainers
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs a fork server")
@@ -40,12 +40,7 @@ def server() -> psutil.Process:
 
 
 def children() -> list[psutil.Process]:
-    living = []
-    for child in server().children():
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if child.status() != psutil.STATUS_ZOMBIE:
-                living.append(child)
-    return living
+    return trainers(psutil.Process())
 
 
 def order(database: Database, settings: Settings) -> Order:

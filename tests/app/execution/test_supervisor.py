@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from sqlalchemy import update
 from sqlalchemy.exc import SQLAlchemyError
@@ -19,7 +20,7 @@ from chainrule.app.store.database import Database
 from chainrule.app.store.models import Run
 from tests.app.execution.test_stacks import SPEC as LONG
 from tests.app.execution.test_stacks import attempts_of, dispatching, ended, one_slot, submit, told
-from tests.app.execution.test_standby import children
+from tests.processes import busiest
 from tests.waiting import wait_for
 
 SPOILT: dict[str, Any] = {"name": "no_such_optimizer"}
@@ -76,7 +77,9 @@ def test_a_process_that_hangs_is_killed_and_its_run_ends_as_it_would_have(
     services.resume(database, settings, run_id, if_match=None)
     with dispatching(database, one_slot(settings, stalled_after_s=2.0, flush_interval_s=0.05)):
         wait_for(lambda: services.get(database, run_id)["progress"]["epochs_done"] > 5)
-        max(children(), key=lambda child: child.cpu_times().user).suspend()
+        training = busiest(psutil.Process())
+        assert training is not None
+        training.suspend()
         wait_for(lambda: ended(database, [run_id]))
     assert ends_of(database, run_id) == [("queued", "child_stalled"), ("succeeded", "completed")]
     assert "no step for 2 s" in services.attempts(database, run_id)[0]["detail"]
