@@ -27,8 +27,7 @@ from chainrule.app.services.comparing import Comparison, Hashed
 from chainrule.app.services.tally import Flush
 from chainrule.app.services.training import encode_resume_point
 from chainrule.app.services.weights import NetworkEncoder, sha256
-from chainrule.app.store import attempts as runs
-from chainrule.app.store import checkpoints, epochs, gradients, probes
+from chainrule.app.store import attempts, checkpoints, epochs, gradients, probes
 from chainrule.app.store.attempts import Attempt
 from chainrule.app.store.database import Database
 from chainrule.app.store.outages import patiently
@@ -435,12 +434,12 @@ class Writer:
         attempt, progress, ending = run.attempt, run.progress(batch), batch.ending
         status: RunStatus | None
         if ending is not None:
-            status = runs.end_attempt(session, attempt, ending.status, ending.reason, ending.detail, progress)
+            status = attempts.end_attempt(session, attempt, ending.status, ending.reason, ending.detail, progress)
         else:
-            status = RunStatus.RUNNING if runs.advance(session, attempt, progress) else None
+            status = RunStatus.RUNNING if attempts.advance(session, attempt, progress) else None
         # The write before has ended by now, one way or the other: it held the row that was just asked for.
         if status is None:
-            ended = again and ending is not None and runs.has_ended(session, attempt, ending.reason)
+            ended = again and ending is not None and attempts.has_ended(session, attempt, ending.reason)
             return _Rows.STORED if ended else _Rows.LOST
         if again and ending is None and _is_stored(session, attempt.run_id, batch.point):
             return _Rows.STORED
@@ -501,11 +500,11 @@ def _compare(
     progress = run.progress(batch) | {"best_epoch": None, "verification": (found or comparison).to_dict()}
     status: RunStatus | None = RunStatus.RUNNING
     if ending is not None:
-        status = runs.end_attempt(session, run.attempt, ending.status, ending.reason, ending.detail, progress)
-    elif not runs.advance(session, run.attempt, progress):
+        status = attempts.end_attempt(session, run.attempt, ending.status, ending.reason, ending.detail, progress)
+    elif not attempts.advance(session, run.attempt, progress):
         status = None
     if status is None:
-        return again and ending is not None and runs.has_ended(session, run.attempt, ending.reason)
+        return again and ending is not None and attempts.has_ended(session, run.attempt, ending.reason)
     if status.terminal:
         checkpoints.drop_resume_point(session, run.attempt.run_id)
     elif content is not None and batch.point is not None:
