@@ -118,3 +118,25 @@ def test_the_image_runs_without_root_and_checks_its_health() -> None:
     allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().split() if line.startswith("!")}
     assert copied <= allowed
     assert all((ROOT / source).exists() for source in copied)
+
+
+def test_the_manifests_of_the_guide_go_with_the_image_and_the_compose_file() -> None:
+    guide = (ROOT / "docs/guide/cluster.md").read_text()
+    workers, cluster = (yaml.safe_load(each) for each in re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL))
+    assert (workers["kind"], cluster["kind"]) == ("Deployment", "DaskCluster")
+    pod, parts = workers["spec"]["template"], [cluster["spec"][part]["spec"] for part in ("scheduler", "worker")]
+    assert pod["metadata"]["labels"] == workers["spec"]["selector"]["matchLabels"]
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["x-chainrule"]
+    (user,) = re.findall(r"^USER (\d+:\d+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    for spec in (pod["spec"], *parts):
+        (container,) = spec["containers"]
+        assert f"{spec['securityContext']['runAsUser']}:{spec['securityContext']['runAsGroup']}" == user
+        assert {each["name"] for each in container["volumeMounts"]} == {each["name"] for each in spec["volumes"]}
+        if container["name"] == "worker":
+            assert f"{spec['terminationGracePeriodSeconds']}s" == compose["stop_grace_period"]
+            (url,) = [each for each in container["env"] if each["name"] == "CHAINRULE_DATABASE_URL"]
+            assert url["valueFrom"] == {"secretKeyRef": {"name": "chainrule", "key": "database-url"}}
+    service, name = cluster["spec"]["scheduler"]["service"], cluster["metadata"]["name"]
+    assert service["selector"]["dask.org/cluster-name"] == name
+    assert f"tls://{name}-scheduler:8786" in guide
+    assert f"dask://{name}-scheduler:8786" in guide

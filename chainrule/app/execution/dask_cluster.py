@@ -55,21 +55,25 @@ def connect(settings: Settings) -> Any:
 
 
 def address_of(settings: Settings, security: Any) -> dict[str, Any]:
-    """Say how a cluster is reached: on this machine as it is, elsewhere by TLS only.
+    """Say how a cluster is reached: on this machine as Dask's own settings say, elsewhere by TLS only.
 
     Raises:
         EngineUnusable: without certificates, or with a database that its workers cannot reach.
     """
     place = settings.engine.removeprefix("dask://")
     host = place.rpartition(":")[0].strip("[]")
-    if _is_here(host):
+    here = _is_here(host)
+    if here and not security().require_encryption:
         return {"address": f"tcp://{place}"}
-    if settings.database_url.startswith("sqlite"):
+    if not here and settings.database_url.startswith("sqlite"):
         raise EngineUnusable("workers on other machines cannot share an SQLite file; use PostgreSQL")
     secured = security(require_encryption=True)
     if not (secured.tls_ca_file and secured.tls_client_cert and secured.tls_client_key):
+        why = f"{settings.engine} is another machine, and Dask executes whatever reaches it"
+        if here:
+            why = "Dask's own settings require encryption"
         raise EngineUnusable(
-            f"{settings.engine} is another machine, and Dask executes whatever reaches it: set up TLS "
+            f"{why}: set up TLS "
             "(DASK_DISTRIBUTED__COMM__TLS__CA_FILE, …__TLS__CLIENT__CERT and …__TLS__CLIENT__KEY), or use loopback"
         )
     return {"address": f"tls://{place}", "security": secured}

@@ -93,7 +93,7 @@ class Dispatcher:
         error = None if pilot.cancelled() else pilot.exception()
         if error is None:
             self._changes.notify()  # there is room for another
-        elif isinstance(error, (OSError, SQLAlchemyError)):
+        elif isinstance(error, (OSError, SQLAlchemyError, EngineUnusable)):
             log.warning("cannot take a run: %s", error)
         else:
             log.error("a slot failed: %s", error, exc_info=error)

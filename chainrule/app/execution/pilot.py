@@ -11,13 +11,17 @@ import threading
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from chainrule.app import logs, tracing
 from chainrule.app.config import Settings
-from chainrule.app.execution.dask_cluster import agree
-from chainrule.app.execution.presence import Presence
+from chainrule.app.execution.dask_cluster import EngineUnusable, agree
+from chainrule.app.execution.presence import Presence, worker_name
 from chainrule.app.execution.standby import Standby
 from chainrule.app.execution.supervisor import supervise_once
 from chainrule.app.store.database import Database
+from chainrule.app.store.migrations import revisions
+from chainrule.app.store.troubles import explained
 
 log = logging.getLogger(__name__)
 _guard = threading.Lock()
@@ -47,8 +51,11 @@ def fly(protocol: int, sender: str, slots: int) -> list[str]:
 
     Raises:
         VersionMismatch: another version of Chainrule is installed here than there.
+        EngineUnusable: this process's environment names no database with runs.
     """
     agree(protocol, sender)
+    if not _hosts:
+        _insist_on_runs(Settings().database_url)
     with _guard:
         host = _hosts[0] if _hosts else _make_host(slots)
         host.flying += 1
@@ -71,6 +78,22 @@ def land() -> None:
             idle = not host.flying
     if _hosts and idle:
         _hosts[0].leaving.close()
+
+
+def _insist_on_runs(url: str) -> None:
+    """Tell the sender, who cannot see our log, that its runs are not where we would look for them."""
+    database = Database(url)
+    try:
+        known, _ = revisions(database)
+    except SQLAlchemyError as error:
+        raise EngineUnusable(f"the Dask worker {worker_name()} cannot open its database: {explained(error)}") from None
+    finally:
+        database.dispose()
+    if known is None:
+        raise EngineUnusable(
+            f"the Dask worker {worker_name()} has no runs in its database, {database.url}; set CHAINRULE_DATABASE_URL "
+            "in the environment it is started in, as it is here"
+        )
 
 
 def _settings(slots: int) -> Settings:

@@ -106,8 +106,9 @@ class Dask:
     def start_scheduler(self) -> None:
         self.scheduler = self._start("scheduler", "--port", self.address.partition(":")[2])
 
-    def add_worker(self, *arguments: str) -> subprocess.Popen[bytes]:
-        worker = self._start("worker", f"tcp://{self.address}", "--nthreads", "1", "--no-nanny", *arguments)
+    def add_worker(self, *arguments: str, nanny: bool = False) -> subprocess.Popen[bytes]:
+        arguments = ("--nanny" if nanny else "--no-nanny", *arguments)
+        worker = self._start("worker", f"tcp://{self.address}", "--nthreads", "1", *arguments)
         self.workers.append(worker)
         return worker
 
@@ -186,6 +187,54 @@ def test_a_worker_that_is_told_to_end_puts_its_run_back_at_no_cost(
         cluster.add_worker()
         wait_for(lambda: shown(database, run_id)["done"])
     assert outcome(database, run_id) == undisturbed
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_worker_whose_every_process_is_told_to_end_puts_its_run_back_at_no_cost(
+    database: Database, settings: Settings, undisturbed: tuple[list[int], str]
+) -> None:
+    cluster = Dask(settings.model_copy(update=QUICK))
+    try:
+        first = cluster.add_worker(nanny=True)
+        with dispatching(database, on(cluster, settings)):
+            run_id = submit(database, settings)
+            wait_for(lambda: under_way(database, run_id))
+            nanny = psutil.Process(first.pid)
+            for process in [*nanny.children(recursive=True), nanny]:  # as Slurm does
+                process.send_signal(signal.SIGTERM)
+            first.wait(timeout=60)
+            assert shown(database, run_id)["failures"] == 0
+            cluster.add_worker(nanny=True)
+            wait_for(lambda: shown(database, run_id)["done"])
+    finally:
+        cluster.stop()
+    run = shown(database, run_id)
+    assert (run["status"], run["attempts"], run["failures"]) == ("succeeded", 2, 0)
+    assert outcome(database, run_id) == undisturbed
+
+
+@pytest.mark.parametrize(
+    ("theirs", "said"),
+    [("postgresql://nobody@127.0.0.1:1/none", "cannot open its database"), ("sqlite:///{}/other", "has no runs")],
+)
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_worker_that_would_look_for_runs_elsewhere_says_so_to_who_sends(
+    database: Database,
+    settings: Settings,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    theirs: str,
+    said: str,
+) -> None:
+    cluster = Dask(settings.model_copy(update={**QUICK, "database_url": theirs.format(tmp_path)}))
+    try:
+        cluster.add_worker()
+        with dispatching(database, on(cluster, settings)):
+            run_id = submit(database, settings)
+            wait_for(lambda: said in caplog.text)
+    finally:
+        cluster.stop()
+    assert shown(database, run_id)["status"] == "queued"
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -309,6 +358,19 @@ def test_a_cluster_that_cannot_be_used_is_refused_with_the_way_out(
 ) -> None:
     monkeypatch.setattr(placements, "CONNECT_S", 1)
     assert said in refusal(Settings(database_url=url, engine=engine))
+
+
+def test_a_cluster_on_this_machine_is_reached_by_tls_where_dask_is_set_so(settings: Settings) -> None:
+    import dask
+    from distributed import Security
+
+    engine = settings.model_copy(update={"engine": "dask://127.0.0.1:1"})
+    assert dask_cluster.address_of(engine, Security) == {"address": "tcp://127.0.0.1:1"}
+    with dask.config.set({"distributed.comm.require-encryption": True}):
+        assert "settings require encryption: set up TLS" in refusal(engine)
+        given = {"ca-file": "ca.pem", "client.cert": "c.pem", "client.key": "c.key"}
+        with dask.config.set({f"distributed.comm.tls.{name}": value for name, value in given.items()}):
+            assert dask_cluster.address_of(engine, Security)["address"] == "tls://127.0.0.1:1"
 
 
 @pytest.mark.parametrize("engine", ["", "ray", "dask:", "dask://", "dask://host", "dask://a b:1", "DASK"])
