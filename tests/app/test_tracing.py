@@ -18,6 +18,7 @@ from chainrule.app.services import runs as services
 from chainrule.app.store.changes import Changes
 from chainrule.app.store.database import Database
 from tests.app.services.test_runs import SPEC
+from tests.service import local_only
 from tests.waiting import wait_for
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -38,6 +39,7 @@ def named(spans: InMemorySpanExporter, name: str) -> list[ReadableSpan]:
     return [span for span in spans.get_finished_spans() if span.name == name]
 
 
+@local_only
 def test_a_run_is_one_trace_from_its_request_to_each_write(
     database: Database, settings: Settings, spans: InMemorySpanExporter
 ) -> None:

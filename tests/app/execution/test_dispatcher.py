@@ -35,6 +35,7 @@ def dispatcher(database: Database, settings: Settings) -> Iterator[Dispatcher]:
     changes.stop()
 
 
+@local_only
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 @pytest.mark.usefixtures("dispatcher")
 def test_where_nothing_can_be_claimed_it_tries_again_now_and_then(
