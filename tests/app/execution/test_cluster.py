@@ -94,7 +94,7 @@ class Dask:
     """A scheduler and workers as somebody else would start them."""
 
     def __init__(self, settings: Settings) -> None:
-        given = settings.model_dump(mode="json", include=settings.model_fields_set, exclude_none=True)
+        given = settings.model_dump(mode="json", include=settings.model_fields_set - {"engine"}, exclude_none=True)
         self._environment = {key: value for key, value in os.environ.items() if key != ENGINE}
         self._environment |= {f"CHAINRULE_{name.upper()}": str(value) for name, value in given.items()}
         with socket.create_server(("127.0.0.1", 0)) as free:
