@@ -76,7 +76,8 @@ def ended(client: httpx.Client, run_id: str, status: str = "succeeded") -> dict[
 
 def stop(client: httpx.Client, run_id: str) -> dict[str, Any]:
     """Cancel a run and wait until it has stopped."""
-    assert client.post(f"/v1/runs/{run_id}/cancel").status_code in (200, 202)
+    answer = client.post(f"/v1/runs/{run_id}/cancel")
+    assert answer.status_code in (200, 202), answer.text
     return ended(client, run_id, "cancelled")
 
 

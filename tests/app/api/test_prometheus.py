@@ -51,11 +51,11 @@ def test_a_run_is_counted_with_its_steps_epochs_writes_and_its_wait(fresh: Any, 
     assert figure(found, "runs", status="succeeded") == 1
     assert figure(found, "run_wait_seconds_count") == 1
     assert figure(found, "run_wait_seconds_bucket", le="+Inf") == 1
-    assert 0 < figure(found, "run_wait_seconds_sum") < 20
+    assert 0 < figure(found, "run_wait_seconds_sum") < 180
     assert figure(found, "flush_seconds_count") >= 1
     assert figure(found, "database_up") == 1
     assert figure(found, "slots", state="busy") + figure(found, "slots", state="free") == 2
-    assert figure(found, "workers") == 1
+    assert 1 <= figure(found, "workers") <= 2  # on Dask each slot may be a process of its own
 
 
 def test_what_another_process_has_trained_is_counted_too(fresh: Any, cache_dir: Path) -> None:
