@@ -14,7 +14,7 @@ from tests.app.api import calls
 from tests.app.api.calls import last_weights
 from tests.conftest import KINDS
 from tests.processes import busiest, fork_servers, trainers
-from tests.service import Service, serving, working
+from tests.service import Service, local_only, serving, working
 from tests.waiting import wait_for
 
 XOR = calls.XOR | {"epochs": 100}
@@ -105,6 +105,7 @@ def test_a_run_whose_training_process_is_killed_ends_with_the_same_weights(
         assert epochs_of(client, run_id) == list(range(LONG["epochs"] + 1))  # type: ignore[operator]
 
 
+@local_only
 def test_a_process_that_is_killed_while_it_waits_for_an_order_costs_nothing(fresh: Any, cache_dir: Path) -> None:
     with (
         serving(database_url=fresh.url("sqlite"), cache_dir=cache_dir, slots=1) as service,
@@ -116,7 +117,7 @@ def test_a_process_that_is_killed_while_it_waits_for_an_order_costs_nothing(fres
         assert (run["status"], run["attempts"], run["failures"]) == ("succeeded", 1, 0)
 
 
-@pytest.mark.parametrize("moment", ["before", "while_it_trains"])
+@pytest.mark.parametrize("moment", [pytest.param("before", marks=local_only), "while_it_trains"])
 def test_no_run_is_lost_with_the_process_that_training_processes_are_forked_from(
     fresh: Any, cache_dir: Path, undisturbed: str, moment: str
 ) -> None:
@@ -124,8 +125,8 @@ def test_no_run_is_lost_with_the_process_that_training_processes_are_forked_from
         serving(database_url=fresh.url("sqlite"), cache_dir=cache_dir, slots=4, **QUICK_RECOVERY) as service,
         service.client() as client,
     ):
-        wait_for(lambda: len(trainers(host(service))) == 4)
         if moment == "before":
+            wait_for(lambda: len(trainers(host(service))) == 4)
             kill_fork_servers(service)
         run_id = submit(client, LONG)
         if moment == "while_it_trains":
