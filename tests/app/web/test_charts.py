@@ -180,6 +180,7 @@ def test_a_matrix_is_painted_blue_white_red_and_walked_by_keys(page: Any, draw: 
 def test_bars_are_as_long_as_their_decades(draw: Any) -> None:
     items = [{"name": str(i), "value": 10.0**-i} for i in range(4)]
     chart = draw("bars", label="RMS(dZ)", items=items, log=True)
+    chart.locator(".bar").nth(3).wait_for()
     # One look at all: a page that is still being laid out must not move between one bar and the next.
     widths = chart.locator(".bar").evaluate_all("bars => bars.map((bar) => bar.getBoundingClientRect().width)")
     steps = [a - b for a, b in itertools.pairwise(widths)]
