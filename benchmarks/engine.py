@@ -31,17 +31,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     there = {key: TOOLS[key] for key in given.tools if TOOLS[key].installed}
     differing: list[str] = []
     described = in_child(report.machine)
-    tables = [described]
+    tables: dict[str, str] = {}
     print(f"\n{described}")
     for name in given.workloads:
         workload = workloads(smoke=given.smoke)[name]
         tools = {key: tool for key, tool in there.items() if tool.takes(workload)}
         measured = rotate(name, tools, rounds, pause, smoke=given.smoke)
-        tables.append(report.engine_table(name, workload, tools, measured))
-        print(f"\n{tables[-1]}", flush=True)
+        tables[name] = report.engine_table(name, workload, tools, measured)
+        print(f"\n{tables[name]}", flush=True)
         differing += [f"{TOOLS[key].title} on {name}" for key in report.disagreeing(measured)]
     if given.output:
-        report.keep("The engine against its peers", "\n\n".join(tables), given.output)
+        report.keep_workloads("The engine against its peers", described, tables, given.output)
     if differing:
         raise SystemExit(f"came to another cost than ours in float64 with the same batches: {'; '.join(differing)}")
 

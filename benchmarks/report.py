@@ -118,6 +118,14 @@ def keep(heading: str, body: str, file: Path = RESULTS) -> None:
     file.write_text(first.rstrip() + "\n" + "".join(f"\n## {head}\n{text}\n" for head, text in kept.items()))
 
 
+def keep_workloads(heading: str, machine: str, tables: Mapping[str, str], file: Path) -> None:
+    """Keep the tables of some workloads in a section, and those of others that it has had so far."""
+    text = file.read_text() if file.exists() else ""
+    section = next((part for part in text.split("\n## ") if part.startswith(heading)), "")
+    had = {part.partition(":")[0]: f"### {part.strip()}" for part in section.split("\n### ")[1:]}
+    keep(heading, "\n\n".join([machine, *(had | dict(tables)).values()]), file)
+
+
 def keeping(about: str | None) -> Path | None:
     """Ask the command line of a benchmark without other options whether to keep its table, and where."""
     parser = argparse.ArgumentParser(description=about)

@@ -44,3 +44,13 @@ def test_a_section_of_the_results_is_replaced_and_the_others_stay(tmp_path: Path
     report.keep("Two", "second", file)
     report.keep("One", "third", file)
     assert file.read_text() == "# Results\n\n## One\nthird\n\n## Two\nsecond\n"
+
+
+def test_workloads_that_are_measured_again_are_replaced_and_the_others_stay(tmp_path: Path) -> None:
+    file = tmp_path / "results.md"
+    report.keep("Else", "stays", file)
+    report.keep_workloads("Engine", "here", {"A": "### A: first\n\n1", "A-x64": "### A-x64: many\n\n2"}, file)
+    report.keep_workloads("Engine", "there", {"A": "### A: again\n\n3"}, file)
+    assert file.read_text() == (
+        "# Results\n\n## Else\nstays\n\n## Engine\nthere\n\n### A: again\n\n3\n\n### A-x64: many\n\n2\n"
+    )
