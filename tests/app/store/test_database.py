@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import event, select, text
 from sqlalchemy.exc import IntegrityError
 
 from chainrule.app.store import checkpoints, epochs, gradients
@@ -69,6 +69,16 @@ def test_a_reader_sees_one_moment_and_is_not_held_up_by_a_writer(database: Datab
         session.flush()
         with database.reading() as reader:
             assert reader.scalars(select(Epoch.epoch)).all() == []
+
+
+def test_a_connection_that_comes_back_after_all_were_closed_is_closed_too(database: Database) -> None:
+    closed: list[Any] = []
+    event.listen(database.engine, "close", lambda connection, _: closed.append(connection))
+    with database.reading() as session:
+        used = session.connection().connection.dbapi_connection
+        database.dispose()
+        assert closed == []
+    assert closed == [used]
 
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])
