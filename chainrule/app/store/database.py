@@ -9,7 +9,7 @@ from copy import copy
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from threading import Event, Lock
+from threading import Lock
 from typing import Any, Self
 
 import psycopg
@@ -116,8 +116,6 @@ class Database:
         self._outage = nullcontext if self.sqlite else Outage().watched
         self._turn = partial(_turn, Lock(), wait_s) if self.sqlite else nullcontext
         self._listeners: list[Callable[[], None]] = []
-        self._disposed = Event()
-        event.listen(self.engine, "checkin", partial(_close_if, self._disposed))
         writer = self.engine
         if self.sqlite:
             event.listen(self.engine, "connect", partial(_prepare_sqlite, "FULL" if durable else "NORMAL"))
@@ -210,16 +208,20 @@ class Database:
             listener()
 
     def dispose(self) -> None:
-        """Close all pooled connections, and those in use by some thread as soon as they come back."""
-        self._disposed.set()
+        """Close all pooled connections, and those in use by some thread as soon as they come back.
+
+        Whoever asks afterwards gets new ones, pooled as before.
+        """
+        left = self.engine.pool
         self.engine.dispose()
+        event.listen(left, "checkin", _close)
 
     def _info(self) -> dict[str, Any]:
         return {visibility.OWNER: self.owner}
 
 
-def _close_if(disposed: Event, connection: Any, record: ConnectionPoolEntry) -> None:
-    if disposed.is_set() and connection is not None:
+def _close(connection: Any, record: ConnectionPoolEntry) -> None:
+    if connection is not None:
         record.invalidate()
 
 

@@ -79,6 +79,10 @@ def test_a_connection_that_comes_back_after_all_were_closed_is_closed_too(databa
         database.dispose()
         assert closed == []
     assert closed == [used]
+    for _ in range(2):
+        with database.reading() as session:
+            session.execute(select(1))
+    assert closed == [used]  # those made since are kept
 
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])
