@@ -21,8 +21,7 @@ test: check  ## check everything: format, lint, types, imports, tests on SQLite 
 	@$(MAKE) --no-print-directory -j4 --output-sync=target $(PARTS)
 	@echo "format, lint, types, import contracts and tests: all passed"
 
-# Side by side: some compute while others wait. All begin at once, for a pytest that begins later closes the folder in
-# which the others' PostgreSQL lies to its user. Status 5 is that ARGS chose nothing of a part.
+# Side by side: some compute while others wait. Status 5 is that ARGS chose nothing of a part.
 PARTS := test-engine test-api test-faults test-service
 pytest = CHAINRULE_ENGINE=$(ENGINE) $(BIN)/python -m pytest -o cache_dir=.pytest_cache/$@ $(1) $(ARGS) || test $$? = 5
 FAULTS := tests/app/execution tests/chaos tests/test_outages.py tests/test_disks.py

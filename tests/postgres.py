@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -63,6 +64,13 @@ class OwnServer:
             command = ["setpriv", f"--reuid={self._server.system_user}", "--clear-groups", *command]
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         subprocess.run([*within, *command], check=True, timeout=60, **quiet)  # type: ignore[call-overload]
+
+
+@contextmanager
+def own_folder() -> Iterator[Path]:
+    """Make a folder for a server: not in pytest's, which every pytest that begins closes to PostgreSQL's user."""
+    with tempfile.TemporaryDirectory(prefix="chainrule-postgresql-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.app.api.calls import last_weights
-from tests.postgres import OwnServer, own_server
+from tests.postgres import OwnServer, own_folder, own_server
 from tests.service import Service, serving, working
 from tests.test_flows import LONG, QUICK_RECOVERY, ended, epochs_of, submit, under_way
 from tests.waiting import wait_for
@@ -26,7 +26,7 @@ EPOCHS = list(range(801))
 @pytest.fixture
 def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServer]:
     """A PostgreSQL server of the test's own."""
-    with own_server(tmp_path_factory.mktemp("own")) as server:
+    with own_folder() as folder, own_server(folder) as server:
         yield server
 
 

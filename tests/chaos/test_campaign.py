@@ -11,7 +11,7 @@ from tests.chaos.network import NotPermitted, network
 from tests.chaos.seeds import SCALE, SEED
 from tests.conftest import KINDS
 from tests.disks import NoDisk, small_disk
-from tests.postgres import own_server
+from tests.postgres import own_folder, own_server
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -31,7 +31,7 @@ def test_random_kills_on_a_cluster_scheduler_and_client_among_them_lose_double_a
 
 
 def test_stops_of_the_database_and_cut_connections_lose_and_change_nothing(tmp_path: Path, told: list[str]) -> None:
-    with own_server(tmp_path) as server:
+    with own_folder() as folder, own_server(folder) as server:
         seen, wrong = restarts.campaign(tmp_path, server, 2 * SCALE, SEED, runs=3)
     told.append(f"postgresql: {seen}")
     assert not wrong, "\n".join(wrong)
@@ -50,7 +50,7 @@ def test_a_machine_that_was_cut_off_writes_nothing_of_the_run_it_has_lost_when_i
     tmp_path: Path, told: list[str]
 ) -> None:
     try:
-        with network() as cables, own_server(tmp_path) as server:
+        with network() as cables, own_folder() as folder, own_server(folder) as server:
             seen, wrong = partitions.campaign(tmp_path, server, cables, SCALE, SEED)
     except NotPermitted as error:
         pytest.skip(f"NO PARTITIONS: no network can be made here: {error}")
@@ -62,7 +62,7 @@ def test_clocks_that_are_set_forward_and_back_cost_no_attempt_and_change_nothing
     tmp_path: Path, told: list[str]
 ) -> None:
     try:
-        with own_server(tmp_path) as server:
+        with own_folder() as folder, own_server(folder) as server:
             seen, wrong = clocks.campaign(tmp_path, server, 4 * SCALE, SEED)
     except NoCompiler as error:
         pytest.skip(f"NO CLOCKS: {error}")
@@ -72,7 +72,7 @@ def test_clocks_that_are_set_forward_and_back_cost_no_attempt_and_change_nothing
 
 def test_runs_wait_while_the_disk_under_postgresql_is_full_and_lose_nothing(tmp_path: Path, told: list[str]) -> None:
     try:
-        with small_disk(tmp_path / "disk", fills.DISK_MB) as disk, own_server(disk) as server:
+        with own_folder() as folder, small_disk(folder / "disk", fills.DISK_MB) as disk, own_server(disk) as server:
             seen, wrong = fills.campaign(tmp_path, disk, server, SCALE, SEED)
     except NoDisk as error:
         pytest.skip(f"NO FULL DISK: {error}")

@@ -11,10 +11,10 @@ RUN: dict[str, Any] = {
     "dataset": "digits",
     "network": {"layers": [{"units": 16, "activation": "relu"}, {"units": 10, "activation": "softmax"}]},
     "optimizer": {"name": "adam"},
-    "batch_size": 64,
-    "epochs": 120,
+    "batch_size": 8,
+    "epochs": 240,
 }
-SPEC = {"run": RUN, "strategy": {"kind": "seeds", "count": 4}, "halving": {"epochs": 30}}
+SPEC = {"run": RUN, "strategy": {"kind": "seeds", "count": 4}, "halving": {"epochs": 60}}
 
 
 def test_a_sweep_goes_on_after_all_were_killed_to_the_bits_of_one_nobody_disturbed(
