@@ -38,13 +38,13 @@ test-faults: $(VENV)/dev
 test-service: $(VENV)/dev
 	@$(call pytest,$(addprefix --ignore=,tests/engine chainrule/engine tests/app/api $(FAULTS)))
 
-check: $(VENV)/dev  ## the quick half of `test`: format, lint, types, import contracts
+check: $(VENV)/dev audit  ## the quick half of `test`: format, lint, types, import contracts, audited dependencies
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-audit:  ## look every pinned package up among the known vulnerabilities (needs the network)
+audit:  ## look every pinned package up among the known vulnerabilities; without a network say that none was
 	@$(PYTHON) .ci/audit
 
 format: $(VENV)/dev  ## format the code and mend what the linter can
