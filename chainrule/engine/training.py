@@ -299,6 +299,7 @@ class _Training:
         first = self._members[0]
         if len({(member.epoch, member.step, member.t, member.goal.weights is None) for member in self._members}) != 1:
             raise ConfigError("A stack is of networks that stand at the same step of the same epoch.")
+        self._every = config.gradients_every or 0
         self._begins, self._weighted = trainees[0].resume is None, first.goal.weights is not None
         self._batch, self._steps = config.batch(m), config.steps_per_epoch(m)
         self._full = m // self._batch
@@ -543,7 +544,8 @@ class _Training:
         """Train several epochs of one step each, up to one that is recorded, and give them one after another."""
         started, first = time.perf_counter(), self._members[0]
         stop = min(self._epochs_at_once, self._config.epochs - first.epoch)
-        stop = next((n + 1 for n in range(stop) if self._recorded(first.epoch + 1 + n)), stop)
+        if self._every:  # not beyond the next that is recorded
+            stop = 1 if first.epoch == 0 else min(stop, self._every - first.epoch % self._every)
         self._P_before[:] = self._P
         rates = [[member.learning_rate(ahead) for member in self._members] for ahead in range(stop)]
         t = first.t
@@ -563,8 +565,8 @@ class _Training:
             yield self._finish(started, places, finite[..., number].reshape(-1).tolist())
 
     def _recorded(self, epoch: int) -> bool:
-        every = self._config.gradients_every
-        return every is not None and (epoch in (0, 1, self._config.epochs) or epoch % every == 0)
+        every = self._every  # asked of each epoch: tiny ones take a few microseconds
+        return every > 0 and (epoch % every == 0 or epoch in (1, self._config.epochs))
 
     def _untrained(self) -> Round:
         """Judge the networks as they begin."""
