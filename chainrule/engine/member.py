@@ -1,7 +1,7 @@
 """One network of a training, with its data and its place in it; a training is of one, or of a stack of several."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,9 @@ from chainrule.engine.errors import ConfigError, ShapeError
 from chainrule.engine.fast import input_width
 from chainrule.engine.network import Network, evaluate, initialize
 from chainrule.engine.stopping import Watched
+
+Here = tuple[Network, Mapping[str, FloatArray]]
+"""A network, and the optimizer's state with it."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,7 @@ class Member:
         self.X: FloatArray = shared[id(data)]
         self.classes = len(data.classes)
         self.finite = math.isfinite(self.X.min()) and math.isfinite(self.X.max())
+        self.watches, self.validates = config.watches, trainee.validation is not None
         self._validation = None
         if trainee.validation is not None:
             self._check(trainee.validation, "validation data")
@@ -183,21 +187,22 @@ class Member:
         """Compute cost and error of the network as it is, over the training data."""
         return self._judge(self.network, self.X[:, : self.config.network.inputs], self.goal)
 
-    def validated(self, network: Network) -> tuple[float | None, float | None]:
-        """Compute cost and error over the validation data, None without any."""
-        if self._validation is None:
-            return None, None
+    def here(self) -> Here:
+        """Find the network and the optimizer's state as they are now."""
+        return self.network, self.state
+
+    def validated(self, here: Callable[[], Here]) -> tuple[float | None, float | None]:
+        """Compute cost and error over the validation data of the network found there."""
+        assert self._validation is not None
         with np.errstate(over="ignore", invalid="ignore"):
-            return self._judge(network, *self._validation)
+            return self._judge(here()[0], *self._validation)
 
     def _judge(self, network: Network, X: Any, sought: Goal) -> tuple[float, float | None]:
         return evaluate(network, self.config.cost, X, sought.Y, sought.labels, self.classes, sought.weights)
 
     def see(self, cost: float) -> None:
-        """Take note of the cost of the epoch that has ended, if anything depends on it."""
+        """Take note of the cost of the epoch that has ended; of a member that watches."""
         config, stopping = self.config, self.config.early_stopping
-        if not config.watches:
-            return
         patience = config.schedule.patience if config.schedule.name == "plateau" else None
         min_delta = 0.0 if stopping is None else stopping.min_delta
         if self.watched.see(self.epoch, cost, min_delta=min_delta, plateau_patience=patience) and stopping is not None:

@@ -3,9 +3,9 @@
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from chainrule.engine.errors import ConfigError, DivergedError
 from chainrule.engine.fast import Batches, Observed, Steps, gradient_loop, input_width
 from chainrule.engine.gradients import statistics_of, update_ratios
 from chainrule.engine.lbfgs import Searches
-from chainrule.engine.member import Member, Trainee
+from chainrule.engine.member import Here, Member, Trainee
 from chainrule.engine.network import Network, classify, views
 from chainrule.engine.optimizers import FLUSH_EVERY, OPTIMIZERS, flush
 from chainrule.engine.probe import Probe
@@ -60,32 +60,33 @@ class GradientRecord:
 
 
 class _Place:
-    """Where a member stands, with its network and state there: what a resume point is made of."""
+    """Where a member stands, and how its network and state there are found: what a resume point is made of."""
 
-    def __init__(self, member: Member, network: Network, state: Mapping[str, FloatArray]) -> None:
-        self.member, self._network, self._state = member, network, state
+    def __init__(self, member: Member, here: Callable[[], Here]) -> None:
+        self.member, self._here = member, here
         self._t, self._epoch, self._step = member.t, member.epoch, member.step
         self._cost_sum, self._wrong = member.cost_sum, member.wrong
 
     def network(self) -> Network:
         """Copy the network out."""
-        return self._network.copy()
+        return self._here()[0].copy()
 
     def resume_point(self) -> ResumePoint:
         """Copy all it takes to go on from here."""
         member, best = self.member, self.member.best
-        follows = self._network.running.size > 0
+        network, state = self._here()
+        follows = network.running.size > 0
         return ResumePoint(
             epoch=self._epoch,
             step=self._step,
             steps=self._t,
-            parameters=self._network.parameters.copy(),
-            optimizer_state={name: vector.copy() for name, vector in self._state.items()},
+            parameters=network.parameters.copy(),
+            optimizer_state={name: vector.copy() for name, vector in state.items()},
             cost_sum=self._cost_sum,
             wrong=self._wrong,
-            watched=member.watched.to_array() if member.config.watches else None,
+            watched=member.watched.to_array() if member.watches else None,
             best=None if best is None else best.parameters.copy(),
-            running=self._network.running.copy() if follows else None,
+            running=network.running.copy() if follows else None,
             best_running=best.running.copy() if best is not None and follows else None,
         )
 
@@ -429,12 +430,13 @@ class _Training:
             yield self._finish(started)
 
     def _place(self, member: Member) -> _Place:
-        return _Place(member, member.network, member.state)
+        return _Place(member, member.here)
 
     def _take_steps(self, snapshot_due: Callable[[], bool] | None) -> int:
         """Take steps to the epoch's end, or to where a snapshot is due; return where that is."""
         first = self._members[0]
         rates = [[member.learning_rate() for member in self._members]]
+        self._rates = rates[0]
         last = self._steps - 1 if self._recorded(first.epoch + 1) else self._steps
         while (step := first.step) < self._steps:
             if not self._first <= step < self._end:
@@ -555,14 +557,19 @@ class _Training:
             self._P_before[:] = self._kept["P"][..., stop - 2, :]
         costs, wrong = self._judged([(self._parts[0][0], 0, stop)])
         seconds = (time.perf_counter() - started) / stop
-        finite: Any = np.isfinite(self._kept["P"][..., :stop, :]).all(axis=-1)
+        finite: Any = np.isfinite(self._kept["P"][..., :stop, :]).all(axis=-1).reshape(-1, stop).T.tolist()
         for number in range(stop):
             started, places = time.perf_counter() - seconds, []
             for k, member in enumerate(self._members):
                 member.t, member.cost_sum, member.wrong = t + number + 1, costs[k][number], wrong[k][number]
-                kept = {name: held[self._at(k)][number] for name, held in self._kept.items()}
-                places.append((Network(member.config.network, kept.pop("P")), kept))
-            yield self._finish(started, places, finite[..., number].reshape(-1).tolist())
+                places.append(partial(self._kept_here, k, number))
+            self._rates = rates[number]
+            yield self._finish(started, places, finite[number])
+
+    def _kept_here(self, k: int, number: int) -> Here:
+        """Find a member as it was after one of several epochs."""
+        kept = {name: held[self._at(k)][number] for name, held in self._kept.items()}
+        return Network(self._config.network, kept.pop("P")), kept
 
     def _recorded(self, epoch: int) -> bool:
         every = self._every  # asked of each epoch: tiny ones take a few microseconds
@@ -573,10 +580,13 @@ class _Training:
         started = time.perf_counter()
         with np.errstate(over="ignore", invalid="ignore"):
             found = {k: member.untrained() for k, member in self._living.items()}
+        self._rates = [member.learning_rate(-1) for member in self._members]
         return self._round(found, self._where(), self._finite(), started)
 
-    def _finish(self, started: float, places: list[Any] | None = None, finite: Sequence[bool] | None = None) -> Round:
-        """Judge the epoch that has just been trained; `places` tells the networks and state at its end."""
+    def _finish(
+        self, started: float, places: list[Callable[[], Here]] | None = None, finite: Sequence[bool] | None = None
+    ) -> Round:
+        """Judge the epoch that has just been trained; `places` find the networks and state at its end."""
         found: dict[int, tuple[float, float | None]] = {}
         for k, member in enumerate(self._members):
             error = None if member.goal.labels is None else member.wrong / self._samples
@@ -584,8 +594,8 @@ class _Training:
             member.epoch, member.step, member.cost_sum, member.wrong = member.epoch + 1, 0, 0.0, 0
         return self._round(found, places or self._where(), finite or self._finite(), started)
 
-    def _where(self) -> list[Any]:
-        return [(member.network, member.state) for member in self._members]
+    def _where(self) -> list[Callable[[], Here]]:
+        return [member.here for member in self._members]
 
     def _finite(self) -> Sequence[bool]:
         """Tell of each network whether all its numbers are finite."""
@@ -593,7 +603,11 @@ class _Training:
         return [bool(of_member) for of_member in np.atleast_1d(finite)]
 
     def _round(
-        self, found: dict[int, tuple[float, float | None]], places: list[Any], finite: Sequence[bool], started: float
+        self,
+        found: dict[int, tuple[float, float | None]],
+        places: Sequence[Callable[[], Here]],
+        finite: Sequence[bool],
+        started: float,
     ) -> Round:
         epoch = self._members[0].epoch
         recorded = self._recorded(epoch)
@@ -602,8 +616,8 @@ class _Training:
                 self._probe_loop(zip(*self._probe.changing.values(), strict=True), None)
         events: Round = {}
         for k, member in list(self._living.items()):
-            (network, state), (mean, error) = places[k], found[k]
-            validation_cost, validation_error = member.validated(network)
+            mean, error = found[k]
+            validation_cost, validation_error = member.validated(places[k]) if member.validates else (None, None)
             records = self._described(epoch, k) if recorded else None
             probed = None if records is None else self._probed(epoch, k, records)
             watched = mean if validation_cost is None else validation_cost
@@ -612,8 +626,8 @@ class _Training:
                 events[k] = DivergedError(epoch)
                 del self._living[k]
                 continue
-            rate = member.learning_rate(-1)
-            member.see(watched)
+            if member.watches:
+                member.see(watched)
             if member.stopped:
                 del self._living[k]
             events[k] = Epoch(
@@ -622,13 +636,13 @@ class _Training:
                 error=error,
                 validation_cost=validation_cost,
                 validation_error=validation_error,
-                learning_rate=rate,
+                learning_rate=self._rates[k],
                 seconds=(time.perf_counter() - started) / len(self._members),
                 gradients=records,
                 probe=probed,
                 best_epoch=member.watched.best_epoch if self._config.early_stopping else None,
                 last=member.stopped,
-                _place=_Place(member, network, state),
+                _place=_Place(member, places[k]),
             )
         return events
 
