@@ -584,7 +584,7 @@ class _Training:
         return self._round(found, self._where(), self._finite(), started)
 
     def _finish(
-        self, started: float, places: list[Callable[[], Here]] | None = None, finite: Sequence[bool] | None = None
+        self, started: float, places: Sequence[Callable[[], Here]] | None = None, finite: Sequence[bool] | None = None
     ) -> Round:
         """Judge the epoch that has just been trained; `places` find the networks and state at its end."""
         found: dict[int, tuple[float, float | None]] = {}
