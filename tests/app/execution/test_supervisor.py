@@ -103,21 +103,21 @@ def test_to_wait_for_the_database_is_no_hang(database: Database, settings: Setti
 def test_a_run_that_has_trained_for_as_long_as_it_may_fails_and_can_be_extended(
     database: Database, settings: Settings
 ) -> None:
-    spec = LONG | {"epochs": 10**6, "max_duration_s": 0.5, "checkpoints": {"every": 1000, "keep": None}}
+    spec = LONG | {"epochs": 10**6, "max_duration_s": 2, "checkpoints": {"every": 1000, "keep": None}}
     run_id = services.submit(database, settings, spec, key=None).run["id"]
     with dispatching(database, one_slot(settings, flush_interval_s=0.05)):
         wait_for(lambda: services.get(database, run_id)["progress"]["epochs_done"] > 0)
         services.pause(database, run_id, if_match=None)
         wait_for(lambda: services.get(database, run_id)["status"] != "running")
         paused_at = services.get(database, run_id)["trained_s"]
-        time.sleep(0.6)  # what does not count
+        time.sleep(2.1)  # what does not count
         services.resume(database, settings, run_id, if_match=None)
         wait_for(lambda: ended(database, [run_id]))
         run = services.get(database, run_id)
         assert (run["status"], run["reason"], run["failures"]) == ("failed", "deadline_exceeded", 0)
-        assert "max_duration_s is 0.5" in run["detail"]
+        assert "max_duration_s is 2" in run["detail"]
         assert 0.0 < paused_at < run["trained_s"]
-        assert run["trained_s"] >= 0.5
+        assert run["trained_s"] >= 2
         assert [reason for _, reason in ends_of(database, run_id)] == ["pause_requested", "deadline_exceeded"]
         done = run["progress"]["epochs_done"]
         assert 0 < done < 10**6
