@@ -24,7 +24,7 @@ EPOCHS = list(range(801))
 
 
 @pytest.fixture
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServer]:
+def postgresql() -> Iterator[OwnServer]:
     """A PostgreSQL server of the test's own."""
     with own_folder() as folder, own_server(folder) as server:
         yield server
