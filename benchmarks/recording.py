@@ -25,8 +25,8 @@ from benchmarks import report
 from chainrule.app.services.training import default_gradients_every
 from chainrule.engine import Data, OptimizerSpec, TrainingConfig, dense, digits, train, xor
 from chainrule.engine.diagnoses import facts_of, point_of
+from chainrule.engine.epoch import Epoch
 from chainrule.engine.examination import Examination
-from chainrule.engine.training import Epoch
 from tests.service import serving
 
 SGD = OptimizerSpec("sgd", 0.1)

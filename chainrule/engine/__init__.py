@@ -21,6 +21,7 @@ from chainrule.engine.clipping import ClipSpec
 from chainrule.engine.config import TrainingConfig
 from chainrule.engine.costs import COSTS, cost, costs_for
 from chainrule.engine.data import BUILT_IN, Data, circles, digits, moons, spirals, split_rows, split_size, targets, xor
+from chainrule.engine.epoch import Epoch, StepBoundary
 from chainrule.engine.errors import ConfigError, DivergedError, EngineError, ShapeError, UnknownNameError
 from chainrule.engine.initializers import INITIALIZERS, default_initializer
 from chainrule.engine.member import Goal, Trainee, goal
@@ -35,11 +36,12 @@ from chainrule.engine.network import (
     initialize,
     predict,
 )
+from chainrule.engine.observation import GradientRecord
 from chainrule.engine.optimizers import OPTIMIZERS, OptimizerSpec
 from chainrule.engine.regularization import RegularizationSpec
 from chainrule.engine.schedules import SCHEDULES, ScheduleSpec
 from chainrule.engine.stopping import EarlyStoppingSpec
-from chainrule.engine.training import Epoch, GradientRecord, Round, StepBoundary, stack_key, train, train_stacked
+from chainrule.engine.training import Round, stack_key, train, train_stacked
 
 __all__ = [
     "ACTIVATIONS",

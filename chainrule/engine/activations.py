@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from chainrule.engine.arrays import FloatArray
+from chainrule.engine.arrays import BoolArray, FloatArray
 from chainrule.engine.errors import UnknownNameError
 
 LEAK = 0.01
@@ -244,9 +244,10 @@ SATURATED = {"tanh": (-0.97, 0.97), "sigmoid": (0.02, 0.98)}
 """Outputs beyond are saturated: g′ is next to 0 there."""
 
 
-def saturated(name: str, A: FloatArray) -> float | None:
-    """Tell which share of outputs is near an end of the function's range; None of a function without such ends."""
+def saturated(name: str, A: FloatArray) -> BoolArray | None:
+    """Tell which outputs are near an end of the function's range; None of a function without such ends."""
     if name not in SATURATED:
         return None
     low, high = SATURATED[name]
-    return np.count_nonzero((low > A) | (high < A)) / A.size
+    near_an_end: BoolArray = (low > A) | (high < A)
+    return near_an_end

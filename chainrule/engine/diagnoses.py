@@ -4,9 +4,9 @@ import numpy as np
 
 from chainrule.engine.config import TrainingConfig
 from chainrule.engine.data import Data
+from chainrule.engine.epoch import Epoch
 from chainrule.engine.examination import Facts, Point
 from chainrule.engine.member import class_weights
-from chainrule.engine.training import Epoch
 
 
 def facts_of(config: TrainingConfig, data: Data) -> Facts:

@@ -220,7 +220,9 @@ def record_gradient(
             db = watch(layer.b)
             db *= 0  # as in `layers.backward`
         if number > 1:
-            dA = product(watch(of[number].W.swapaxes(-1, -2)), dZ)
+            # Of W in [W | b] dot makes a copy; the BLAS takes it another way than matmul's view: other bits, and slower.
+            product_of_W: Any = product if of[number].folded is None else np.matmul
+            dA = product_of_W(watch(of[number].W.swapaxes(-1, -2)), dZ)
             if f"mask{number - 1}" in batch:
                 dA *= batch[f"mask{number - 1}"]
             dZ = g[number - 1].backward(dA, Z[number - 1], A[number - 1], axis=-2)

@@ -200,9 +200,14 @@ def statistics_of(arrays: Sequence[FloatArray]) -> list[Statistics]:
     rows = []
     for g, starts, sizes in _pieces(arrays):
         mean = np.add.reduceat(g, starts) / sizes
-        apart = g - np.repeat(mean, sizes)
-        sums = [np.add.reduceat(terms, starts) for terms in (g * g, apart * apart, (g == 0).astype(np.float64))]
-        rows.append([sizes, mean, *sums, np.minimum.reduceat(g, starts), np.maximum.reduceat(g, starts)])
+        room = np.repeat(mean, sizes)  # the only one: new memory takes longer than what is computed in it
+        np.subtract(g, room, out=room)
+        spread = np.add.reduceat(np.multiply(room, room, out=room), starts)
+        squares = np.add.reduceat(np.multiply(g, g, out=room), starts)
+        zeros = np.add.reduceat(np.equal(g, 0, out=room), starts)
+        rows.append(
+            [sizes, mean, squares, spread, zeros, np.minimum.reduceat(g, starts), np.maximum.reduceat(g, starts)]
+        )
     n, mean, squares, spread, zeros, low, high = (np.concatenate(column) for column in zip(*rows, strict=True))
     counts, first = _pieces_of(arrays)
     size = np.add.reduceat(n, first)
@@ -219,8 +224,9 @@ def update_ratios(now: Sequence[FloatArray], then: Sequence[FloatArray]) -> list
     """Give ‖ΔW‖/‖W‖ of each array, ΔW = now − then; None where W, which is then, is all zeros."""
     rows = []
     for (after, starts, _), (before, _, _) in zip(_pieces(now), _pieces(then), strict=True):
-        update = after - before
-        rows.append([np.add.reduceat(update * update, starts), np.add.reduceat(before * before, starts)])
+        update = np.subtract(after, before, out=after)
+        of_update = np.add.reduceat(np.multiply(update, update, out=update), starts)
+        rows.append([of_update, np.add.reduceat(np.multiply(before, before, out=before), starts)])
     _, first = _pieces_of(now)
     moved, were = (np.add.reduceat(np.concatenate(column), first).tolist() for column in zip(*rows, strict=True))
     return [math.sqrt(u) / math.sqrt(w) if w > 0 else None for u, w in zip(moved, were, strict=True)]

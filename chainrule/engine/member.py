@@ -1,7 +1,7 @@
 """One network of a training, with its data and its place in it; a training is of one, or of a stack of several."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from chainrule.engine.checkpoint import ResumePoint
 from chainrule.engine.config import TrainingConfig
 from chainrule.engine.data import Data, shuffled, targets
 from chainrule.engine.errors import ConfigError, ShapeError
-from chainrule.engine.fast import input_width
+from chainrule.engine.fast import Batches, input_width
 from chainrule.engine.network import Network, evaluate, initialize
 from chainrule.engine.stopping import Watched
 
@@ -126,7 +126,7 @@ class Member:
         self.X: FloatArray = shared[id(data)]
         self.classes = len(data.classes)
         self.finite = math.isfinite(self.X.min()) and math.isfinite(self.X.max())
-        self.watches, self.validates = config.watches, trainee.validation is not None
+        self.watches = config.watches
         self._validation = None
         if trainee.validation is not None:
             self._check(trainee.validation, "validation data")
@@ -192,8 +192,9 @@ class Member:
         return self.network, self.state
 
     def validated(self, here: Callable[[], Here]) -> tuple[float | None, float | None]:
-        """Compute cost and error over the validation data of the network found there."""
-        assert self._validation is not None
+        """Compute cost and error over the validation data of the network found there; None without such data."""
+        if self._validation is None:
+            return None, None
         with np.errstate(over="ignore", invalid="ignore"):
             return self._judge(here()[0], *self._validation)
 
@@ -214,3 +215,27 @@ class Member:
         stopping = self.config.early_stopping
         early = stopping is not None and self.watched.waited >= stopping.patience
         return early or self.epoch >= self.config.epochs
+
+
+def together(members: Sequence[Member], samples: int, *, stacked: bool) -> FloatArray:
+    """Put the first samples' X of each member along a first axis, if stacked; without a copy if all have the same X."""
+    first = members[0].X[:samples]
+    if not stacked:
+        return first
+    if all(member.X is members[0].X for member in members):
+        return np.broadcast_to(first, (len(members), *first.shape))
+    return np.stack([member.X[:samples] for member in members])
+
+
+def fill(batches: Batches, members: Sequence[Member], rows: IntArray, *, stacked: bool, in_place: bool = False) -> None:
+    """Take each member's rows over, (members, steps, m); X only if it is not in place."""
+    first = members[0]
+    if all(member.X is first.X and member.goal is first.goal for member in members):
+        members, rows = members[:1], rows if stacked else rows[0]  # all at once
+        places: list[Any] = [()]
+    else:
+        places = list(range(len(members)))
+    for place, member in zip(places, members, strict=True):
+        goal, of_member = member.goal, rows if place == () else rows[place]
+        classes = None if goal.labels is None or goal.labels.ndim > 1 else goal.labels
+        batches.fill(place, of_member, None if in_place else member.X, goal.Y, goal.weights, classes)

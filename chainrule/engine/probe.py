@@ -18,7 +18,7 @@ Source:
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chainrule.engine.activations import activation, saturated
-from chainrule.engine.arrays import FloatArray
+from chainrule.engine.arrays import BoolArray, FloatArray
 from chainrule.engine.network import NetworkSpec, classify
 
 EQUATIONS = {
@@ -124,56 +124,76 @@ class Inputs:
 
 def described(
     spec: NetworkSpec,
-    inputs: Inputs,
+    inputs: Sequence[Inputs],
     A: Mapping[int, FloatArray],
     Z_last: FloatArray,
     squares: Mapping[int, FloatArray],
-    weights: Mapping[int, FloatArray],
-    square_of_mean: float,
+    W: Mapping[int, FloatArray],
+    square_of_mean: Sequence[float],
     classes: int,
-    *,
-    first: bool,
-) -> Probe | None:
-    """Describe a network by what its pass over the probe has left; None where a number is not finite.
+    begins: Sequence[bool],
+) -> list[Probe | None]:
+    """Describe networks of one shape by what their passes over the probe have left; None where a number is not finite.
 
     Args:
-        spec: its shape.
-        inputs: of the probe.
-        A: l to the hidden layers' (n_l, m).
-        Z_last: (n_L, m).
-        squares: l to (m,), Σ over units of (dZ[l]/m)².
-        weights: l to W; none are looked at but for the first.
-        square_of_mean: ‖ḡ‖².
+        spec: their shape.
+        inputs: of the probe, of each of the r networks.
+        A: l to the hidden layers' (r, n_l, m).
+        Z_last: (r, n_L, m).
+        squares: l to (r, m), Σ over units of (dZ[l]/m)².
+        W: l to (r, n_l, n_{l-1}).
+        square_of_mean: ‖ḡ‖² of each.
         classes: how many; 0 where outputs are no classes.
-        first: whether it is epoch 0.
+        begins: of each whether it is at epoch 0.
     """
-    m = len(inputs.squares)
-    per_sample, layers = np.zeros(m), []
+    count, _, m = Z_last.shape
+    alike = all(one is inputs[0] for one in inputs)
+    below = inputs[0].squares if alike else np.array([one.squares for one in inputs])
+    per_sample, layers, nothing = np.zeros((count, m)), [], [None] * count
     for number, layer in enumerate(spec.layers, start=1):
         dZ = squares[number].astype(np.float64) * m**2
-        below = inputs.squares if number == 1 else np.einsum("ij,ij->j", A[number - 1], A[number - 1])
         per_sample += dZ * (below + 1)
-        zeros = dead = near_an_end = None
+        error_rms = np.sqrt(dZ.sum(axis=-1) / (m * layer.units)).tolist()
+        zeros: Sequence[float | None] = nothing
+        dead: Sequence[float | None] = nothing
+        ends: Sequence[float | None] = nothing
+        twins: Sequence[float | None] = nothing
         if (a := A.get(number)) is not None:
+            below = np.einsum("rij,rij->rj", a, a)
             if layer.activation == "relu":
-                zeros = (a.size - np.count_nonzero(a)) / a.size
-                dead = (len(a) - np.count_nonzero(np.maximum.reduce(a, axis=1))) / len(a)
+                zeros, dead = _shares(a == 0), _shares(np.maximum.reduce(a, axis=-1) == 0)
             near_an_end = saturated(layer.activation, a)
-        twins = _twins(weights[number], weights[number + 1]) if first and number in A else None
-        layers.append(LayerProbe(number, float(np.sqrt(dZ.sum() / (m * layer.units))), zeros, dead, near_an_end, twins))
-    predicted = None if classes == 0 else _distinct(Z_last, spec.layers[-1].activation, classes)
-    found = Probe(
-        m, float(per_sample.mean()), square_of_mean, predicted, inputs.largest if first else None,
-        inputs.spread if first else None, tuple(layers),
-    )  # fmt: skip
-    numbers = (found.mean_square, square_of_mean, *(layer.error_rms for layer in layers), inputs.spread)
-    return found if all(map(math.isfinite, numbers)) else None
+            ends = nothing if near_an_end is None else _shares(near_an_end)
+            twins = [_twins(W[number][r], W[number + 1][r]) if first else None for r, first in enumerate(begins)]
+        of_rows = zip(error_rms, zeros, dead, ends, twins, strict=True)
+        layers.append([LayerProbe(number, *of_row) for of_row in of_rows])
+    predicted = nothing if classes == 0 else _distinct(Z_last, spec.layers[-1].activation, classes)
+    found: list[Probe | None] = []
+    for r, (mean, of_layers) in enumerate(
+        zip(per_sample.mean(axis=-1).tolist(), zip(*layers, strict=True), strict=True)
+    ):
+        largest, spread = (inputs[r].largest, inputs[r].spread) if begins[r] else (None, None)
+        numbers = (mean, square_of_mean[r], *(one.error_rms for one in of_layers), inputs[r].spread)
+        of_row = Probe(m, mean, square_of_mean[r], predicted[r], largest, spread, of_layers)
+        found.append(of_row if all(map(math.isfinite, numbers)) else None)
+    return found
 
 
-def _distinct(Z: FloatArray, output: str, classes: int) -> int:
+def _shares(such: BoolArray) -> list[float]:
+    """Tell which share of each row is true."""
+    return [np.count_nonzero(row) / row.size for row in such]
+
+
+def _distinct(Z: FloatArray, output: str, classes: int) -> list[int]:
+    """Count the classes that are an answer, of each row of (r, n_L, m)."""
     # The largest pre-activation is the largest output; one output is held against ½.
-    chosen = classify(activation(output).forward(Z, axis=0) if len(Z) == 1 else Z, classes, axis=0)
-    return int(np.count_nonzero(np.bincount(chosen, minlength=classes)))
+    units = Z.shape[1]
+    if units == 1:
+        chosen = classify(activation(output).forward(Z, axis=1), classes, axis=1)
+    else:  # the first of the largest: NumPy's argmax over units as rows takes five times as long
+        places = np.arange(units, 0, -1, dtype=np.min_scalar_type(units))[:, None]
+        chosen = units - np.max((Z.max(axis=1, keepdims=True) == Z) * places, axis=1).astype(np.int64)
+    return [int(np.count_nonzero(np.bincount(row, minlength=classes))) for row in chosen]
 
 
 def _twins(W: FloatArray, W_next: FloatArray) -> float:

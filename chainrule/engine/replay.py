@@ -32,11 +32,12 @@ from chainrule.engine.config import TrainingConfig
 from chainrule.engine.costs import cost
 from chainrule.engine.data import Data, shuffled
 from chainrule.engine.dropout import masks
+from chainrule.engine.epoch import Epoch, StepBoundary
 from chainrule.engine.errors import DivergedError, ShapeError
 from chainrule.engine.layers import Cache
 from chainrule.engine.member import goal
 from chainrule.engine.network import Network, backward, forward
-from chainrule.engine.training import Epoch, StepBoundary, train
+from chainrule.engine.training import train
 
 PLACES = np.linspace(-0.5, 2, 21)
 """Of s, along a step."""

@@ -58,6 +58,7 @@ def signals(
     found = backward(caches, cost_name, Y, weights)
     measured = []
     for number, cache in enumerate(caches, start=1):
+        near_an_end = saturated(cache.activation, cache.A)
         measured.append(
             Signals(
                 layer=number,
@@ -70,7 +71,7 @@ def signals(
                 A_rms=_rms(cache.A),
                 dZ_rms=_rms(found[f"dZ{number}"]),
                 zeros=float(np.mean(cache.A == 0)),
-                saturated=saturated(cache.activation, cache.A),
+                saturated=None if near_an_end is None else float(np.mean(near_an_end)),
                 dead=float(np.mean(~cache.A.any(axis=0))) if cache.activation == "relu" else None,
             )
         )

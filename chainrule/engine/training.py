@@ -4,28 +4,26 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from chainrule.engine import probe
 from chainrule.engine.activations import activation
-from chainrule.engine.arrays import FloatArray, IntArray
+from chainrule.engine.arrays import IntArray
 from chainrule.engine.checkpoint import ResumePoint
-from chainrule.engine.config import PROBE, SEGMENT_BYTES, TrainingConfig
+from chainrule.engine.config import SEGMENT_BYTES, TrainingConfig
 from chainrule.engine.costs import cost, softmax_of_labels
 from chainrule.engine.data import Data
 from chainrule.engine.dropout import masks
+from chainrule.engine.epoch import Epoch, Place, StepBoundary
 from chainrule.engine.errors import ConfigError, DivergedError
-from chainrule.engine.fast import Batches, Observed, Steps, gradient_loop, input_width
-from chainrule.engine.gradients import statistics_of, update_ratios
+from chainrule.engine.fast import Batches, Steps, input_width
 from chainrule.engine.lbfgs import Searches
-from chainrule.engine.member import Here, Member, Trainee
-from chainrule.engine.network import Network, classify, views
+from chainrule.engine.member import Here, Member, Trainee, fill, together
+from chainrule.engine.network import Network, classify
+from chainrule.engine.observation import Observation
 from chainrule.engine.optimizers import FLUSH_EVERY, OPTIMIZERS, flush
-from chainrule.engine.probe import Probe
 from chainrule.engine.sharding import Gang, ShardedSteps, threads
 
 JUDGED_VALUES = 2**15
@@ -35,123 +33,6 @@ NEAR_BYTES = 2**16
 AT_ONCE = 64
 KEPT_BYTES = 2**18
 """Epochs of one step each are trained up to so many at once, while copies of all parameters take so much."""
-
-
-@dataclass(frozen=True)
-class GradientRecord:
-    """Statistics of one gradient at the end of one epoch, over the probe.
-
-    Attributes:
-        name: dW1, db1, …
-        layer: its layer.
-        norm, mean, standard_deviation, minimum, maximum, zeros: as in `gradients.Statistics`.
-        update_ratio: ‖ΔW‖/‖W‖ of the epoch's last step; None at epoch 0 and where W is zero.
-    """
-
-    name: str
-    layer: int
-    norm: float
-    mean: float
-    standard_deviation: float
-    minimum: float
-    maximum: float
-    zeros: float
-    update_ratio: float | None
-
-
-class _Place:
-    """Where a member stands, and how its network and state there are found: what a resume point is made of."""
-
-    def __init__(self, member: Member, here: Callable[[], Here]) -> None:
-        self.member, self._here = member, here
-        self._t, self._epoch, self._step = member.t, member.epoch, member.step
-        self._cost_sum, self._wrong = member.cost_sum, member.wrong
-
-    def network(self) -> Network:
-        """Copy the network out."""
-        return self._here()[0].copy()
-
-    def resume_point(self) -> ResumePoint:
-        """Copy all it takes to go on from here."""
-        member, best = self.member, self.member.best
-        network, state = self._here()
-        follows = network.running.size > 0
-        return ResumePoint(
-            epoch=self._epoch,
-            step=self._step,
-            steps=self._t,
-            parameters=network.parameters.copy(),
-            optimizer_state={name: vector.copy() for name, vector in state.items()},
-            cost_sum=self._cost_sum,
-            wrong=self._wrong,
-            watched=member.watched.to_array() if member.watches else None,
-            best=None if best is None else best.parameters.copy(),
-            running=network.running.copy() if follows else None,
-            best_running=best.running.copy() if best is not None and follows else None,
-        )
-
-
-@dataclass
-class StepBoundary:
-    """A place between two steps of an epoch, given when `snapshot_due` asks for one."""
-
-    epoch: int
-    step: int
-    _places: list[_Place] = field(repr=False)
-
-    def network(self, trainee: int = 0) -> Network:
-        """Copy the network as it is here; only before the generator is advanced."""
-        return self._places[trainee].network()
-
-    def resume_point(self, trainee: int = 0) -> ResumePoint:
-        """Copy all it takes to go on from here; only before the generator is advanced."""
-        return self._places[trainee].resume_point()
-
-
-@dataclass
-class Epoch:
-    """What one epoch came to; epoch 0 is the untrained network.
-
-    Attributes:
-        epoch: its number.
-        cost: the mean over the epoch's samples of w·E, each under the weights its own step started from.
-        error: the share of them got wrong, likewise; None for regression.
-        validation_cost, validation_error: at the weights at the epoch's end; None without validation data.
-        learning_rate: of its steps; for epoch 0 the optimizer's own.
-        seconds: how long it took, without what the caller did; its share where several were trained at once.
-        gradients: statistics at the weights at its end, None if not recorded.
-        probe: what else is recorded then; None if nothing is.
-        best_epoch: with early stopping, the best epoch so far; else None.
-        last: whether the training ends with it.
-    """
-
-    epoch: int
-    cost: float
-    error: float | None
-    validation_cost: float | None
-    validation_error: float | None
-    learning_rate: float
-    seconds: float
-    gradients: list[GradientRecord] | None
-    probe: Probe | None
-    best_epoch: int | None
-    last: bool
-    _place: _Place = field(repr=False)
-
-    @cached_property
-    def network(self) -> Network:
-        """A copy of the network at the epoch's end; ask before the generator is advanced."""
-        return self._place.network()
-
-    @property
-    def best(self) -> Network | None:
-        """A copy of the network of the best epoch so far; with early stopping only."""
-        best = self._place.member.best
-        return None if best is None else best.copy()
-
-    def resume_point(self) -> ResumePoint:
-        """Copy all it takes to go on from here; only before the generator is advanced."""
-        return self._place.resume_point()
 
 
 def train(
@@ -321,44 +202,10 @@ class _Training:
             and first.goal.labels is not None
         )
         if config.gradients_every is not None:
-            rows = np.arange(min(PROBE, m))
-            in_place = first.X.shape[1] == input_width(spec)
-            X = (
-                self._together([member.X[None, : len(rows)] for member in self._members])
-                if in_place
-                else np.ones((*lead, 1, len(rows), input_width(spec)), config.dtype)
-            )
-            self._probe = Batches(spec, X, weighted=self._weighted)
-            self._fill(self._probe, np.broadcast_to(rows, (len(self._members), 1, len(rows))), in_place=in_place)
-            self._observed = Observed()
-            self._probe_loop = gradient_loop(spec, config.cost, self._P, self._G, self._R, self._probe, self._observed)
-            vectors, of = (self._G, self._P, self._P_before), views(spec, self._P)
-            self._recorded_names = [(f"d{symbol}{number}", number) for number in of for symbol in of[number].blocks]
-            self._blocks = [
-                [[b for view in views(spec, v[self._at(k)]).values() for b in view.blocks.values()] for v in vectors]
-                for k in range(len(trainees))
-            ]
-            inputs: dict[int, probe.Inputs] = {}
-            for member in self._members:
-                if id(member.X) not in inputs:
-                    inputs[id(member.X)] = probe.Inputs(member.X[: len(rows), : spec.inputs])
-            self._inputs = [inputs[id(member.X)] for member in self._members]
+            self._observation = Observation(self._members, self._P, self._P_before, self._G, self._R, stacked=stacked)
 
     def _at(self, member: int) -> Any:
         return member if self._stacked else ()
-
-    def _fill(self, batches: Batches, rows: IntArray, *, in_place: bool = False) -> None:
-        """Take each member's rows over, (members, steps, m); X only if it is not in place."""
-        first, members = self._members[0], self._members
-        if all(member.X is first.X and member.goal is first.goal for member in members):
-            members, rows = members[:1], rows if self._stacked else rows[0]  # all at once
-            places: list[Any] = [()]
-        else:
-            places = list(range(len(members)))
-        for place, member in zip(places, members, strict=True):
-            goal, of_member = member.goal, rows if place == () else rows[place]
-            classes = None if goal.labels is None or goal.labels.ndim > 1 else goal.labels
-            batches.fill(place, of_member, None if in_place else member.X, goal.Y, goal.weights, classes)
 
     def _worth_at_once(self) -> int:
         """Choose how many epochs to train at once: several only if they are of one small step each."""
@@ -368,14 +215,6 @@ class _Training:
             return 1
         outputs = self._P.itemsize * self._samples * len(self._members) * config.network.outputs
         return max(1, min(AT_ONCE, KEPT_BYTES // (self._P.nbytes * (1 + len(self._state)) + 2 * outputs)))
-
-    def _together(self, of_members: list[FloatArray]) -> FloatArray:
-        """Put the members' samples together; without a copy if there is one member, or all have the same."""
-        if not self._stacked:
-            return of_members[0]
-        if all(member.X is self._members[0].X for member in self._members):
-            return np.broadcast_to(of_members[0], (len(of_members), *of_members[0].shape))
-        return np.stack(of_members)
 
     def _make_parts(self) -> list[tuple[Batches, Steps | Searches]]:
         """Make the steps for full batches, and for the last smaller one if there is one."""
@@ -388,7 +227,8 @@ class _Training:
         lead, gathering, of_sample = self._P.shape[:-1], None, (width + 2 * spec.outputs) * self._P.itemsize
         if self._steps == 1:
             # One batch of all samples is used as it lies.
-            X = self._together([np.broadcast_to(a.X, (self._epochs_at_once, *a.X.shape)) for a in members])
+            all_samples = together(members, m, stacked=self._stacked)[..., None, :, :]
+            X = np.broadcast_to(all_samples, (*lead, self._epochs_at_once, *all_samples.shape[-2:]))
         else:
             if m * width * self._P.itemsize >= NEAR_BYTES:
                 of_sample, gathering = 2 * spec.outputs * self._P.itemsize, 1
@@ -398,7 +238,7 @@ class _Training:
         batches = Batches(spec, X, weighted=self._weighted, dropped=config.dropout, gathering=gathering)
         if self._steps == 1:
             shape = len(members), self._epochs_at_once, m
-            self._fill(batches, np.broadcast_to(np.arange(m), shape), in_place=True)
+            fill(batches, members, np.broadcast_to(np.arange(m), shape), stacked=self._stacked, in_place=True)
         configs = [member.config for member in members]
         if OPTIMIZERS[config.optimizer.name].searches:
             return batches, Searches(configs, self._P, self._state, batches)
@@ -429,8 +269,8 @@ class _Training:
             self._sum()
             yield self._finish(started)
 
-    def _place(self, member: Member) -> _Place:
-        return _Place(member, member.here)
+    def _place(self, member: Member) -> Place:
+        return Place(member, member.here)
 
     def _take_steps(self, snapshot_due: Callable[[], bool] | None) -> int:
         """Take steps to the epoch's end, or to where a snapshot is due; return where that is."""
@@ -474,7 +314,12 @@ class _Training:
         rows = self._rows(step, self._end)
         step_rows = [np.arange(rows.start, rows.stop) if order is None else order[rows] for order in self._orders]
         if self._steps > 1:
-            self._fill(batches, np.array(step_rows).reshape(len(step_rows), -1, batches.m))
+            fill(
+                batches,
+                self._members,
+                np.array(step_rows).reshape(len(step_rows), -1, batches.m),
+                stacked=self._stacked,
+            )
         for k, member in enumerate(self._members):
             at = self._at(k)
             for number, p in member.config.dropout.items():
@@ -610,19 +455,14 @@ class _Training:
         started: float,
     ) -> Round:
         epoch = self._members[0].epoch
-        recorded = self._recorded(epoch)
-        if recorded:
-            with np.errstate(over="ignore", invalid="ignore"):
-                self._probe_loop(zip(*self._probe.changing.values(), strict=True), None)
+        look, seen = self._observation.look(epoch) if self._recorded(epoch) else (None, None)
         events: Round = {}
         for k, member in list(self._living.items()):
             mean, error = found[k]
-            validation_cost, validation_error = member.validated(places[k]) if member.validates else (None, None)
-            records = self._described(epoch, k) if recorded else None
-            probed = None if records is None else self._probed(epoch, k, records)
+            validation_cost, validation_error = member.validated(places[k])
             watched = mean if validation_cost is None else validation_cost
             healthy = member.finite and finite[k] and math.isfinite(mean) and math.isfinite(watched)
-            if not healthy or (recorded and records is None):
+            if not healthy or (seen is not None and not seen[k]):
                 events[k] = DivergedError(epoch)
                 del self._living[k]
                 continue
@@ -638,41 +478,12 @@ class _Training:
                 validation_error=validation_error,
                 learning_rate=self._rates[k],
                 seconds=(time.perf_counter() - started) / len(self._members),
-                gradients=records,
-                probe=probed,
                 best_epoch=member.watched.best_epoch if self._config.early_stopping else None,
                 last=member.stopped,
-                _place=_Place(member, places[k]),
+                _place=Place(member, places[k]),
+                _look=None if look is None else partial(look.at, k),
             )
         return events
-
-    @np.errstate(over="ignore", invalid="ignore")
-    def _described(self, epoch: int, member: int) -> list[GradientRecord] | None:
-        """Describe a network's gradient over the probe; None if it is not finite."""
-        gradient, now, then = self._blocks[member]
-        ratios = update_ratios(now, then) if epoch > 0 else [None] * len(now)
-        records = [
-            GradientRecord(name, number, **vars(found), update_ratio=ratio)
-            for (name, number), found, ratio in zip(self._recorded_names, statistics_of(gradient), ratios, strict=True)
-        ]
-        finite = all(math.isfinite(r.norm + r.standard_deviation + (r.update_ratio or 0.0)) for r in records)
-        return records if finite else None
-
-    @np.errstate(over="ignore", invalid="ignore")
-    def _probed(self, epoch: int, member: int, records: Sequence[GradientRecord]) -> Probe | None:
-        """Describe a network by the pass that gave its gradient."""
-        spec, at, labels = self._config.network, self._at(member), self._members[member].goal.labels
-        return probe.described(
-            spec,
-            self._inputs[member],
-            {number: a[at] for number, a in self._observed.A.items()},
-            self._probe.Z[at][0],
-            {number: squares[at] for number, squares in self._observed.squares.items()},
-            {number: view.W for number, view in views(spec, self._P[at]).items()} if epoch == 0 else {},
-            sum(record.norm**2 for record in records if record.name.rstrip("0123456789") in ("dW", "db")),
-            0 if labels is None or labels.ndim > 1 else self._members[member].classes,
-            first=epoch == 0,
-        )
 
 
 class _Sharded(_Training):

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
 
 from chainrule.engine import (
     ClipSpec,
@@ -32,6 +33,7 @@ from chainrule.engine import (
     training,
     xor,
 )
+from tests.engine.stacks import stacks
 
 K = 5
 
@@ -212,6 +214,26 @@ def test_weights_changed_while_their_gradient_is_computed_end_alike(
             assert isinstance(epoch, Epoch)
             of_stack[k].append(told(epoch))
     assert of_stack == one_by_one
+
+
+@settings(max_examples=60, deadline=None)
+@given(members=stacks())
+def test_each_network_of_any_stack_has_the_bits_it_has_alone(members: list[Trainee]) -> None:
+    together: list[list[Any]] = [[] for _ in members]
+    for event in train_stacked(members):
+        assert isinstance(event, dict)
+        for k, epoch in event.items():
+            together[k].append(bits(epoch))
+    for member, found in zip(members, together, strict=True):
+        assert [bits(epoch) for epoch in train(member.config, member.data)] == found
+
+
+def bits(epoch: Any) -> tuple[Any, ...]:
+    assert isinstance(epoch, Epoch)
+    point = epoch.resume_point()
+    state = {name: vector.tobytes() for name, vector in point.optimizer_state.items()}
+    running = None if point.running is None else point.running.tobytes()
+    return point.parameters.tobytes(), state, running, epoch.cost, epoch.error, epoch.gradients, epoch.probe
 
 
 def test_networks_of_a_stack_may_have_data_of_their_own() -> None:

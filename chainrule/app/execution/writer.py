@@ -83,6 +83,7 @@ class _Batch:
 
     epochs: list[dict[str, Any]] = field(default_factory=list)
     weights: dict[int, Network] = field(default_factory=dict)
+    noted: list[Epoch] = field(default_factory=list)
     gradients: list[dict[str, Any]] = field(default_factory=list)
     probes: list[dict[str, Any]] = field(default_factory=list)
     diagnoses: list[dict[str, Any]] | None = None
@@ -154,29 +155,38 @@ class _Run:
         if kept:
             batch.weights[epoch.epoch] = epoch.network
             batch.size_bytes += epoch.network.parameters.nbytes
-        for record in epoch.gradients or ():
-            batch.gradients.append(
-                {
-                    "run_id": run_id,
-                    "epoch": epoch.epoch,
-                    "layer": record.layer,
-                    "gradient": record.name,
-                    "norm": record.norm,
-                    "mean": record.mean,
-                    "standard_deviation": record.standard_deviation,
-                    "minimum": record.minimum,
-                    "maximum": record.maximum,
-                    "zeros": record.zeros,
-                    "update_ratio": record.update_ratio,
-                }
-            )
-        if epoch.probe is not None:
-            found = json.dumps(epoch.probe.to_dict(), separators=(",", ":"))
-            batch.probes.append({"run_id": run_id, "epoch": epoch.epoch, "found": found})
-        if self.examination is not None and diagnoses.is_point(self.config, epoch):
-            self.examination.see(point_of(epoch))
+        if self.comparison is None and diagnoses.is_point(self.config, epoch):
+            batch.noted.append(epoch)
+        batch.size_bytes += ROW_BYTES * (2 + 2 * len(self.config["network"]["layers"]) if epoch.recorded else 1)
+
+    def describe(self) -> None:
+        """Take over what is recorded of the epochs that have gathered: together they are described for less."""
+        run_id, batch = self.attempt.run_id, self.batch
+        for epoch in batch.noted:
+            for record in epoch.gradients or ():
+                batch.gradients.append(
+                    {
+                        "run_id": run_id,
+                        "epoch": epoch.epoch,
+                        "layer": record.layer,
+                        "gradient": record.name,
+                        "norm": record.norm,
+                        "mean": record.mean,
+                        "standard_deviation": record.standard_deviation,
+                        "minimum": record.minimum,
+                        "maximum": record.maximum,
+                        "zeros": record.zeros,
+                        "update_ratio": record.update_ratio,
+                    }
+                )
+            if epoch.probe is not None:
+                found = json.dumps(epoch.probe.to_dict(), separators=(",", ":"))
+                batch.probes.append({"run_id": run_id, "epoch": epoch.epoch, "found": found})
+            if self.examination is not None:
+                self.examination.see(point_of(epoch))
+        if batch.noted and self.examination is not None:
             batch.diagnoses = [verdict.to_dict() for verdict in self.examination.verdicts]
-        batch.size_bytes += ROW_BYTES * (1 + len(epoch.gradients or ()))
+        batch.noted = []
 
     def progress(self, batch: _Batch) -> dict[str, Any]:
         """Tell how far the run is with a batch."""
@@ -275,6 +285,7 @@ class Writer:
         batch = run.batch
         batch.ending, batch.point = ending, point
         if ending.reason is Reason.DIVERGED and run.examination is not None:
+            run.describe()
             run.examination.diverged(run.epoch + 1)
             batch.diagnoses = [verdict.to_dict() for verdict in run.examination.verdicts]
         self.due.set()
@@ -322,6 +333,7 @@ class Writer:
             if place in points:
                 run.batch.point = points[place]
             if run.batch.point is not None or run.batch.ending is not None:
+                run.describe()
                 run.batch.trained_s = run.trained_s
                 batches[place], run.batch = run.batch, _Batch()
         return batches

@@ -28,7 +28,7 @@ SEVERITY = {ERROR: 0, WARNING: 1, INFO: 2}
 def is_point(config: Mapping[str, Any], epoch: Trained) -> bool:
     """Tell whether an epoch is looked at: one whose gradients are recorded, or would be by default if none are."""
     if config["gradients"]["every"]:
-        return epoch.gradients is not None
+        return epoch.recorded
     return epoch.epoch <= 1 or epoch.epoch % training.default_gradients_every(config["epochs"]) == 0
 
 

@@ -16,7 +16,7 @@ from chainrule.app.services.weights import NetworkEncoder, sha256
 from chainrule.app.store.database import Database
 from chainrule.app.store.models import Checkpoint, Epoch
 from chainrule.engine import digits, train
-from chainrule.engine.training import Epoch as Trained
+from chainrule.engine.epoch import Epoch as Trained
 from tests.app.execution.test_cluster import Dask, dispatching, on, shown
 from tests.waiting import wait_for
 
