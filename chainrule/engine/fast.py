@@ -220,7 +220,7 @@ def record_gradient(
             db = watch(layer.b)
             db *= 0  # as in `layers.backward`
         if number > 1:
-            # Of W in [W | b] dot makes a copy; the BLAS takes it another way than matmul's view: other bits, and slower.
+            # Of W in [W | b] dot makes a copy, which the BLAS takes another way than a view: other bits, and slower.
             product_of_W: Any = product if of[number].folded is None else np.matmul
             dA = product_of_W(watch(of[number].W.swapaxes(-1, -2)), dZ)
             if f"mask{number - 1}" in batch:

@@ -22,7 +22,7 @@ from chainrule.engine.fast import Batches, Steps, input_width
 from chainrule.engine.lbfgs import Searches
 from chainrule.engine.member import Here, Member, Trainee, fill, together
 from chainrule.engine.network import Network, classify
-from chainrule.engine.observation import Observation
+from chainrule.engine.observation import Look, Observation
 from chainrule.engine.optimizers import FLUSH_EVERY, OPTIMIZERS, flush
 from chainrule.engine.sharding import Gang, ShardedSteps, threads
 
@@ -181,8 +181,8 @@ class _Training:
         first = self._members[0]
         if len({(member.epoch, member.step, member.t, member.goal.weights is None) for member in self._members}) != 1:
             raise ConfigError("A stack is of networks that stand at the same step of the same epoch.")
-        self._every = config.gradients_every or 0
         self._begins, self._weighted = trainees[0].resume is None, first.goal.weights is not None
+        self._next_recorded = self._recorded_after(-1 if self._begins else first.epoch)
         self._batch, self._steps = config.batch(m), config.steps_per_epoch(m)
         self._full = m // self._batch
         self._shuffled = config.shuffle and self._steps > 1
@@ -277,7 +277,7 @@ class _Training:
         first = self._members[0]
         rates = [[member.learning_rate() for member in self._members]]
         self._rates = rates[0]
-        last = self._steps - 1 if self._recorded(first.epoch + 1) else self._steps
+        last = self._steps - (first.epoch + 1 == self._next_recorded)
         while (step := first.step) < self._steps:
             if not self._first <= step < self._end:
                 self._arrange(step)
@@ -390,9 +390,7 @@ class _Training:
     def _train_several(self) -> Iterator[Round]:
         """Train several epochs of one step each, up to one that is recorded, and give them one after another."""
         started, first = time.perf_counter(), self._members[0]
-        stop = min(self._epochs_at_once, self._config.epochs - first.epoch)
-        if self._every:  # not beyond the next that is recorded
-            stop = 1 if first.epoch == 0 else min(stop, self._every - first.epoch % self._every)
+        stop = int(min(self._epochs_at_once, self._config.epochs - first.epoch, self._next_recorded - first.epoch))
         self._P_before[:] = self._P
         rates = [[member.learning_rate(ahead) for member in self._members] for ahead in range(stop)]
         t = first.t
@@ -416,9 +414,15 @@ class _Training:
         kept = {name: held[self._at(k)][number] for name, held in self._kept.items()}
         return Network(self._config.network, kept.pop("P")), kept
 
-    def _recorded(self, epoch: int) -> bool:
-        every = self._every  # asked of each epoch: tiny ones take a few microseconds
-        return every > 0 and (epoch % every == 0 or epoch in (1, self._config.epochs))
+    def _recorded_after(self, epoch: int) -> float:
+        """Tell which epoch after another one is recorded next: 0, 1, each n-th and the last; ∞ if none is.
+
+        Known beforehand, so that nothing is to be computed at the others: tiny ones take a few microseconds.
+        """
+        every, last = self._config.gradients_every, self._config.epochs
+        if every is None or epoch >= last:
+            return math.inf
+        return epoch + 1 if epoch < 1 else min((epoch // every + 1) * every, last)
 
     def _untrained(self) -> Round:
         """Judge the networks as they begin."""
@@ -455,7 +459,11 @@ class _Training:
         started: float,
     ) -> Round:
         epoch = self._members[0].epoch
-        look, seen = self._observation.look(epoch) if self._recorded(epoch) else (None, None)
+        look: Look | None = None
+        seen: Sequence[bool] | None = None
+        if epoch == self._next_recorded:
+            look, seen = self._observation.look(epoch)
+            self._next_recorded = self._recorded_after(epoch)
         events: Round = {}
         for k, member in list(self._living.items()):
             mean, error = found[k]

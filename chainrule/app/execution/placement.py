@@ -91,6 +91,8 @@ class Cluster:
             import distributed
         except ModuleNotFoundError as error:
             raise EngineUnusable(f"{error.name} is missing; Dask needs: pip install 'chainrule[dask]'") from error
+        # What it informs of is each connection, with a traceback where one is closed while something was to be sent.
+        logging.getLogger("distributed").setLevel(logging.WARNING)
         self._dask: Any = distributed
         self._settings = settings
         self._own: Any = None
