@@ -1,17 +1,14 @@
-"""What recording costs: trainings with the statistics a run records by default, against the same without.
+"""What recording costs: runs of the service with the statistics a run records by default, against the same without.
 
-`python -m benchmarks.recording` trains in turn, one BLAS thread, by the bare engine, and takes the time of the process,
-not of the clock; then as runs of the service on one slot, each epoch's weights kept, and takes the time from a run's
-start to its end. The ratio is that of two trainings of the same round. Aim: at most 1.05.
+`python -m benchmarks.recording` trains them in turn, on one slot, one BLAS thread, each epoch's weights kept, and takes
+the time from a run's start to its end. The ratio is that of two runs of the same round. Aim: at most 1.05.
 """
 
 import argparse
 import io
 import os
 import tempfile
-import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,10 +20,7 @@ import numpy as np
 
 from benchmarks import report
 from chainrule.app.services.training import default_gradients_every
-from chainrule.engine import Data, OptimizerSpec, TrainingConfig, dense, digits, train, xor
-from chainrule.engine.diagnoses import facts_of, point_of
-from chainrule.engine.epoch import Epoch
-from chainrule.engine.examination import Examination
+from chainrule.engine import Data, OptimizerSpec, TrainingConfig, dense, digits, xor
 from tests.service import serving
 
 SGD = OptimizerSpec("sgd", 0.1)
@@ -50,26 +44,15 @@ def workloads(samples: int) -> dict[str, tuple[TrainingConfig, Data]]:
     }  # fmt: skip
 
 
-def seconds(config: TrainingConfig, data: Data) -> float:
-    """Train, examine what is recorded, and tell how long that took the process."""
-    started = time.process_time()
-    examination = Examination(facts_of(config, data))
-    for epoch in train(config, data):
-        if isinstance(epoch, Epoch) and epoch.gradients is not None:
-            examination.see(point_of(epoch))
-    return time.process_time() - started
-
-
-def of_service(samples: int, rounds: int) -> dict[str, list[tuple[float, float]]]:
-    """Train the same as runs of the service; give the seconds with and without recording, round by round."""
-    found: dict[str, list[tuple[float, float]]] = {}
+def turns(samples: int, rounds: int) -> Iterator[tuple[str, TrainingConfig, Data, list[tuple[float, float]]]]:
+    """Train each with and without recording; give the seconds, round by round."""
     with (
         tempfile.TemporaryDirectory() as name,
         serving(database_url=f"sqlite:///{name}/recording.sqlite3", cache_dir=Path(name) / "cache", slots=1) as service,
         service.client() as client,
     ):
         for title, (config, data) in workloads(samples).items():
-            spec = {
+            on = {
                 "dataset": {4: "xor", 1797: "digits"}.get(data.samples) or _uploaded(client, data),
                 "network": {
                     "layers": [{"units": one.units, "activation": one.activation} for one in config.network.layers]
@@ -78,10 +61,9 @@ def of_service(samples: int, rounds: int) -> dict[str, list[tuple[float, float]]
                 "epochs": config.epochs,
                 "batch_size": config.batch(data.samples),
             }
-            on, off = spec, spec | {"gradients": {"every": 0}}
+            off = on | {"gradients": {"every": 0}}
             _trained(client, on), _trained(client, off)
-            found[title] = [(_trained(client, on), _trained(client, off)) for _ in range(rounds)]
-    return found
+            yield title, config, data, [(_trained(client, on), _trained(client, off)) for _ in range(rounds)]
 
 
 def _uploaded(client: httpx.Client, data: Data) -> str:
@@ -106,31 +88,21 @@ def _trained(client: httpx.Client, spec: dict[str, Any]) -> float:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print the table, and keep it if there is a file for it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=9, help="how often each has its turn")
+    parser.add_argument("--rounds", type=int, default=15, help="how often each has its turn")
     parser.add_argument("--samples", type=int, default=60_000, help="of the widest training")
     parser.add_argument("--output", type=Path, help="a file to keep the table in, such as benchmarks/results.md")
     given = parser.parse_args(arguments)
-    lines = ["| training | recorded epochs | by | ms without | ratio | (least to most) |", "|---|--:|---|--:|--:|--:|"]
+    lines = ["| run | recorded epochs | ms without | ratio | (least to most) |", "|---|--:|--:|--:|--:|"]
     print("\n".join(lines))
-    trainings: dict[str, tuple[TrainingConfig, Data]] = workloads(given.samples)
-    recorded: dict[str, str] = {}
-
-    def tell(name: str, by: str, turns: list[tuple[float, float]]) -> None:
-        ratios = sorted(with_it / without for with_it, without in turns)
+    for title, config, data, seconds in turns(given.samples, given.rounds):
+        every = default_gradients_every(config.epochs, config.network, data.samples, config.batch(data.samples))
+        recorded = len({0, 1, config.epochs, *range(every, config.epochs + 1, every)})
+        ratios = sorted(with_it / without for with_it, without in seconds)
         lines.append(
-            f"| {name} | {recorded[name]} | {by} | {1000 * float(np.median([t for _, t in turns])):.1f} "
+            f"| {title} | {recorded} (every {every}) | {1000 * float(np.median([t for _, t in seconds])):.1f} "
             f"| {float(np.median(ratios)):.3f} | {ratios[0]:.3f} to {ratios[-1]:.3f} |"
         )
         print(lines[-1], flush=True)
-
-    for name, (config, data) in trainings.items():
-        every = default_gradients_every(config.epochs, config.network, data.samples, config.batch(data.samples))
-        recorded[name] = f"{len({0, 1, config.epochs, *range(every, config.epochs + 1, every)})} (every {every})"
-        on, off = replace(config, gradients_every=every), replace(config, gradients_every=None)
-        seconds(on, data)
-        tell(name, "engine", [(seconds(on, data), seconds(off, data)) for _ in range(given.rounds)])
-    for name, turns in of_service(given.samples, given.rounds).items():
-        tell(name, "service", turns)
     if given.output:
         report.keep("What recording costs", "\n".join(lines), given.output)
 

@@ -247,7 +247,7 @@ class Observed:
     squares: dict[int, FloatArray] = field(default_factory=dict)
 
 
-def gradient_loop(
+def gradient_pass(
     spec: NetworkSpec,
     cost_name: str,
     P: FloatArray,
@@ -255,15 +255,15 @@ def gradient_loop(
     R: FloatArray,
     batches: Batches,
     observed: Observed | None = None,
-) -> Loop:
-    """Make the loop that leaves the gradient of the cost of each batch in G, the last one's in the end.
+) -> Callable[[], None]:
+    """Make the pass that leaves the gradient of the cost of the first batch in G.
 
     It is that of the network as it is used: batch normalization takes running statistics.
     """
     recorder = Recorder(P.dtype, {name: held[0] for name, held in batches.changing.items()})
     scale = 1 / batches.m if batches.scale is None else recorder.changing["scale"]
     record_gradient(recorder, spec, cost_name, P, G, R, scale, training=False, observed=observed)
-    return recorder.loop()
+    return recorder.once()
 
 
 class Steps:

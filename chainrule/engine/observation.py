@@ -14,7 +14,7 @@ import numpy as np
 from chainrule.engine import probe
 from chainrule.engine.arrays import FloatArray
 from chainrule.engine.config import PROBE
-from chainrule.engine.fast import Batches, Observed, gradient_loop, input_width
+from chainrule.engine.fast import Batches, Observed, gradient_pass, input_width
 from chainrule.engine.gradients import statistics_of, update_ratios
 from chainrule.engine.member import Member, fill, together
 from chainrule.engine.network import views
@@ -96,17 +96,17 @@ class Observation:
             if in_place
             else np.ones((*lead, 1, m, input_width(spec)), P.dtype)
         )
-        self._batches = Batches(spec, X, weighted=first.goal.weights is not None)
-        fill(self._batches, members, rows, stacked=stacked, in_place=in_place)
+        batches = Batches(spec, X, weighted=first.goal.weights is not None)
+        fill(batches, members, rows, stacked=stacked, in_place=in_place)
         observed = Observed()
-        self._loop = gradient_loop(spec, first.config.cost, P, G, R, self._batches, observed)
+        self._pass = gradient_pass(spec, first.config.cost, P, G, R, batches, observed)
         self._spec, labels = spec, first.goal.labels
         self._classes = 0 if labels is None or labels.ndim > 1 else first.classes
         self._names = [(f"d{symbol}{number}", number) for number, of in views(spec, P).items() for symbol in of.blocks]
         inputs = {id(member.X): member.X[:m, : spec.inputs] for member in members}
         described = {key: probe.Inputs(X) for key, X in inputs.items()}
         self._inputs = [described[id(member.X)] for member in members]
-        left = {"G": G, "P": P, "P_before": P_before, "Z": self._batches.Z[..., 0, :, :]}
+        left = {"G": G, "P": P, "P_before": P_before, "Z": batches.Z[..., 0, :, :]}
         left |= {f"A{number}": A for number, A in observed.A.items()}
         left |= {f"squares{number}": squares for number, squares in observed.squares.items()}
         self._left = {name: array if stacked else array[None] for name, array in left.items()}
@@ -121,7 +121,7 @@ class Observation:
     @np.errstate(over="ignore", invalid="ignore")
     def look(self, epoch: int) -> tuple[Look, Sequence[bool]]:
         """Look at the networks as they are; tell of each whether what is seen is finite."""
-        self._loop(zip(*self._batches.changing.values(), strict=True), None)
+        self._pass()
         look, place = Look(self, epoch), len(self._looks)
         self._looks.append(look)
         if self._room > 1:

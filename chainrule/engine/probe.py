@@ -1,7 +1,7 @@
 """What is recorded of a network over the probe, beside the statistics of its gradients: signals, units, noise.
 
 All of it is read off the forward and backward pass that the gradient over the probe takes anyway; see
-`fast.gradient_loop`. With m samples, dZ and A of the reading path:
+`fast.gradient_pass`. With m samples, dZ and A of the reading path:
 
     error_rms       √((1/(m·n_l)) Σ dZ[l]²)
     zeros           the share of A[l] that is exactly 0

@@ -10,7 +10,7 @@ Nothing is computed otherwise than the function would: same calls, same operands
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import CodeType
 from typing import Any
 
@@ -31,6 +31,7 @@ class Recorded(np.ndarray[Any, Any]):
     """An array that has its recorder write down what is computed with it."""
 
     recorder: "Recorder"
+    plain: Array | None = None
 
     def __array_finalize__(self, source: Any) -> None:
         if source is not None:
@@ -86,7 +87,7 @@ class Recorder:
         if isinstance(array, Recorded):
             return array
         view = array.view(Recorded)
-        view.recorder = self
+        view.recorder, view.plain = self, array
         return view
 
     def record(self, function: Any, inputs: Iterable[Any], options: dict[str, Any], out: Array | None) -> Any:
@@ -176,6 +177,29 @@ class Recorder:
         loop: Loop = made["loop"]
         return loop
 
+    def once(self) -> Callable[[], None]:
+        """Make a function that does it once, with the samples of the arrays that change.
+
+        Nothing is compiled for it, which takes longer than the loop saves where it is needed some dozens of times.
+        """
+        self._fuse()
+        self._reuse()
+        steps = [
+            partial(
+                call.function,
+                *[self._spread(call, value) for value in call.inputs],
+                **call.options,
+                **({} if call.out is None else {"out": call.out}),
+            )
+            for call in self.calls
+        ]
+
+        def once() -> None:
+            for step in steps:
+                step()
+
+        return once
+
     def _plain(self, value: Any) -> Any:
         if isinstance(value, np.ndarray):
             return _unwatched(value)
@@ -225,11 +249,10 @@ def _compiled(source: str) -> CodeType:
 
 
 def _unwatched(value: Array) -> Array:
-    """Give the plain array behind a watched one, the same object each time where the view is of all of it."""
+    """Give the plain array behind a watched one: the same object each time where it is the one that was watched."""
     if not isinstance(value, Recorded):
         return value
-    base = value.base
-    return base if type(base) is np.ndarray and key(base) == key(value) else value.view(np.ndarray)
+    return value.view(np.ndarray) if value.plain is None else value.plain
 
 
 def key(array: Array) -> tuple[Any, ...]:

@@ -40,12 +40,17 @@ from chainrule.engine.arrays import dtype_of
 from chainrule.engine.config import PROBE
 from chainrule.engine.preprocessing import Preprocessing, identity
 
-RECORDED_EPOCHS, LEAST_RECORDED = 100, 20
-"""Of how many epochs at most a run keeps statistics when it does not say; and of how many, whatever that takes."""
+RECORDED_EPOCHS, LEAST_RECORDED, EACH_RECORDED = 100, 8, 20
+"""Of how many epochs at most a run keeps statistics when it does not say; of how many, whatever that takes; and how few
+there must be for each of them to be recorded."""
 RECORDING_SHARE = 0.05
-"""Of the training time that they should take."""
-STEP_S, SAMPLE_S, MULTIPLICATION_S, LAYER_S, PARAMETER_S = 1e-5, 2.5e-7, 1.6e-11, 9e-5, 2e-8
-"""What a step, a sample, a multiplication for it, and of a record a layer and a parameter take, in seconds; roughly."""
+"""Of a run's time that they should take."""
+BEGIN_S, EPOCH_S, STEP_S, SAMPLE_S, MULTIPLICATION_S = 2e-2, 2.5e-5, 1e-5, 2.5e-7, 1.6e-11
+"""What a run takes, in seconds, roughly: beginning, and each epoch, step, sample, and multiplication for a sample."""
+FIRST_RECORD_S, LAYER_S, PARAMETER_S, COLD = 2e-3, 1.1e-4, 2e-8, 2
+"""What records take: the first one more than the others, and each one a layer, a parameter, and of the probe a sample
+so many times as long as in training, for what it needs is not at hand, and neither is, after it, what training needs.
+"""
 
 
 def network_spec(network: Mapping[str, Any], inputs: int) -> NetworkSpec:
@@ -97,16 +102,19 @@ def engine_config(config: Mapping[str, Any], inputs: int) -> TrainingConfig:
 
 
 def default_gradients_every(epochs: int, spec: NetworkSpec | None = None, samples: int = 0, batch: int = 1) -> int:
-    """Choose how often statistics are kept: at 100 epochs of a run at most, and where they would take more than a
-    twentieth of the training time, as estimated from sizes, at no more than 20.
+    """Choose how often statistics are kept: at 100 epochs of a run or, where those would take over a twentieth of its
+    time, as estimated from sizes, at as many as that allows, but no fewer than 8 beside the first two. Runs of at most
+    20 epochs keep those of each.
     """
-    every = math.ceil(epochs / RECORDED_EPOCHS)
-    if spec is None or not samples:
-        return every
-    of_sample = SAMPLE_S + MULTIPLICATION_S * 3 * spec.parameter_count
-    of_epoch = math.ceil(samples / min(batch, samples)) * STEP_S + samples * of_sample
-    of_record = len(spec.layers) * LAYER_S + min(PROBE, samples) * of_sample + spec.parameter_count * PARAMETER_S
-    return max(every, min(math.ceil(epochs / LEAST_RECORDED), math.ceil(of_record / (RECORDING_SHARE * of_epoch))))
+    records = RECORDED_EPOCHS
+    if spec is not None and samples and epochs > EACH_RECORDED:
+        of_sample = SAMPLE_S + MULTIPLICATION_S * 3 * spec.parameter_count
+        of_epoch = EPOCH_S + math.ceil(samples / min(batch, samples)) * STEP_S + samples * of_sample
+        of_layers = len(spec.layers) * LAYER_S + spec.parameter_count * PARAMETER_S
+        of_record = of_layers + min(PROBE, samples) * of_sample * COLD
+        allowed = RECORDING_SHARE * (BEGIN_S + epochs * of_epoch) - FIRST_RECORD_S
+        records = max(LEAST_RECORDED, min(records, int(allowed / of_record) - 2))
+    return math.ceil(epochs / records)
 
 
 def split_sizes(samples: int, validation: Mapping[str, Any] | None, validation_samples: int | None) -> tuple[int, int]:

@@ -18,7 +18,7 @@ export const EXAMPLES = [
     text: "Four points that no straight line can part. The smallest network whose every weight you can follow by hand.",
     spec: {
       name: "XOR", dataset: "xor", network: { layers: [tanh(4), { units: 1, activation: "sigmoid" }] },
-      optimizer: { name: "adam", learning_rate: 0.05 }, epochs: 200, batch_size: 4, seed: 7,
+      optimizer: { name: "adam", learning_rate: 0.05 }, epochs: 200, batch_size: 4, gradients: { every: 2 }, seed: 7,
     },
     picture: () => picture(dot(80, 30, 0, 13), dot(160, 90, 0, 13), dot(160, 30, 1, 13), dot(80, 90, 1, 13)),
   },
@@ -28,7 +28,7 @@ export const EXAMPLES = [
     spec: {
       name: "spirals", dataset: "spirals", validation: { fraction: 0.2, seed: 0 },
       network: { layers: [tanh(16), tanh(16), { units: 3, activation: "softmax" }] },
-      optimizer: { name: "adam", learning_rate: 0.01 }, epochs: 300, batch_size: 32, seed: 3,
+      optimizer: { name: "adam", learning_rate: 0.01 }, epochs: 300, batch_size: 32, gradients: { every: 3 }, seed: 3,
     },
     picture: () => picture(Array.from({ length: 72 }, (_, i) => {
       const [arm, t] = [i % 3, 0.05 + Math.floor(i / 3) / 26];
@@ -42,7 +42,7 @@ export const EXAMPLES = [
     spec: {
       name: "digits", dataset: "digits", validation: { fraction: 0.2, seed: 0 },
       network: { layers: [tanh(20), tanh(14), { units: 10, activation: "softmax" }] },
-      optimizer: { name: "adam", learning_rate: 0.003 }, epochs: 40, batch_size: 32, seed: 1,
+      optimizer: { name: "adam", learning_rate: 0.003 }, epochs: 40, batch_size: 32, gradients: { every: 1 }, seed: 1,
     },
     picture: () => picture(DIGIT.flatMap((line, y) => [...line].map((cell, x) => cell === "#"
       ? svg("rect", { x: 64 + x * 14, y: 11 + y * 14, width: 13, height: 13, rx: 2, style: { fill: "var(--series-0)" } }) : null))),

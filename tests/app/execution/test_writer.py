@@ -27,7 +27,12 @@ from tests.app.store.test_database import epoch_row
 from tests.app.store.test_runs import claim, queued_run, status_of
 
 EPOCHS = 10
-CONFIG: dict[str, Any] = {"checkpoints": {"every": 5, "keep": None}, "epochs": EPOCHS}
+CONFIG: dict[str, Any] = {
+    "network": {"layers": [{"units": 2, "activation": "tanh"}, {"units": 1, "activation": "sigmoid"}]},
+    "checkpoints": {"every": 5, "keep": None},
+    "gradients": {"every": 1},
+    "epochs": EPOCHS,
+}
 SUCCEEDED = Ending(RunStatus.SUCCEEDED, Reason.COMPLETED)
 DRAINED = Ending(RunStatus.QUEUED, Reason.DRAINED)
 

@@ -167,9 +167,11 @@ def test_the_samples_weights_count_unless_a_run_leaves_them_out(database: Databa
 @pytest.mark.parametrize(
     ("epochs", "spec", "samples", "every"),
     [
-        (10, dense(2, (8, "tanh"), (1, "sigmoid")), 4, 1),
-        (5000, dense(2, (8, "tanh"), (1, "sigmoid")), 4, 250),
-        (100, dense(64, (32, "relu"), (10, "softmax")), 1797, 5),
+        (20, dense(2, (8, "tanh"), (1, "sigmoid")), 4, 1),
+        (40, dense(2, (8, "tanh"), (1, "sigmoid")), 4, 5),
+        (5000, dense(2, (8, "tanh"), (1, "sigmoid")), 4, 152),
+        (100, dense(64, (32, "relu"), (10, "softmax")), 1797, 13),
+        (1000, dense(64, (32, "relu"), (10, "softmax")), 1797, 11),
         (100, dense(784, (128, "relu"), (10, "softmax")), 60_000, 1),
         (1000, dense(784, (128, "relu"), (10, "softmax")), 60_000, 10),
     ],

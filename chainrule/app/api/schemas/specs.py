@@ -221,7 +221,7 @@ class GradientsSpec(Request):
         ge=0,
         le=MOST,
         description="Record at every n-th epoch; 0 for never; by default about 100 epochs of the run are "
-        "recorded, or 20 where more would take over a twentieth of its training time.",
+        "recorded, or as many as take a twentieth of its time, but no fewer than 8, and each of at most 20.",
     )
 
 
@@ -232,6 +232,7 @@ XOR: dict[str, JsonValue] = {
     "optimizer": {"name": "adam", "learning_rate": 0.05},
     "epochs": 200,
     "batch_size": 4,
+    "gradients": {"every": 2},
     "seed": 7,
 }
 DIGITS: dict[str, JsonValue] = {
@@ -243,6 +244,7 @@ DIGITS: dict[str, JsonValue] = {
     "optimizer": {"name": "adam", "learning_rate": 0.002},
     "epochs": 40,
     "batch_size": 32,
+    "gradients": {"every": 1},
     "seed": 1,
 }
 
