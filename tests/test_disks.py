@@ -11,8 +11,12 @@ from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy.exc import OperationalError
 
+from chainrule.app.store import attempts
+from chainrule.app.store.database import Database
 from tests.app.api.calls import FLOWERS, last_weights, upload
+from tests.app.store.test_runs import claim, queued_run
 from tests.disks import NoDisk, fill
 from tests.disks import small_disk as mounted
 from tests.service import serving, working
@@ -68,10 +72,37 @@ def test_a_full_disk_is_said_to_be_full_and_runs_wait_until_there_is_room(
         assert not wait_until_lost(client, run_id, threshold_s), "a run was given up that was only waiting for room"
         filler.unlink()
         run = ended(client, run_id)
-        assert (run["status"], run["attempts"], run["failures"]) == ("succeeded", 1, 0), run["transitions"]
+        lost = [(one["reason"], one["detail"]) for one in run["transitions"] if one["status"] == "queued"][1:]
+        assert (run["status"], run["attempts"], lost) == ("succeeded", 1, [])
         assert epochs_of(client, run_id) == list(range(801))
         assert last_weights(client, run_id) == last_weights(client, first)
         assert "Traceback" not in service.log.read_text()
+
+
+def test_on_a_full_disk_an_observer_cannot_look_either(fresh: Any, small_disk: Path) -> None:
+    file = small_disk / "chainrule.sqlite3"
+    file.write_bytes(Path(fresh.url("sqlite").removeprefix("sqlite:///")).read_bytes())
+    database = Database(f"sqlite:///{file}")
+    run_id = queued_run(database)
+    assert claim(database) is not None
+    with closing(sqlite3.connect(file)) as connection:  # no room is left over in the log of what is written
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with database.reading() as session:
+        before = attempts.heartbeats(session)
+    fill(small_disk)
+
+    def look() -> None:
+        with database.writing() as session:
+            attempts.touch(session)
+
+    with pytest.raises(OperationalError, match="full"):
+        look()
+    (small_disk / "filler").unlink()
+    look()
+    with database.reading() as session:
+        assert attempts.heartbeats(session) == before
+        assert [beat.run_id for beat in before] == [run_id]
+    database.dispose()
 
 
 def wait_until_lost(client: Any, run_id: str, for_s: float) -> bool:
@@ -188,4 +219,5 @@ def test_a_server_that_takes_no_writes_for_a_while_is_said_to_be_read_only_and_c
                 (found := client.get(f"/v1/runs/{run_id}")).status_code == 200 and found.json()["done"] and found.json()
             )
         )
-        assert (run["status"], run["attempts"], run["failures"]) == ("succeeded", 1, 0), run["transitions"]
+        lost = [(one["reason"], one["detail"]) for one in run["transitions"] if one["status"] == "queued"][1:]
+        assert (run["status"], run["attempts"], lost) == ("succeeded", 1, [])

@@ -198,10 +198,10 @@ def touch(session: Session) -> None:
     Concurrency: waits for nobody who holds a row; he may be stopped in the middle of a write.
     """
     running = select(Run.id).where(Run.status == RunStatus.RUNNING).order_by(Run.id).limit(1)
-    first = running.with_for_update(skip_locked=True).scalar_subquery()
-    session.execute(
-        update(Run).where(Run.id == first).values(heartbeat=Run.heartbeat).execution_options(synchronize_session=False)
-    )
+    run_id = session.scalar(running.with_for_update(skip_locked=True))
+    for by in (1, -1):  # there and back: SQLite does not write what is as it was, though the disk be full
+        beaten = update(Run).where(Run.id == run_id).values(heartbeat=Run.heartbeat + by)
+        session.execute(beaten.execution_options(synchronize_session=False))
 
 
 def heartbeats(session: Session) -> list[Heartbeat]:
