@@ -15,7 +15,7 @@ from chainrule.engine import probe
 from chainrule.engine.arrays import FloatArray
 from chainrule.engine.config import PROBE
 from chainrule.engine.fast import Batches, Observed, gradient_pass, input_width
-from chainrule.engine.gradients import statistics_of, update_ratios
+from chainrule.engine.gradients import Statistics, statistics_of, update_ratios
 from chainrule.engine.member import Member, fill, together
 from chainrule.engine.network import views
 from chainrule.engine.probe import Probe
@@ -25,24 +25,17 @@ ROOM_BYTES = 2**20
 
 
 @dataclass(frozen=True)
-class GradientRecord:
+class GradientRecord(Statistics):
     """Statistics of one gradient at the end of one epoch, over the probe.
 
     Attributes:
         name: dW1, db1, …
         layer: its layer.
-        norm, mean, standard_deviation, minimum, maximum, zeros: as in `gradients.Statistics`.
         update_ratio: ‖ΔW‖/‖W‖ of the epoch's last step; None at epoch 0 and where W is zero.
     """
 
     name: str
     layer: int
-    norm: float
-    mean: float
-    standard_deviation: float
-    minimum: float
-    maximum: float
-    zeros: float
     update_ratio: float | None
 
 
@@ -179,7 +172,7 @@ class Observation:
         found, ratios, blocks = statistics_of(gradient), update_ratios(now, then), len(self._names)
         return [
             [
-                GradientRecord(name, number, **vars(one), update_ratio=None if first else ratio)
+                GradientRecord(**vars(one), name=name, layer=number, update_ratio=None if first else ratio)
                 for (name, number), one, ratio in zip(
                     self._names, found[place : place + blocks], ratios[place : place + blocks], strict=True
                 )
