@@ -21,6 +21,7 @@ from tests.chaos.ground import Ground
 from tests.chaos.malformed import CSV, ROWS, Malformed
 from tests.chaos.seeds import SCALE, SEED
 from tests.service import serving
+from tests.waiting import wait_for
 
 UPLOAD_BYTES = 4 << 20
 MEMORY_BYTES = 8 * UPLOAD_BYTES
@@ -152,7 +153,7 @@ def test_an_upload_cut_anywhere_leaves_nothing_behind(ground: Ground) -> None:
         for end in range(1, len(request), 5):
             with socket.create_connection((address.hostname or "", address.port or 0)) as connection:
                 connection.sendall(request[:end])
-        assert client.get("/v1/health/ready").status_code == 200
+        wait_for(lambda: client.get("/v1/health/ready").status_code == 200)
         # What was cut is forgotten, its files are closed, and the whole is taken as if nothing had been.
         assert ground.everything() == before
         assert process.num_fds() <= open_files + 5

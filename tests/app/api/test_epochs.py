@@ -23,6 +23,7 @@ from chainrule.app.api.schemas.runs import Run
 from tests.app.api.calls import LONG, XOR, Event, ended, events, finished, refused, stop, stream, submit
 from tests.conftest import KINDS
 from tests.service import serving
+from tests.waiting import wait_for
 
 COLUMNS = ["epoch", "cost", "error", "validation_cost", "validation_error", "learning_rate", "seconds"]
 STREAMED = XOR | {"epochs": 400}
@@ -261,7 +262,7 @@ def test_many_watchers_see_the_same_and_one_that_leaves_does_no_harm(client: htt
     for found in seen:
         assert [event.id for event in found if event.name == "epoch"] == [str(n) for n in range(301)]
         assert found[-1] == seen[0][-1]
-    assert client.get("/v1/health/ready").status_code == 200
+    wait_for(lambda: client.get("/v1/health/ready").status_code == 200)
 
 
 def test_a_run_deleted_while_somebody_looks_on_is_over_for_them(client: httpx.Client) -> None:

@@ -63,16 +63,13 @@ def test_a_database_that_hangs_is_not_ready_within_a_second(fresh: Any, cache_di
         refused(client.get("/v1/status"), "unavailable", None, "does not answer")
         assert client.get("/v1/health/live").status_code == 200
         other.rollback()
-        deadline = time.monotonic() + 120
-        while client.get("/v1/health/ready").status_code != 200:
-            assert time.monotonic() < deadline, "it did not become ready again"
-            time.sleep(0.05)
+        wait_for(lambda: client.get("/v1/health/ready").status_code == 200)
 
 
 def test_a_database_that_cannot_be_written_to_is_not_ready(fresh: Any, cache_dir: Path) -> None:
     url = fresh.url("postgresql")
     with inside(Settings(database_url=url, cache_dir=cache_dir, slots=0)) as (client, _):
-        assert client.get("/v1/health/ready").status_code == 200
+        wait_for(lambda: client.get("/v1/health/ready").status_code == 200)
         with psycopg.connect(url, autocommit=True) as other:
             name = other.info.dbname
             other.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on'.encode())

@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from chainrule.app.config import Settings
+from chainrule.app.services import monitoring as module
 from chainrule.app.services import runs as services
 from chainrule.app.services.monitoring import Monitoring, Question
 from chainrule.app.store import queue, workers
@@ -13,10 +14,17 @@ from chainrule.app.store.database import Database
 from tests.app.services.test_runs import SPEC
 
 
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for a database that is slow because the machine is busy."""
+    monkeypatch.setattr(module, "PATIENCE_S", 60.0)
+
+
 def checked(monitoring: Monitoring) -> dict[str, tuple[bool, str]]:
     return {check.name: (check.ok, check.detail) for check in asyncio.run(monitoring.checks())}
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_all_is_well_where_threads_live_and_the_database_can_be_written_to(
     database: Database, settings: Settings
 ) -> None:
@@ -25,11 +33,13 @@ def test_all_is_well_where_threads_live_and_the_database_can_be_written_to(
     assert all(ok for ok, _ in found.values())
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_a_thread_that_has_died_is_named(database: Database, settings: Settings) -> None:
     found = checked(Monitoring(database, settings, lambda: {"dispatcher": True, "reaper": False}))
     assert [name for name, (ok, _) in found.items() if not ok] == ["reaper"]
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_a_disk_without_room_is_said_with_the_setting(database: Database, settings: Settings) -> None:
     greedy = settings.model_copy(update={"min_free_bytes": 1 << 60, "cache_dir": settings.cache_dir / "not" / "yet"})
     ok, detail = checked(Monitoring(database, greedy, dict))["disk"]
@@ -67,6 +77,7 @@ def test_who_asks_hears_what_went_wrong_each_time() -> None:
             asyncio.run(question.ask())
 
 
+@pytest.mark.usefixtures("unhurried")
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_a_worker_lives_while_its_heartbeat_is_seen_to_move(database: Database, settings: Settings) -> None:
     given = {"name": "h:1", "host": "h", "version": "1", "slots": 3, "busy": 1, "draining": False}
@@ -90,6 +101,7 @@ def test_a_worker_lives_while_its_heartbeat_is_seen_to_move(database: Database, 
     assert beat_and_count(True) == 3
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_the_status_names_the_runs_of_the_owner_who_asks_and_counts_all(database: Database, settings: Settings) -> None:
     owners = {}
     for owner in ("alice", "bob"):
