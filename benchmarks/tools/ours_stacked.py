@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from benchmarks.workloads import Weights, Workload
-from chainrule.engine import Epoch, StepBoundary, Trainee, train_stacked
-from chainrule.engine.training import Round
+from chainrule.engine import Epoch, Round, StepBoundary, Trainee, train_stacked
 
 
 class Training:
@@ -30,7 +29,7 @@ class Training:
 
     def weights(self) -> Weights:
         """Take the first member's network apart: it is the one that the other tools train."""
-        assert isinstance(self._last, dict)
+        assert isinstance(self._last, Round)
         epoch = self._last[0]
         assert isinstance(epoch, Epoch)
         return list(zip(epoch.network.W.values(), epoch.network.b.values(), strict=True))

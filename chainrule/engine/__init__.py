@@ -39,9 +39,10 @@ from chainrule.engine.network import (
 from chainrule.engine.observation import GradientRecord
 from chainrule.engine.optimizers import OPTIMIZERS, OptimizerSpec
 from chainrule.engine.regularization import RegularizationSpec
+from chainrule.engine.rounds import Round
 from chainrule.engine.schedules import SCHEDULES, ScheduleSpec
 from chainrule.engine.stopping import EarlyStoppingSpec
-from chainrule.engine.training import Round, stack_key, train, train_stacked
+from chainrule.engine.training import stack_key, train, train_stacked
 
 __all__ = [
     "ACTIVATIONS",

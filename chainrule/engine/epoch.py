@@ -11,31 +11,43 @@ from chainrule.engine.observation import Described, GradientRecord
 from chainrule.engine.probe import Probe
 
 
+@dataclass
 class Place:
-    """Where a member stands, and how its network and state there are found: what a resume point is made of."""
+    """Where a member stands: what a resume point is made of.
 
-    def __init__(self, member: Member, here: Callable[[], Here]) -> None:
-        self.member, self._here = member, here
-        self._t, self._epoch, self._step = member.t, member.epoch, member.step
-        self._cost_sum, self._wrong = member.cost_sum, member.wrong
+    Attributes:
+        member: who stands there.
+        here: finds its network and state there.
+        epoch: the last one that has ended.
+        t: the steps taken altogether.
+        step, cost_sum, wrong: how far the epoch after it is; nothing of it between two epochs.
+    """
+
+    member: Member
+    here: Callable[[], Here]
+    epoch: int
+    t: int
+    step: int = 0
+    cost_sum: float = 0.0
+    wrong: int = 0
 
     def network(self) -> Network:
         """Copy the network out."""
-        return self._here()[0].copy()
+        return self.here()[0].copy()
 
     def resume_point(self) -> ResumePoint:
         """Copy all it takes to go on from here."""
         member, best = self.member, self.member.best
-        network, state = self._here()
+        network, state = self.here()
         follows = network.running.size > 0
         return ResumePoint(
-            epoch=self._epoch,
-            step=self._step,
-            steps=self._t,
+            epoch=self.epoch,
+            step=self.step,
+            steps=self.t,
             parameters=network.parameters.copy(),
             optimizer_state={name: vector.copy() for name, vector in state.items()},
-            cost_sum=self._cost_sum,
-            wrong=self._wrong,
+            cost_sum=self.cost_sum,
+            wrong=self.wrong,
             watched=member.watched.to_array() if member.watches else None,
             best=None if best is None else best.parameters.copy(),
             running=network.running.copy() if follows else None,
@@ -84,13 +96,15 @@ class Epoch:
     seconds: float
     best_epoch: int | None
     last: bool
-    _place: Place = field(repr=False)
+    _t: int = field(repr=False)
+    _member: Member = field(repr=False)
+    _here: Callable[[], Here] = field(repr=False)
     _look: Callable[[], Described] | None = field(repr=False)
 
     @cached_property
     def network(self) -> Network:
         """A copy of the network at the epoch's end; ask before the generator is advanced."""
-        return self._place.network()
+        return self._here()[0].copy()
 
     @property
     def recorded(self) -> bool:
@@ -110,9 +124,9 @@ class Epoch:
     @property
     def best(self) -> Network | None:
         """A copy of the network of the best epoch so far; with early stopping only."""
-        best = self._place.member.best
+        best = self._member.best
         return None if best is None else best.copy()
 
     def resume_point(self) -> ResumePoint:
         """Copy all it takes to go on from here; only before the generator is advanced."""
-        return self._place.resume_point()
+        return Place(self._member, self._here, self.epoch, self._t).resume_point()

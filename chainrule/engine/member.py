@@ -18,6 +18,8 @@ from chainrule.engine.stopping import Watched
 
 Here = tuple[Network, Mapping[str, FloatArray]]
 """A network, and the optimizer's state with it."""
+Validated = tuple[float | None, float | None]
+"""Cost and error over validation data; None without any."""
 
 
 @dataclass(frozen=True)
@@ -191,7 +193,12 @@ class Member:
         """Find the network and the optimizer's state as they are now."""
         return self.network, self.state
 
-    def validated(self, here: Callable[[], Here]) -> tuple[float | None, float | None]:
+    @property
+    def judged(self) -> bool:
+        """Whether each of its epochs is judged by more than what training leaves."""
+        return self.watches or self._validation is not None
+
+    def validated(self, here: Callable[[], Here]) -> Validated:
         """Compute cost and error over the validation data of the network found there; None without such data."""
         if self._validation is None:
             return None, None
@@ -210,11 +217,15 @@ class Member:
             self.best = self.network.copy()
 
     @property
+    def early(self) -> bool:
+        """Whether it has stopped early: there has been no better epoch for so long."""
+        stopping = self.config.early_stopping
+        return stopping is not None and self.watched.waited >= stopping.patience
+
+    @property
     def stopped(self) -> bool:
         """Whether its last epoch has ended, by number or by early stopping."""
-        stopping = self.config.early_stopping
-        early = stopping is not None and self.watched.waited >= stopping.patience
-        return early or self.epoch >= self.config.epochs
+        return self.early or self.epoch >= self.config.epochs
 
 
 def together(members: Sequence[Member], samples: int, *, stacked: bool) -> FloatArray:

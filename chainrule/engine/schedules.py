@@ -77,6 +77,10 @@ class ScheduleSpec:
             rate = SCHEDULES[self.name].rate(self, learning_rate, epoch, epochs)
         return rate * epoch / self.warmup_epochs if epoch < self.warmup_epochs else rate
 
+    def rests(self, epoch: int) -> bool:
+        """Tell whether the rate of an epoch is that of all after it."""
+        return self.name == "constant" and epoch >= self.warmup_epochs
+
 
 def _constant(s: ScheduleSpec, learning_rate: float, epoch: int, epochs: int) -> float:
     return learning_rate

@@ -1,7 +1,6 @@
 """Training: a generator of epochs, exactly repeatable and exactly resumable, of one network or of a stack."""
 
 import itertools
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.engine.activations import activation
-from chainrule.engine.arrays import IntArray
+from chainrule.engine.arrays import FloatArray, IntArray
 from chainrule.engine.checkpoint import ResumePoint
 from chainrule.engine.config import SEGMENT_BYTES, TrainingConfig
 from chainrule.engine.costs import cost, softmax_of_labels
@@ -22,8 +21,9 @@ from chainrule.engine.fast import Batches, Steps, input_width
 from chainrule.engine.lbfgs import Searches
 from chainrule.engine.member import Here, Member, Trainee, fill, together
 from chainrule.engine.network import Network, classify
-from chainrule.engine.observation import Look, Observation
+from chainrule.engine.observation import Observation
 from chainrule.engine.optimizers import FLUSH_EVERY, OPTIMIZERS, flush
+from chainrule.engine.rounds import Ended, Round, Rounds
 from chainrule.engine.sharding import Gang, ShardedSteps, threads
 
 JUDGED_VALUES = 2**15
@@ -31,7 +31,7 @@ JUDGED_VALUES = 2**15
 NEAR_BYTES = 2**16
 """Samples of a larger batch are gathered just before its step, so that they are near when it reads them."""
 AT_ONCE = 64
-KEPT_BYTES = 2**18
+KEPT_BYTES = 2**19
 """Epochs of one step each are trained up to so many at once, while copies of all parameters take so much."""
 
 
@@ -92,14 +92,10 @@ def _alone(training: "_Training", snapshot_due: Callable[[], bool] | None) -> It
         if isinstance(event, StepBoundary):
             yield event
             continue
-        (found,) = event.values()
+        found = event[0]
         if isinstance(found, DivergedError):
             raise found
         yield found
-
-
-Round = dict[int, Epoch | DivergedError]
-"""What an epoch of a stack came to: by the trainee's position, its epoch, or that it diverged."""
 
 
 def train_stacked(
@@ -177,12 +173,10 @@ class _Training:
         for k, trainee in enumerate(trainees):
             state = {name: vector[self._at(k)] for name, vector in self._state.items()}
             self._members.append(Member(trainee, self._P[self._at(k)], state, shared, self._R[self._at(k)]))
-        self._living = dict(enumerate(self._members))
         first = self._members[0]
         if len({(member.epoch, member.step, member.t, member.goal.weights is None) for member in self._members}) != 1:
             raise ConfigError("A stack is of networks that stand at the same step of the same epoch.")
         self._begins, self._weighted = trainees[0].resume is None, first.goal.weights is not None
-        self._next_recorded = self._recorded_after(-1 if self._begins else first.epoch)
         self._batch, self._steps = config.batch(m), config.steps_per_epoch(m)
         self._full = m // self._batch
         self._shuffled = config.shuffle and self._steps > 1
@@ -201,8 +195,10 @@ class _Training:
             and config.label_smoothing == 0
             and first.goal.labels is not None
         )
+        observation: Observation | None = None
         if config.gradients_every is not None:
-            self._observation = Observation(self._members, self._P, self._P_before, self._G, self._R, stacked=stacked)
+            observation = Observation(self._members, self._P, self._P_before, self._G, self._R, stacked=stacked)
+        self._rounds = Rounds(self._members, observation, begins=self._begins)
 
     def _at(self, member: int) -> Any:
         return member if self._stacked else ()
@@ -250,8 +246,7 @@ class _Training:
         first = self._members[0]
         if self._begins:
             yield self._untrained()
-        self._living = {k: member for k, member in self._living.items() if not member.stopped}
-        while self._living:
+        while self._rounds.living:
             if self._epochs_at_once > 1:
                 yield from self._train_several()
                 continue
@@ -263,21 +258,22 @@ class _Training:
                 left = time.perf_counter()
                 self._note(first.step)
                 self._sum()
-                yield StepBoundary(first.epoch + 1, first.step, [self._place(member) for member in self._members])
+                places = [
+                    Place(each, each.here, each.epoch, each.t, each.step, each.cost_sum, each.wrong)
+                    for each in self._members
+                ]
+                yield StepBoundary(first.epoch + 1, first.step, places)
                 started += time.perf_counter() - left  # what the caller does is not the epoch's time
             self._note(self._steps)
             self._sum()
             yield self._finish(started)
-
-    def _place(self, member: Member) -> Place:
-        return Place(member, member.here)
 
     def _take_steps(self, snapshot_due: Callable[[], bool] | None) -> int:
         """Take steps to the epoch's end, or to where a snapshot is due; return where that is."""
         first = self._members[0]
         rates = [[member.learning_rate() for member in self._members]]
         self._rates = rates[0]
-        last = self._steps - (first.epoch + 1 == self._next_recorded)
+        last = self._steps - (first.epoch + 1 == self._rounds.next_recorded)
         while (step := first.step) < self._steps:
             if not self._first <= step < self._end:
                 self._arrange(step)
@@ -294,7 +290,10 @@ class _Training:
     ) -> None:
         """Take steps up to one after which state is flushed, if not all."""
         ts = [member.t for member in self._members]
-        stop = min(stop, start + (1 if self._each_step else FLUSH_EVERY - ts[0] % FLUSH_EVERY))
+        if self._each_step:
+            stop = start + 1
+        elif self._state:
+            stop = min(stop, start + FLUSH_EVERY - ts[0] % FLUSH_EVERY)
         # Numbers that overflow end the epoch as diverged; a warning for each step would say no more.
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             done = self._parts[part][1].take(start, stop, rates, ts, snapshot_due)
@@ -353,14 +352,15 @@ class _Training:
 
     def _add(self, pieces: Sequence["Piece"]) -> None:
         if pieces:
-            for member, costs, wrong in zip(self._members, *self._judged(pieces), strict=True):
-                for of_step in costs:
+            costs, wrong = self._judged(pieces)
+            for member, of_steps, wrong_in_all in zip(self._members, costs.tolist(), wrong.sum(axis=1), strict=True):
+                for of_step in of_steps:
                     member.cost_sum += of_step
-                member.wrong += sum(wrong)
+                member.wrong += int(wrong_in_all)
 
     @np.errstate(over="ignore", invalid="ignore")
-    def _judged(self, pieces: Sequence["Piece"]) -> tuple[list[list[float]], list[list[int]]]:
-        """Sum up each member's costs, and count the samples it got wrong, step by step."""
+    def _judged(self, pieces: Sequence["Piece"]) -> tuple[FloatArray, IntArray]:
+        """Sum up each member's costs, and count the samples it got wrong, (members, steps)."""
         sizes = [batches.m for batches, start, stop in pieces for _ in range(start, stop)]
         starts, samples = [0, *itertools.accumulate(sizes[:-1])], sum(sizes)
 
@@ -383,115 +383,86 @@ class _Training:
         if self._weighted:
             shares = columns("scale")[0, ..., :samples]  # of 1/m
             errors = errors[..., :samples] * shares * np.repeat(sizes, sizes)
-        costs: Any = np.add.reduceat(errors[..., :samples], starts, axis=-1).tolist()
-        counts: Any = np.add.reduceat(wrong[..., :samples], starts, axis=-1, dtype=np.int64).tolist()
-        return (costs, counts) if self._stacked else ([costs], [counts])
+        costs = np.add.reduceat(errors[..., :samples], starts, axis=-1)
+        counts = np.add.reduceat(wrong[..., :samples], starts, axis=-1, dtype=np.int64)
+        return np.atleast_2d(costs), np.atleast_2d(counts)
 
     def _train_several(self) -> Iterator[Round]:
         """Train several epochs of one step each, up to one that is recorded, and give them one after another."""
         started, first = time.perf_counter(), self._members[0]
-        stop = int(min(self._epochs_at_once, self._config.epochs - first.epoch, self._next_recorded - first.epoch))
+        epoch, t = first.epoch, first.t
+        stop = int(min(self._epochs_at_once, self._config.epochs - epoch, self._rounds.next_recorded - epoch))
         self._P_before[:] = self._P
-        rates = [[member.learning_rate(ahead) for member in self._members] for ahead in range(stop)]
-        t = first.t
+        rates = self._rates_ahead(stop)
         self._take(0, 0, stop, rates[:1] if rates.count(rates[0]) == stop else rates, None)
         stop = first.t - t
+        for member in self._members:
+            member.epoch, member.step = epoch + stop, 0
         if stop > 1:
             self._P_before[:] = self._kept["P"][..., stop - 2, :]
-        costs, wrong = self._judged([(self._parts[0][0], 0, stop)])
+        of_costs, of_wrong = self._judged([(self._parts[0][0], 0, stop)])
+        means = of_costs.T.astype(np.float64) / self._samples
+        costs, shares = means.tolist(), self._shares(of_wrong.T)
+        healthy: Sequence[Sequence[bool] | None] = [None] * stop
+        finite: Any = np.isfinite(self._kept["P"][..., :stop, :])
+        if not (finite.all() and np.isfinite(means).all()):
+            healthy = (finite.all(axis=-1).reshape(-1, stop).T & np.isfinite(means)).tolist()
         seconds = (time.perf_counter() - started) / stop
-        finite: Any = np.isfinite(self._kept["P"][..., :stop, :]).all(axis=-1).reshape(-1, stop).T.tolist()
         for number in range(stop):
-            started, places = time.perf_counter() - seconds, []
-            for k, member in enumerate(self._members):
-                member.t, member.cost_sum, member.wrong = t + number + 1, costs[k][number], wrong[k][number]
-                places.append(partial(self._kept_here, k, number))
-            self._rates = rates[number]
-            yield self._finish(started, places, finite[number])
+            started = time.perf_counter() - seconds
+            here = partial(self._kept_here, number)
+            ended = Ended(epoch + number + 1, t + number + 1, costs[number], shares[number], rates[number], here)
+            yield self._rounds.end(ended, healthy[number], started)
+            if not self._rounds.living:
+                return
 
-    def _kept_here(self, k: int, number: int) -> Here:
+    def _rates_ahead(self, epochs: int) -> list[list[float]]:
+        """Tell the members' learning rates of the epochs to come."""
+        members, epoch = self._members, self._members[0].epoch + 1
+        if all(member.config.schedule.rests(epoch) for member in members):
+            return [[member.learning_rate() for member in members]] * epochs
+        return [[member.learning_rate(ahead) for member in members] for ahead in range(epochs)]
+
+    def _shares(self, wrong: IntArray) -> list[Any]:
+        """Give the shares of the samples that were got wrong; None each for regression."""
+        if self._members[0].goal.labels is None:
+            shares: Any = np.full(wrong.shape, None)
+        else:
+            shares = wrong / self._samples
+        listed: list[Any] = shares.tolist()
+        return listed
+
+    def _kept_here(self, number: int, k: int) -> Here:
         """Find a member as it was after one of several epochs."""
         kept = {name: held[self._at(k)][number] for name, held in self._kept.items()}
         return Network(self._config.network, kept.pop("P")), kept
 
-    def _recorded_after(self, epoch: int) -> float:
-        """Tell which epoch after another one is recorded next: 0, 1, each n-th and the last; ∞ if none is.
-
-        Known beforehand, so that nothing is to be computed at the others: tiny ones take a few microseconds.
-        """
-        every, last = self._config.gradients_every, self._config.epochs
-        if every is None or epoch >= last:
-            return math.inf
-        return epoch + 1 if epoch < 1 else min((epoch // every + 1) * every, last)
+    def _here(self, k: int) -> Here:
+        return self._members[k].here()
 
     def _untrained(self) -> Round:
         """Judge the networks as they begin."""
         started = time.perf_counter()
         with np.errstate(over="ignore", invalid="ignore"):
-            found = {k: member.untrained() for k, member in self._living.items()}
-        self._rates = [member.learning_rate(-1) for member in self._members]
-        return self._round(found, self._where(), self._finite(), started)
+            costs, errors = zip(*(member.untrained() for member in self._members), strict=True)
+        rates = [member.learning_rate(-1) for member in self._members]
+        return self._rounds.end(Ended(0, 0, costs, errors, rates, self._here), self._healthy(costs), started)
 
-    def _finish(
-        self, started: float, places: Sequence[Callable[[], Here]] | None = None, finite: Sequence[bool] | None = None
-    ) -> Round:
-        """Judge the epoch that has just been trained; `places` find the networks and state at its end."""
-        found: dict[int, tuple[float, float | None]] = {}
-        for k, member in enumerate(self._members):
-            error = None if member.goal.labels is None else member.wrong / self._samples
-            found[k] = member.cost_sum / self._samples, error
+    def _finish(self, started: float) -> Round:
+        """Judge the epoch that has just been trained."""
+        members = self._members
+        costs = [member.cost_sum / self._samples for member in members]
+        errors = self._shares(np.array([member.wrong for member in members]))
+        for member in members:
             member.epoch, member.step, member.cost_sum, member.wrong = member.epoch + 1, 0, 0.0, 0
-        return self._round(found, places or self._where(), finite or self._finite(), started)
+        ended = Ended(members[0].epoch, members[0].t, costs, errors, self._rates, self._here)
+        return self._rounds.end(ended, self._healthy(costs), started)
 
-    def _where(self) -> list[Callable[[], Here]]:
-        return [member.here for member in self._members]
-
-    def _finite(self) -> Sequence[bool]:
-        """Tell of each network whether all its numbers are finite."""
+    def _healthy(self, costs: Sequence[float]) -> Sequence[bool] | None:
+        """Tell of each network as it is whether its numbers and its cost are finite; None if all are."""
         finite: Any = np.isfinite(self._P).all(axis=-1) & np.isfinite(self._R).all(axis=-1)
-        return [bool(of_member) for of_member in np.atleast_1d(finite)]
-
-    def _round(
-        self,
-        found: dict[int, tuple[float, float | None]],
-        places: Sequence[Callable[[], Here]],
-        finite: Sequence[bool],
-        started: float,
-    ) -> Round:
-        epoch = self._members[0].epoch
-        look: Look | None = None
-        seen: Sequence[bool] | None = None
-        if epoch == self._next_recorded:
-            look, seen = self._observation.look(epoch)
-            self._next_recorded = self._recorded_after(epoch)
-        events: Round = {}
-        for k, member in list(self._living.items()):
-            mean, error = found[k]
-            validation_cost, validation_error = member.validated(places[k])
-            watched = mean if validation_cost is None else validation_cost
-            healthy = member.finite and finite[k] and math.isfinite(mean) and math.isfinite(watched)
-            if not healthy or (seen is not None and not seen[k]):
-                events[k] = DivergedError(epoch)
-                del self._living[k]
-                continue
-            if member.watches:
-                member.see(watched)
-            if member.stopped:
-                del self._living[k]
-            events[k] = Epoch(
-                epoch=epoch,
-                cost=mean,
-                error=error,
-                validation_cost=validation_cost,
-                validation_error=validation_error,
-                learning_rate=self._rates[k],
-                seconds=(time.perf_counter() - started) / len(self._members),
-                best_epoch=member.watched.best_epoch if self._config.early_stopping else None,
-                last=member.stopped,
-                _place=Place(member, places[k]),
-                _look=None if look is None else partial(look.at, k),
-            )
-        return events
+        healthy: list[bool] = (np.atleast_1d(finite) & np.isfinite(costs)).tolist()
+        return None if all(healthy) else healthy
 
 
 class _Sharded(_Training):

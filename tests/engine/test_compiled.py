@@ -24,6 +24,7 @@ from chainrule.engine import (
     OptimizerSpec,
     RegularizationSpec,
     ResumePoint,
+    Round,
     StepBoundary,
     Trainee,
     TrainingConfig,
@@ -200,7 +201,7 @@ def test_epochs_trained_at_once_have_the_bits_of_those_taken_up_one_by_one() -> 
 def test_each_network_of_a_stack_has_the_bits_it_has_alone() -> None:
     configs = [replace(SMALL, seed=seed, optimizer=OptimizerSpec("adam", 0.01 * (1 + seed))) for seed in range(3)]
     *_, last = train_stacked([Trainee(config, moons(50)) for config in configs])
-    assert isinstance(last, dict)
+    assert isinstance(last, Round)
     for k, config in enumerate(configs):
         found = last[k]
         assert isinstance(found, Epoch)
@@ -218,7 +219,7 @@ def test_samples_gathered_by_each_step_give_the_bits_of_samples_put_in_place(
     monkeypatch.setattr(training, "NEAR_BYTES", 0)
     assert np.array_equal(ends(config, data), in_place)
     *_, last = train_stacked([Trainee(config, data), Trainee(replace(config, seed=1), data)])
-    assert isinstance(last, dict)
+    assert isinstance(last, Round)
     assert isinstance(last[0], Epoch)
     assert np.array_equal(last[0].network.parameters, in_place)
 

@@ -22,6 +22,7 @@ from chainrule.engine import (
     OptimizerSpec,
     RegularizationSpec,
     ResumePoint,
+    Round,
     ScheduleSpec,
     StepBoundary,
     Trainee,
@@ -217,7 +218,7 @@ def test_each_network_of_a_stack_has_the_bits_it_has_alone() -> None:
     ]
     found: list[list[Any]] = [[], [], []]
     for event in train_stacked([Trainee(config, MOONS) for config in configs]):
-        assert isinstance(event, dict)
+        assert isinstance(event, Round)
         for k, epoch in event.items():
             assert isinstance(epoch, Epoch)
             found[k].append(told(epoch))

@@ -15,6 +15,7 @@ from chainrule.engine import (
     Epoch,
     LayerSpec,
     NetworkSpec,
+    Round,
     Trainee,
     TrainingConfig,
     observation,
@@ -29,7 +30,7 @@ def seen(members: list[Trainee], *, late: bool) -> list[Any]:
     found: list[tuple[int, Epoch]] = []
     asked = []
     for event in train_stacked(members):
-        assert isinstance(event, dict)
+        assert isinstance(event, Round)
         for k, epoch in event.items():
             assert isinstance(epoch, Epoch)
             found.append((k, epoch))

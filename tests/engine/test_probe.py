@@ -11,6 +11,7 @@ from chainrule.engine import (
     LayerSpec,
     NetworkSpec,
     OptimizerSpec,
+    Round,
     Trainee,
     TrainingConfig,
     backward,
@@ -104,7 +105,7 @@ def test_a_member_of_a_stack_has_the_probe_it_would_have_alone() -> None:
     alone = [[epoch.probe for epoch in epochs_of(one)] for one in made]
     together: list[list[Any]] = [[], []]
     for event in train_stacked([Trainee(one, digits()) for one in made]):
-        assert isinstance(event, dict)
+        assert isinstance(event, Round)
         for k, found in event.items():
             assert isinstance(found, Epoch)
             together[k].append(found.probe)

@@ -18,6 +18,7 @@ from chainrule.engine import (
     NetworkSpec,
     OptimizerSpec,
     RegularizationSpec,
+    Round,
     ScheduleSpec,
     StepBoundary,
     Trainee,
@@ -169,7 +170,7 @@ def test_each_network_of_a_stack_has_the_bits_it_has_alone(case: str, shaped_by:
     data, validation = data.split(0.2, 0)
     found: list[list[tuple[Any, ...]]] = [[] for _ in varied]
     for event in train_stacked([Trainee(each, data, validation) for each in varied]):
-        assert isinstance(event, dict)
+        assert isinstance(event, Round)
         for k, epoch in event.items():
             assert isinstance(epoch, Epoch)
             found[k].append(told(epoch))
@@ -187,7 +188,7 @@ def test_samples_gathered_by_each_step_give_the_bits_of_samples_put_in_place(
     assert [alone(config, data, None) for config in configs] == in_place
     of_stack: list[list[Any]] = [[] for _ in configs]
     for found in train_stacked([Trainee(config, data) for config in configs]):
-        assert isinstance(found, dict)
+        assert isinstance(found, Round)
         for k, epoch in found.items():
             assert isinstance(epoch, Epoch)
             of_stack[k].append(told(epoch))
@@ -209,7 +210,7 @@ def test_weights_changed_while_their_gradient_is_computed_end_alike(
         assert [epoch[1] for epoch in found] == pytest.approx([epoch[1] for epoch in expected], rel=1e-5)
     of_stack: list[list[Any]] = [[] for _ in configs]
     for found_of_all in train_stacked([Trainee(config, data) for config in configs]):
-        assert isinstance(found_of_all, dict)
+        assert isinstance(found_of_all, Round)
         for k, epoch in found_of_all.items():
             assert isinstance(epoch, Epoch)
             of_stack[k].append(told(epoch))
@@ -221,7 +222,7 @@ def test_weights_changed_while_their_gradient_is_computed_end_alike(
 def test_each_network_of_any_stack_has_the_bits_it_has_alone(members: list[Trainee]) -> None:
     together: list[list[Any]] = [[] for _ in members]
     for event in train_stacked(members):
-        assert isinstance(event, dict)
+        assert isinstance(event, Round)
         for k, epoch in event.items():
             together[k].append(bits(epoch))
     for member, found in zip(members, together, strict=True):
@@ -236,12 +237,53 @@ def bits(epoch: Any) -> tuple[Any, ...]:
     return point.parameters.tobytes(), state, running, epoch.cost, epoch.error, epoch.gradients, epoch.probe
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_an_epoch_that_nobody_asked_for_can_still_be_told_when_all_is_over(case: str) -> None:
+    config, data = CASES[case]
+    varied = [replace(each, schedule=ScheduleSpec("step", every=2)) for each in members(config)]
+    rounds = list(train_stacked([Trainee(each, data) for each in varied]))
+    found: list[list[Any]] = [[] for _ in varied]
+    for event in rounds:
+        assert isinstance(event, Round)
+        for k, epoch in event.items():
+            assert isinstance(epoch, Epoch)
+            assert event[k] is epoch
+            found[k].append((epoch.epoch, epoch.cost, epoch.error, epoch.learning_rate, epoch.best_epoch, epoch.last))
+    for k, each in enumerate(varied):
+        expected = [told(event) for event in train(each, data) if isinstance(event, Epoch)]
+        assert found[k] == [(*of_one[:3], *of_one[5:8]) for of_one in expected]
+
+
+def test_each_network_of_a_stack_is_watched_as_its_own_config_has_it() -> None:
+    config, data = CASES["watched"]
+    stopping = replace(config, schedule=ScheduleSpec())
+    configs = [replace(config, early_stopping=None), stopping]
+    for k in (0, 1):
+        ordered = configs[k:] + configs[:k]
+        found: list[list[Any]] = [[], []]
+        for event in train_stacked([Trainee(each, data) for each in ordered]):
+            assert isinstance(event, Round)
+            for place, epoch in event.items():
+                assert isinstance(epoch, Epoch)
+                found[place].append(told(epoch))
+        assert found == [alone(each, data, None) for each in ordered]
+
+
+def test_nothing_comes_after_the_round_in_which_the_last_has_diverged() -> None:
+    config, data = CASES["full batch"]
+    network, optimizer = dense(2, (8, "tanh"), (1, "linear")), OptimizerSpec("sgd", learning_rate=1e30)
+    one = replace(config, network=network, optimizer=optimizer)
+    *_, last = train_stacked([Trainee(replace(one, seed=seed), data) for seed in (0, 1)])
+    assert isinstance(last, Round)
+    assert {type(found) for found in last.values()} == {DivergedError}
+
+
 def test_networks_of_a_stack_may_have_data_of_their_own() -> None:
     config, data = CASES["digits, ragged"]
     parts = [data.split(0.3, seed) for seed in range(K)]
     varied = members(config)
     *_, last = train_stacked([Trainee(each, *part) for each, part in zip(varied, parts, strict=True)])
-    assert isinstance(last, dict)
+    assert isinstance(last, Round)
     for k, (each, part) in enumerate(zip(varied, parts, strict=True)):
         epoch = last[k]
         assert isinstance(epoch, Epoch)
@@ -274,7 +316,7 @@ def test_a_stack_can_be_taken_apart_anywhere_and_put_together_otherwise(case: st
     for chosen in ((0, 3), (1, 2), (4,)):
         trainees = [Trainee(varied[k], data, validation, points[k]) for k in chosen]
         for event in train_stacked(trainees):
-            assert isinstance(event, dict)
+            assert isinstance(event, Round)
             for place, epoch in event.items():
                 assert isinstance(epoch, Epoch)
                 ends[chosen[place]] = told(epoch)
@@ -285,7 +327,7 @@ def test_who_diverges_leaves_and_the_others_go_on() -> None:
     config, data = CASES["wide, not folded"]
     varied = members(replace(config, optimizer=OptimizerSpec("sgd"), epochs=8))
     varied[2] = replace(varied[2], optimizer=OptimizerSpec("sgd", learning_rate=1e6))
-    rounds = [event for event in train_stacked([Trainee(each, data) for each in varied]) if isinstance(event, dict)]
+    rounds = [event for event in train_stacked([Trainee(each, data) for each in varied]) if isinstance(event, Round)]
     diverged = [event for event in rounds if isinstance(event.get(2), DivergedError)]
     assert len(diverged) == 1
     assert 2 not in rounds[-1]

@@ -24,6 +24,7 @@ from chainrule.engine import (
     OptimizerSpec,
     RegularizationSpec,
     ResumePoint,
+    Round,
     ScheduleSpec,
     ShapeError,
     StepBoundary,
@@ -660,7 +661,7 @@ def test_a_column_of_ones_put_beside_each_batch_changes_no_bit(
     assert trained() == beside_all
     trainee = Trainee(config, data, data)
     (*_, last) = train_stacked([trainee, trainee])
-    assert isinstance(last, dict)
+    assert isinstance(last, Round)
     of_stack = last[1]
     assert isinstance(of_stack, Epoch)
     assert (of_stack.network.parameters.tobytes(), of_stack.gradients) == (beside_all[-1][0], beside_all[-1][3])

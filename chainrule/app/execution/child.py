@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.connection import Connection
@@ -38,7 +38,6 @@ from chainrule.engine import (
     DivergedError,
     Epoch,
     ResumePoint,
-    Round,
     StepBoundary,
     Trainee,
     TrainingConfig,
@@ -472,7 +471,9 @@ def _follow(
     return None
 
 
-def _events(group: list[Trainee], due: Callable[[], bool], gang: Gang | None) -> Iterator[Round | StepBoundary]:
+def _events(
+    group: list[Trainee], due: Callable[[], bool], gang: Gang | None
+) -> Iterator[Mapping[int, Epoch | DivergedError] | StepBoundary]:
     """Train one run by itself, or several as a stack; both give the same bits."""
     if len(group) > 1:
         yield from train_stacked(group, snapshot_due=due)
