@@ -204,7 +204,7 @@ def to_cursor(last_id: str) -> str:
     return base64.urlsafe_b64encode(last_id.encode()).decode().rstrip("=")
 
 
-def _from_cursor(
+async def _from_cursor(
     cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before.")] = None,
 ) -> str | None:
     if cursor is None:

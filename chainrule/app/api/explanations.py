@@ -17,7 +17,7 @@ from chainrule.engine.explain import BIAS, SAMPLES
 router = APIRouter(prefix="/runs/{run_id}/checkpoints/{epoch}", tags=["gradients"])
 
 
-def _index(
+async def _index(
     index: Annotated[
         str | None,
         Query(

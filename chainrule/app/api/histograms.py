@@ -19,7 +19,7 @@ router = APIRouter(prefix="/runs/{run_id}", tags=["gradients"])
 REFUSALS = (NotFound, InvalidInput, LimitExceeded)
 
 
-def _layers(
+async def _layers(
     layers: Annotated[
         str | None, Query(max_length=400, description="Layers, from 1, and ranges of them: `1,3-5`; all by default.")
     ] = None,

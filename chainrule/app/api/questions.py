@@ -62,7 +62,7 @@ def _number(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 12 else None
 
 
-def _rows(
+async def _rows(
     rows: Annotated[
         str | None,
         Query(

@@ -58,7 +58,7 @@ SHORTEST_S = 0.2
 LATEST = "latest"
 
 
-def _sweep_id(
+async def _sweep_id(
     service: Service,
     sweep_id: Annotated[
         str,
@@ -71,7 +71,7 @@ def _sweep_id(
 ) -> str:
     if sweep_id != LATEST:
         return sweep_id
-    newest = sweeps.page(service.database, limit=1, cursor_id=None)
+    newest = await run_in_threadpool(sweeps.page, service.database, limit=1, cursor_id=None)
     if not newest:
         raise NotFound("No sweep has been submitted yet; POST /v1/sweeps submits one.")
     found: str = newest[0]["id"]
