@@ -72,8 +72,7 @@ def test_a_full_disk_is_said_to_be_full_and_runs_wait_until_there_is_room(
         assert not wait_until_lost(client, run_id, threshold_s), "a run was given up that was only waiting for room"
         filler.unlink()
         run = ended(client, run_id)
-        lost = [(one["reason"], one["detail"]) for one in run["transitions"] if one["status"] == "queued"][1:]
-        assert (run["status"], run["attempts"], lost) == ("succeeded", 1, [])
+        succeeded_at_once(run)
         assert epochs_of(client, run_id) == list(range(801))
         assert last_weights(client, run_id) == last_weights(client, first)
         assert "Traceback" not in service.log.read_text()
@@ -103,6 +102,11 @@ def test_on_a_full_disk_an_observer_cannot_look_either(fresh: Any, small_disk: P
         assert attempts.heartbeats(session) == before
         assert [beat.run_id for beat in before] == [run_id]
     database.dispose()
+
+
+def succeeded_at_once(run: dict[str, Any]) -> None:
+    lost = [(one["reason"], one["detail"]) for one in run["transitions"] if one["status"] == "queued"][1:]
+    assert (run["status"], run["attempts"], run["failures"], lost) == ("succeeded", 1, 0, [])
 
 
 def wait_until_lost(client: Any, run_id: str, for_s: float) -> bool:
@@ -219,5 +223,4 @@ def test_a_server_that_takes_no_writes_for_a_while_is_said_to_be_read_only_and_c
                 (found := client.get(f"/v1/runs/{run_id}")).status_code == 200 and found.json()["done"] and found.json()
             )
         )
-        lost = [(one["reason"], one["detail"]) for one in run["transitions"] if one["status"] == "queued"][1:]
-        assert (run["status"], run["attempts"], lost) == ("succeeded", 1, [])
+        succeeded_at_once(run)

@@ -104,7 +104,11 @@ class Epoch:
     @cached_property
     def network(self) -> Network:
         """A copy of the network at the epoch's end; ask before the generator is advanced."""
-        return self._here()[0].copy()
+        return self._place.network()
+
+    @property
+    def _place(self) -> Place:
+        return Place(self._member, self._here, self.epoch, self._t)
 
     @property
     def recorded(self) -> bool:
@@ -129,4 +133,4 @@ class Epoch:
 
     def resume_point(self) -> ResumePoint:
         """Copy all it takes to go on from here; only before the generator is advanced."""
-        return Place(self._member, self._here, self.epoch, self._t).resume_point()
+        return self._place.resume_point()
