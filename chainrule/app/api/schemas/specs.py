@@ -221,7 +221,7 @@ class GradientsSpec(Request):
         ge=0,
         le=MOST,
         description="Record at every n-th epoch; 0 for never; by default about 100 epochs of the run are "
-        "recorded, or as many as take a twentieth of its time, but no fewer than 8, and each of at most 20.",
+        "recorded, or as many as take less than a twentieth of its time, but no fewer than 5, and each of at most 20.",
     )
 
 
