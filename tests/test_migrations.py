@@ -9,6 +9,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import func, inspect, select, text
 from sqlalchemy.exc import IntegrityError
 
@@ -29,12 +30,22 @@ VALUES ('{}', '', 'same', 1, 1, 1, '[]', 1, '{{}}', CURRENT_TIMESTAMP)
 """
 
 
+def alembic() -> Config:
+    config = Config()
+    config.set_main_option("script_location", "chainrule:app/store/migrations")
+    return config
+
+
 def migrate(database: Database, how: Callable[[Config, str], Any], revision: str) -> None:
     with database.migrating() as connection:
-        config = Config()
-        config.set_main_option("script_location", "chainrule:app/store/migrations")
+        config = alembic()
         config.attributes["connection"] = connection
         how(config, revision)
+
+
+def test_the_files_names_tell_the_revisions_in_their_order() -> None:
+    history = [script.revision for script in ScriptDirectory.from_config(alembic()).walk_revisions()]
+    assert history[::-1] == migrations.KNOWN
 
 
 def test_the_migrated_schema_is_what_the_models_say(database: Database) -> None:
