@@ -133,6 +133,7 @@ class _Order:
         self._wished: dict[str, Wish] = {}
         self._kill_at = math.inf
         self._moved_at = time.monotonic()
+        self._excused = False
         self._stalled = False
 
     @property
@@ -174,13 +175,15 @@ class _Order:
             if news and not self._hear(pipe):
                 return
             moment = time.monotonic()
-            if moment - last > limit_s / 2:
-                self._moved_at = moment  # we were held up ourselves: what it told meanwhile is still to be heard
+            if moment - last > limit_s / 2 and not self._excused:
+                # We were held up ourselves: what it told meanwhile is still to be heard. If that is nothing, it may be
+                # what holds us up: a process that hangs in the middle of a write keeps the lock of SQLite.
+                self._moved_at, self._excused = moment, True
             last = moment
             if moment >= beat_at:
-                beat_at = moment + self._settings.heartbeat_interval_s
                 if not self._look(pipe, beat=True):
                     return
+                beat_at = time.monotonic() + self._settings.heartbeat_interval_s
             elif moment >= look_at and not self._look(pipe, beat=False):
                 return
             if moment >= look_at:
@@ -238,7 +241,7 @@ class _Order:
             word, detail = pipe.recv()
         except (EOFError, OSError):
             return False
-        self._moved_at = time.monotonic()
+        self._moved_at, self._excused = time.monotonic(), False
         if word == child.WRITTEN:
             self._database.wake()
         elif word == child.MOVED:

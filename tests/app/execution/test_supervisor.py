@@ -87,6 +87,35 @@ def test_a_process_that_hangs_is_killed_and_its_run_ends_as_it_would_have(
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_process_that_hangs_in_the_middle_of_a_write_is_killed_though_it_locks_everybody_out(
+    database: Database, settings: Settings
+) -> None:
+    impatient = Database(settings.database_url, patience_s=3.0)
+    run_id = services.submit(database, settings, LONG | {"epochs": 20000}, key=None).run["id"]
+    elsewhere = sqlite3.connect(str(database.url.database), isolation_level=None, timeout=0.3)
+
+    def caught(training: psutil.Process) -> bool:
+        training.suspend()
+        try:
+            elsewhere.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return True
+        elsewhere.execute("ROLLBACK")
+        training.resume()
+        return False
+
+    with dispatching(impatient, one_slot(settings, stalled_after_s=2.0, flush_interval_s=0.01)):
+        wait_for(lambda: services.get(database, run_id)["progress"]["epochs_done"] > 5)
+        training = busiest(psutil.Process())
+        assert training is not None
+        wait_for(lambda: caught(training))
+        wait_for(lambda: services.get(database, run_id)["attempts"] == 2)
+    elsewhere.close()
+    impatient.dispose()
+    assert ends_of(database, run_id)[0] == ("queued", "child_stalled")
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_to_wait_for_the_database_is_no_hang(database: Database, settings: Settings) -> None:
     run_id = services.submit(database, settings, LONG | {"epochs": 20000}, key=None).run["id"]
     with dispatching(database, one_slot(settings, stalled_after_s=2.0, flush_interval_s=0.05)):
