@@ -109,7 +109,8 @@ def test_a_process_that_hangs_in_the_middle_of_a_write_is_killed_though_it_locks
         training = busiest(psutil.Process())
         assert training is not None
         wait_for(lambda: caught(training))
-        wait_for(lambda: services.get(database, run_id)["attempts"] == 2)
+        # On a cluster the supervisor has patience of its own, a minute for each of two turns, and again.
+        wait_for(lambda: services.get(database, run_id)["attempts"] == 2, 480.0)
     elsewhere.close()
     impatient.dispose()
     assert ends_of(database, run_id)[0] == ("queued", "child_stalled")
