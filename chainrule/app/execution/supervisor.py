@@ -202,9 +202,11 @@ class _Order:
             self._drained = True
             self._ask(pipe, child.DRAIN, "")
         held = list(self._held.values())
+        # Who waited longer for others that write would beat too late, and not see that it is its own child that hangs.
+        patience_s = min(self._settings.attempt_timeout_s, self._settings.stalled_after_s) / 4
         try:
             if beat:
-                with self._database.writing(announce=False) as session:
+                with self._database.writing(announce=False, patience_s=patience_s) as session:
                     found = attempts.beat(session, held)
             else:
                 with self._database.reading() as session:

@@ -114,13 +114,14 @@ class Database:
         )
         # A file is never away as a server is: who waits for its turn to write keeps no one from reading.
         self._outage = nullcontext if self.sqlite else Outage().watched
-        self._turn = partial(_turn, Lock(), wait_s) if self.sqlite else nullcontext
+        self._wait_s = wait_s
+        self._turn = partial(_turn, Lock()) if self.sqlite else nullcontext
         self._listeners: list[Callable[[], None]] = []
         writer = self.engine
         if self.sqlite:
             event.listen(self.engine, "connect", partial(_prepare_sqlite, "FULL" if durable else "NORMAL"))
             event.listen(self.engine, "begin", _begin_sqlite)
-            writer = self.engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
+            writer = self.engine.execution_options(sqlite_begin="BEGIN IMMEDIATE", sqlite_wait_s=wait_s)
         else:
             limit_waiting(self.engine, patience_s)
         self._reading = sessionmaker(self.engine, expire_on_commit=False, autoflush=False)
@@ -150,10 +151,15 @@ class Database:
             yield session
 
     @contextmanager
-    def writing(self, *, announce: bool = True) -> Iterator[Session]:
-        """Open a transaction that writes; on commit wake whoever follows the database, if `announce`."""
-        with self._permission_to_write(), self._writing(info=self._info()) as session:
+    def writing(self, *, announce: bool = True, patience_s: float | None = None) -> Iterator[Session]:
+        """Open a transaction that writes; on commit wake whoever follows the database, if `announce`.
+
+        `patience_s` is for those who would rather come again than wait longer for others that write.
+        """
+        with self._permission_to_write(patience_s or self._wait_s), self._writing(info=self._info()) as session:
             with session.begin():
+                if patience_s is not None:
+                    self._wait_at_most(session, patience_s)
                 yield session
                 if self.noted is not None:
                     self.noted(session)
@@ -182,15 +188,21 @@ class Database:
                     driver.execute("PRAGMA foreign_keys=ON")
 
     @contextmanager
-    def _permission_to_write(self) -> Iterator[None]:
+    def _permission_to_write(self, wait_s: float) -> Iterator[None]:
         """Wait for a turn; and connect anew where only reading is allowed: another server may take writes by now."""
         try:
-            with self._turn(), self._outage():
+            with self._turn(wait_s), self._outage():
                 yield
         except DBAPIError as error:
             if trouble(error) is READ_ONLY and not self.sqlite:
                 self.engine.dispose()
             raise
+
+    def _wait_at_most(self, session: Session, seconds: float) -> None:
+        if self.sqlite:
+            session.connection(execution_options={"sqlite_wait_s": seconds})
+        else:
+            session.execute(text(f"SET LOCAL lock_timeout = {round(1000 * seconds)}"))
 
     def announce(self, session: Session) -> None:
         """Have this transaction's commit wake whoever follows the database."""
@@ -286,4 +298,7 @@ def _turn(lock: Lock, wait_s: float) -> Iterator[None]:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    connection.exec_driver_sql(connection.get_execution_options().get("sqlite_begin", "BEGIN"))
+    options = connection.get_execution_options()
+    if (wait_s := options.get("sqlite_wait_s")) is not None:
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {round(1000 * wait_s)}")
+    connection.exec_driver_sql(options.get("sqlite_begin", "BEGIN"))
