@@ -181,8 +181,8 @@ class Answerless(Database):
     losing = 0
 
     @contextmanager
-    def writing(self, *, announce: bool = True) -> Iterator[Session]:
-        with super().writing(announce=announce) as session:
+    def writing(self, *, announce: bool = True, patience_s: float | None = None) -> Iterator[Session]:
+        with super().writing(announce=announce, patience_s=patience_s) as session:
             yield session
         if self.losing:
             self.losing -= 1
