@@ -4,8 +4,6 @@ import os
 import re
 import select
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -16,6 +14,8 @@ from typing import IO, Any
 
 import httpx
 import pytest
+
+from tests import zygote
 
 START_TIMEOUT_S = 120.0
 ENGINE = "CHAINRULE_ENGINE"
@@ -29,9 +29,10 @@ local_only = pytest.mark.skipif(
 class Service:
     """A running process of ours: its URL (the API only), its database and its log."""
 
-    process: subprocess.Popen[str]
+    process: zygote.Started
     database_url: str
     log: Path
+    output: IO[str]
     url: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
 
@@ -66,31 +67,26 @@ def _running(command: str, settings: dict[str, Any]) -> Iterator[Service]:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("CHAINRULE_") or key == ENGINE}
     environment["PYTHONUNBUFFERED"] = "1"
     environment |= {f"CHAINRULE_{name.upper()}": str(value) for name, value in settings.items()}
-    with tempfile.NamedTemporaryFile("w", suffix=f"-{command}.log", delete=False) as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "chainrule", command],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-        )
-    service = Service(process, settings["database_url"], Path(log.name), settings=settings)
-    try:
-        yield service
-    finally:
-        service.stop()
-        if process.stdout is not None:
-            process.stdout.close()
-        service.log.unlink(missing_ok=True)
+    reading, writing = os.pipe()
+    with os.fdopen(reading) as output, tempfile.NamedTemporaryFile("w", suffix=f"-{command}.log", delete=False) as log:
+        try:
+            process = zygote.start([command], environment, writing, log.fileno())
+        finally:
+            os.close(writing)
+        service = Service(process, settings["database_url"], Path(log.name), output, settings=settings)
+        try:
+            yield service
+        finally:
+            service.stop()
+            service.log.unlink(missing_ok=True)
 
 
 def _url(service: Service) -> str:
     """Wait for the line that names the URL, then for the service to be ready."""
-    assert service.process.stdout is not None
     deadline = time.monotonic() + START_TIMEOUT_S
     found = ""
     while not found and time.monotonic() < deadline and service.process.poll() is None:
-        found = _find_url(service.process.stdout, deadline)
+        found = _find_url(service.output, deadline)
     while found and time.monotonic() < deadline:
         try:
             if httpx.get(f"{found}/v1/health/ready").status_code == 200:
