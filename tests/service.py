@@ -4,6 +4,7 @@ import os
 import re
 import select
 import signal
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -29,7 +30,7 @@ local_only = pytest.mark.skipif(
 class Service:
     """A running process of ours: its URL (the API only), its database and its log."""
 
-    process: zygote.Started
+    process: zygote.Started | subprocess.Popen[bytes]
     database_url: str
     log: Path
     output: IO[str]

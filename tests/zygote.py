@@ -15,11 +15,22 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 _MOST_BYTES = 1 << 20
+
+
+def _at_loading(environment: Mapping[str, str]) -> dict[str, str]:
+    """Pick what decides how a program is loaded, which a zygote has behind it."""
+    return {
+        name: value for name, value in environment.items() if name.startswith(("PYTHON", "LD_", "OPENBLAS_CORETYPE"))
+    }
+
+
+_OURS = _at_loading(os.environ) | {"PYTHONUNBUFFERED": "1"}
 _guard = threading.Lock()
 
 
@@ -64,8 +75,13 @@ class Started:
         self.send_signal(signal.SIGKILL)
 
 
-def start(arguments: list[str], environment: dict[str, str], output: int, errors: int) -> Started:
+def start(
+    arguments: list[str], environment: dict[str, str], output: int, errors: int
+) -> Started | subprocess.Popen[bytes]:
     """Start `chainrule` with arguments and an environment; its output goes to the two open files."""
+    if _at_loading(environment) != _OURS:
+        command = [sys.executable, "-m", "chainrule", *arguments]
+        return subprocess.Popen(command, env=environment, stdout=output, stderr=errors)
     keeper = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     keeper.connect(_address())
     order = {"arguments": arguments, "environment": environment, "folder": str(Path.cwd())}
