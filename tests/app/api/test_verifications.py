@@ -240,10 +240,11 @@ def test_a_verification_goes_on_after_the_service_was_killed(fresh: Any, cache_d
         until(client, made, 10)
         service.process.kill()
         service.process.wait()
-    with serving(**settings) as service, service.client() as client:
+    with serving(**settings | {"slots": 0}) as service, service.client() as client:
         again = client.get(f"/v1/runs/{made}").json()
         assert not again["done"]
         assert again["verification"]["epochs"] == again["progress"]["epochs_done"] + 1 >= 11
+    with serving(**settings) as service, service.client() as client:
         found = ended(client, made)
         assert found["attempts"] > 1
         assert found["verification"]["equal"]
